@@ -1,0 +1,207 @@
+-- Purpose: the steps of the key tree, and the four calls the definer's functions make: seal, open, blind_index, mac.
+-- The application's half is opened from the envelope of this transaction in each statement; it never rests here.
+--
+-- Envelope: version 1 (1 byte), transport key id (16), expiry timestamptz (8), IV (16), ciphertext (48), tag (32);
+-- associated data: version, transport key id, expiry, SHA-256 of the credential (zero bytes if none).
+-- Sealed value: version 1 (1 byte), key id (16), IV (16), ciphertext, tag (32); associated data: version, column id,
+-- organization id, row id, key id. The text is padded to a bucket before it is sealed: its length (int4), the bytes,
+-- zeros up to 28, 60, 124, 252 … bytes in all.
+
+grant create on schema keyring_private to safetypin_keeper;
+set local role safetypin_keeper;
+
+create or replace function keyring_private.application_half() returns bytea
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_envelope bytea;
+  v_setting text := current_setting('safetypin.envelope', true);
+  v_body bytea := request_private.sealed();
+  v_key bytea;
+begin
+  if v_body is null or coalesce(v_setting, '') = '' or length(v_setting) <> 242
+    or translate(v_setting, '0123456789abcdef', '') <> '' then
+    raise exception 'no application key in this request' using errcode = 'KEYNO';
+  end if;
+  v_envelope := decode(v_setting, 'hex');
+  if substr(v_envelope, 18, 8) <= timestamptz_send(clock_timestamp())
+    -- An envelope is short-lived: one that claims more was not made by an application of ours.
+    or substr(v_envelope, 18, 8) > timestamptz_send(clock_timestamp()
+         + make_interval(secs => platform.limit_value('envelope.seconds') + 5)) then
+    raise exception 'the application key in this request has run out' using errcode = 'KEYNO';
+  end if;
+  select t.key into v_key
+    from keyring_private.transport_keys t
+    where t.id = encode(substr(v_envelope, 2, 16), 'hex')::uuid
+      -- Twice its life: an application replaces its key after one, and its last envelope is still good for a minute.
+      and t.created_at > clock_timestamp() - make_interval(secs => 2 * platform.limit_value('transport_key.seconds'));
+  if v_key is null then
+    raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
+  end if;
+  return keyring_private.unwrap(v_key, substr(v_envelope, 26), substr(v_envelope, 1, 25) || substr(v_body, 87, 32));
+end $$;
+comment on function keyring_private.application_half() is
+  'The application''s half of the key, from this transaction''s envelope. KEYNO if there is none, it ran out or its transport key is gone; KEYBD if it is for another credential.';
+
+create or replace function keyring_private.key_encryption_key(version integer) returns bytea
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- HKDF's extract step (RFC 5869) with the database's half as salt; 64 bytes, as the cipher wants.
+  return (select extensions.hmac('safetypin kek '::bytea || int4send(r.version) || keyring_private.application_half(), r.half, 'sha512')
+          from keyring_private.roots r
+          where r.version = key_encryption_key.version);
+end $$;
+comment on function keyring_private.key_encryption_key(integer) is 'The 64-byte key that wraps data keys, derived from both halves; never stored.';
+
+create or replace function keyring_private.column_id(name text) returns uuid
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+begin
+  select c.id into strict v_id from keyring_private.sealed_columns c where c.name = column_id.name;
+  return v_id;
+end $$;
+comment on function keyring_private.column_id(text) is 'Id of a sealed column by its name; P0002 if there is none.';
+
+create or replace function keyring_private.data_key(key_id uuid) returns bytea
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_key keyring_private.data_keys;
+begin
+  select k.* into v_key from keyring_private.data_keys k where k.id = data_key.key_id;
+  if not found then
+    raise exception 'the key of this value was destroyed' using errcode = 'KEYER';
+  end if;
+  return keyring_private.unwrap(
+    keyring_private.key_encryption_key(v_key.root_version), v_key.wrapped,
+    '\x02'::bytea || uuid_send(v_key.id) || uuid_send(v_key.subject));
+end $$;
+comment on function keyring_private.data_key(uuid) is 'A data key, unwrapped. KEYER if it was destroyed: what it sealed is erased.';
+
+create or replace function keyring_private.ensure_data_key(subject uuid) returns uuid
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+  v_version integer;
+begin
+  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject;
+  if found then
+    return v_id;
+  end if;
+  v_id := platform.uuid_v7();
+  select max(r.version) into v_version from keyring_private.roots r;
+  insert into keyring_private.data_keys (id, subject, root_version, wrapped)
+    values (v_id, ensure_data_key.subject, v_version, keyring_private.wrap(
+      keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64),
+      '\x02'::bytea || uuid_send(v_id) || uuid_send(ensure_data_key.subject)))
+    on conflict on constraint data_keys_subject_unique do nothing;
+  -- Somebody else may have been first.
+  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject;
+  return v_id;
+end $$;
+comment on function keyring_private.ensure_data_key(uuid) is 'Id of the subject''s data key; makes one if there is none.';
+
+create or replace function keyring_private.destroy_data_key(subject uuid) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from keyring_private.data_keys k where k.subject = destroy_data_key.subject;
+  return found;
+end $$;
+comment on function keyring_private.destroy_data_key(uuid) is 'Erases everything sealed for a subject by deleting its key.';
+
+create or replace function keyring_private.seal(column_name text, organization_id uuid, row_id uuid, subject uuid, value text) returns bytea
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_text bytea := convert_to(value, 'UTF8');
+  v_bucket integer := 28;
+  v_key_id uuid;
+begin
+  if value is null then
+    return null;
+  end if;
+  while v_bucket < length(v_text) + 4 loop
+    v_bucket := v_bucket * 2 + 4;
+  end loop;
+  v_key_id := keyring_private.ensure_data_key(seal.subject);
+  return '\x01'::bytea || uuid_send(v_key_id) || keyring_private.wrap(
+    keyring_private.data_key(v_key_id),
+    int4send(length(v_text)) || v_text || decode(repeat('00', v_bucket - 4 - length(v_text)), 'hex'),
+    '\x01'::bytea || uuid_send(keyring_private.column_id(seal.column_name)) || uuid_send(seal.organization_id)
+      || uuid_send(seal.row_id) || uuid_send(v_key_id));
+end $$;
+comment on function keyring_private.seal(text, uuid, uuid, uuid, text) is
+  'Seals a text for a subject, bound to column, organization (zero uuid if none) and row; null stays null. KEYNO without an application key.';
+
+create or replace function keyring_private.open(column_name text, organization_id uuid, row_id uuid, sealed bytea) returns text
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_key_id uuid;
+  v_padded bytea;
+begin
+  if sealed is null then
+    return null;
+  end if;
+  if length(sealed) < 97 or get_byte(sealed, 0) <> 1 then
+    raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+  end if;
+  v_key_id := encode(substr(sealed, 2, 16), 'hex')::uuid;
+  v_padded := keyring_private.unwrap(
+    keyring_private.data_key(v_key_id), substr(sealed, 18),
+    '\x01'::bytea || uuid_send(keyring_private.column_id(open.column_name)) || uuid_send(open.organization_id)
+      || uuid_send(open.row_id) || uuid_send(v_key_id));
+  return convert_from(substr(v_padded, 5, ('x' || encode(substr(v_padded, 1, 4), 'hex'))::bit(32)::integer), 'UTF8');
+end $$;
+comment on function keyring_private.open(text, uuid, uuid, bytea) is
+  'Opens what seal() made, in the same column, organization and row; null stays null. KEYER if it was erased, KEYNO without an application key, KEYBD for all else.';
+
+create or replace function keyring_private.blind_index(column_name text, organization_id uuid, value text) returns bytea
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_column uuid := keyring_private.column_id(blind_index.column_name);
+  v_key bytea;
+begin
+  if value is null then
+    return null;
+  end if;
+  select keyring_private.unwrap(keyring_private.key_encryption_key(k.root_version), k.wrapped, '\x03'::bytea || uuid_send(v_column))
+    into v_key
+    from keyring_private.index_keys k
+    where k.column_id = v_column;
+  if v_key is null then
+    raise exception 'the index key is not there' using errcode = 'KEYNO';
+  end if;
+  return extensions.hmac(uuid_send(blind_index.organization_id) || convert_to(value, 'UTF8'), v_key, 'sha256');
+end $$;
+comment on function keyring_private.blind_index(text, uuid, text) is
+  'HMAC-SHA-256 of organization (zero uuid for what is unique everywhere) and value under the column''s own key, for looking up a sealed value.';
+
+create or replace function keyring_private.guess_mac(attempt uuid, guess bytea) returns bytea
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select sha256(k.outer_pad || sha256(k.inner_pad || uuid_send(attempt) || guess))
+          from keyring_private.seal_keys k
+          where k.purpose = 'guess');
+end $$;
+comment on function keyring_private.guess_mac(uuid, bytea) is 'HMAC-SHA-256 of a guess, under a key of this database; how guesses and short codes rest.';
+
+reset role;
+revoke create on schema keyring_private from safetypin_keeper;

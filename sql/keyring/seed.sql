@@ -1,0 +1,42 @@
+-- Purpose: keys of this database, made once where it stands, and the sealed columns of SafetyPin itself.
+
+set local role safetypin_keeper;
+
+do $$
+declare
+  v_purpose text;
+  v_key bytea;
+  v_inner bytea;
+  v_outer bytea;
+begin
+  foreach v_purpose in array array['request', 'guess'] loop
+    if not exists (select from keyring_private.seal_keys k where k.purpose = v_purpose) then
+      -- A key as long as the block of SHA-256, so that the pads of RFC 2104 are the key xor a constant.
+      v_key := extensions.gen_random_bytes(64);
+      v_inner := v_key;
+      v_outer := v_key;
+      for i in 0..63 loop
+        v_inner := set_byte(v_inner, i, get_byte(v_key, i) # 54);
+        v_outer := set_byte(v_outer, i, get_byte(v_key, i) # 92);
+      end loop;
+      insert into keyring_private.seal_keys (purpose, inner_pad, outer_pad) values (v_purpose, v_inner, v_outer);
+    end if;
+  end loop;
+  if not exists (select from keyring_private.roots) then
+    insert into keyring_private.roots (version, half) values (1, extensions.gen_random_bytes(32));
+  end if;
+end $$;
+
+insert into keyring_private.sealed_columns (id, name, class) values
+  ('019a9d5c-0000-7000-8000-000000000001', 'identity.emails.address', 'personal'),
+  ('019a9d5c-0000-7000-8000-000000000002', 'identity.people.display_name', 'personal'),
+  ('019a9d5c-0000-7000-8000-000000000003', 'identity.passwords.verifier', 'secret'),
+  ('019a9d5c-0000-7000-8000-000000000004', 'identity.passwords.salt', 'secret'),
+  ('019a9d5c-0000-7000-8000-000000000005', 'identity.registrations.email', 'personal'),
+  ('019a9d5c-0000-7000-8000-000000000006', 'identity.registrations.display_name', 'personal'),
+  ('019a9d5c-0000-7000-8000-000000000007', 'identity.registrations.organization_name', 'personal'),
+  ('019a9d5c-0000-7000-8000-000000000008', 'identity.registrations.verifier', 'secret'),
+  ('019a9d5c-0000-7000-8000-000000000009', 'audit.events.origin', 'personal')
+on conflict (name) do nothing;
+
+reset role;

@@ -1,0 +1,66 @@
+-- Purpose: making jobs and opening them. Payloads hold ids only; who a job acts for stands in job_contexts.
+
+grant create on schema platform to safetypin_definer, safetypin_keeper;
+set local role safetypin_definer;
+
+create or replace function platform.enqueue(task text, payload json) returns bigint
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_job bigint;
+begin
+  v_job := graphile_worker.safetypin_add_job(enqueue.task, enqueue.payload);
+  insert into platform_private.job_contexts (job_id, task, organization_id, person_id, permissions)
+    select v_job, t.name, request.organization_id(), request.user_id(), t.permissions
+    from platform.tasks t
+    where t.name = enqueue.task;
+  if not found then
+    raise exception 'no task of that name' using errcode = '22023';
+  end if;
+  return v_job;
+end $$;
+comment on function platform.enqueue(text, json) is
+  'Makes a job of a known task in this transaction, on behalf of who asks now. For definer functions only. 22023 for an unknown task.';
+
+reset role;
+set local role safetypin_keeper;
+
+create or replace function platform.open_job(job_id bigint, envelope bytea) returns text
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows from the keeper: reading the job and sealing a context. Instead of a credential it demands that the job is
+-- locked by a worker now.
+declare
+  v_task platform.tasks;
+  v_context platform_private.job_contexts;
+begin
+  select t.* into v_task
+    from graphile_worker.jobs j
+    join platform.tasks t on t.name = j.task_identifier
+    where j.id = open_job.job_id and j.locked_at is not null;
+  if not found then
+    raise exception 'the job is not running now' using errcode = 'CTXJB';
+  end if;
+  select c.* into v_context
+    from platform_private.job_contexts c
+    where c.job_id = open_job.job_id and c.task = v_task.name;
+  if not found then
+    if not v_task.scheduled then
+      raise exception 'the job has no context' using errcode = 'CTXJB';
+    end if;
+    insert into platform_private.job_contexts (job_id, task, permissions)
+      values (open_job.job_id, v_task.name, v_task.permissions)
+      returning * into v_context;
+  end if;
+  perform request_private.write_context(
+    2, clock_timestamp() + make_interval(secs => v_task.seconds),
+    v_context.id, v_context.person_id, v_context.organization_id, null, 0, '{}', open_job.envelope);
+  return 'safetypin_jobs';
+end $$;
+comment on function platform.open_job(bigint, bytea) is
+  'Opens the context of a job that is locked by a worker now; returns the role to run as. CTXJB if it is not running or was not made by platform.enqueue().';
+
+reset role;
+revoke create on schema platform from safetypin_definer, safetypin_keeper;

@@ -1,0 +1,249 @@
+-- Purpose: who is asking. `sessions.open_request` and `platform.open_job` write one sealed context into the
+-- transaction; the accessors here verify it at each use. A context that was copied from another backend, another
+-- transaction or an earlier moment, or made up, verifies to nothing, and nothing means no rows.
+--
+-- The setting safetypin.context is hex(seal || body). Body, of fixed width up to its tail:
+--    1  version, 1      also separates this use of the seal key from others
+--    2  kind            0 anonymous, 1 session, 2 job
+--    3  backend pid     int4
+--    7  now()           timestamptz: start of this transaction
+--   15  nonce           16 random bytes
+--   31  deadline        timestamptz
+--   39  session id      uuid (of a job: id of its job context)
+--   55  person id       uuid, zero if none
+--   71  organization id uuid, zero if none
+--   87  credential hash 32 bytes, SHA-256 of the credential, zero if none
+--  119  assurance       int2
+--  121  request id      uuid
+--  137  origin          the rest: JSON text with IP address and user agent
+-- The seal is HMAC-SHA-256 (RFC 2104) of the body. pid and now() pin it to one transaction of one backend: two
+-- transactions of a backend share now() only when both stand in one message, and no request can be opened in the
+-- message that began its transaction (see sessions.open_request).
+
+grant create on schema request_private, request to safetypin_keeper;
+set local role safetypin_keeper;
+
+create or replace function request_private.seal(body bytea) returns text
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- HMAC from its definition with prepared pads: half the time of pgcrypto's, which looks its digest up each call.
+  return (select encode(sha256(k.outer_pad || sha256(k.inner_pad || body)) || body, 'hex')
+          from keyring_private.seal_keys k
+          where k.purpose = 'request');
+end $$;
+comment on function request_private.seal(bytea) is 'Hex of seal and body, as the setting safetypin.context holds it.';
+
+create or replace function request_private.sealed() returns bytea
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_setting text := current_setting('safetypin.context', true);
+  v_raw bytea;
+  v_body bytea;
+  v_good boolean;
+begin
+  -- Anybody can write anything into the setting: whatever is not ours is nobody, never an error.
+  if v_setting is null or length(v_setting) < 336 or length(v_setting) > 4096
+    or length(v_setting) % 2 = 1 or translate(v_setting, '0123456789abcdef', '') <> '' then
+    return null;
+  end if;
+  v_raw := decode(v_setting, 'hex');
+  v_body := substr(v_raw, 33);
+  if get_byte(v_body, 0) <> 1
+    or substr(v_body, 3, 12) <> int4send(pg_backend_pid()) || timestamptz_send(now())
+    or substr(v_body, 31, 8) <= timestamptz_send(clock_timestamp()) then
+    return null;
+  end if;
+  -- Compared by a second keyed hash, so that the time taken says nothing about the right seal.
+  select sha256(k.outer_pad || sha256(k.outer_pad || sha256(k.inner_pad || v_body)))
+       = sha256(k.outer_pad || substr(v_raw, 1, 32))
+    into v_good
+    from keyring_private.seal_keys k
+    where k.purpose = 'request';
+  if v_good then
+    return v_body;
+  end if;
+  return null;
+end $$;
+comment on function request_private.sealed() is
+  'Body of the context if its seal is good and its deadline ahead, else null. Does not ask whether the session still lives: the audit of the statement that ended it needs that.';
+
+create or replace function request_private.live() returns bytea
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_body bytea := request_private.sealed();
+  v_live boolean;
+begin
+  if v_body is null then
+    return null;
+  end if;
+  case get_byte(v_body, 1)
+    when 0 then
+      return v_body;
+    when 1 then
+      -- Read at each statement: a revocation that committed is seen by the next one.
+      select true into v_live
+        from sessions.sessions s
+        where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid
+          and s.ends_at > clock_timestamp();
+    when 2 then
+      select true into v_live
+        from platform_private.job_contexts j
+        where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid;
+  end case;
+  if v_live then
+    return v_body;
+  end if;
+  return null;
+end $$;
+comment on function request_private.live() is 'Body of the context if it is sealed and its session (or job) is live now, else null.';
+
+create or replace function request.kind() returns text
+  language sql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+  select (array['anonymous', 'session', 'job'])[get_byte(request_private.live(), 1) + 1]
+$$;
+comment on function request.kind() is 'anonymous, session or job; null without a valid context.';
+
+create or replace function request.user_id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return nullif(encode(substr(request_private.live(), 55, 16), 'hex')::uuid, '00000000-0000-0000-0000-000000000000');
+end $$;
+comment on function request.user_id() is 'The person who asks; null if nobody is signed in. In policies always as (select request.user_id()).';
+
+create or replace function request.organization_id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return nullif(encode(substr(request_private.live(), 71, 16), 'hex')::uuid, '00000000-0000-0000-0000-000000000000');
+end $$;
+comment on function request.organization_id() is 'The active organization; null if none. In policies always as (select request.organization_id()).';
+
+create or replace function request.session_id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_body bytea := request_private.live();
+begin
+  if get_byte(v_body, 1) = 1 then
+    return encode(substr(v_body, 39, 16), 'hex')::uuid;
+  end if;
+  return null;
+end $$;
+comment on function request.session_id() is 'The session of this request; null for anonymous requests and jobs.';
+
+create or replace function request.assurance() returns integer
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_body bytea := request_private.live();
+begin
+  return get_byte(v_body, 118) * 256 + get_byte(v_body, 119);
+end $$;
+comment on function request.assurance() is 'Authenticator assurance level of the session, 1 to 3 (SP 800-63B); 0 for nobody.';
+
+create or replace function request.id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return encode(substr(request_private.sealed(), 121, 16), 'hex')::uuid;
+end $$;
+comment on function request.id() is 'Id of the request, for correlation with the log of the API.';
+
+create or replace function request.can(permission text) returns boolean
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_body bytea := request_private.live();
+  v_can boolean;
+begin
+  case get_byte(v_body, 1)
+    when 1 then
+      -- Held permissions are kept per membership with their times, so a grant that ends is over in the next statement.
+      select true into v_can
+        from access_private.held_permissions h
+        where h.organization_id = encode(substr(v_body, 71, 16), 'hex')::uuid
+          and h.person_id = encode(substr(v_body, 55, 16), 'hex')::uuid
+          and h.permission = can.permission
+          and h.valid @> clock_timestamp();
+    when 2 then
+      select true into v_can
+        from platform_private.job_contexts j
+        where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid
+          and can.permission = any (j.permissions);
+    else
+      null;
+  end case;
+  return coalesce(v_can, false);
+end $$;
+comment on function request.can(text) is 'Whether the asker holds a permission (noun.verb) in the active organization, now. In policies always as (select request.can(…)).';
+
+create or replace function request.task() returns text
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_body bytea := request_private.live();
+begin
+  if get_byte(v_body, 1) = 2 then
+    return (select j.task from platform_private.job_contexts j
+            where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid);
+  end if;
+  return null;
+end $$;
+comment on function request.task() is 'Name of the task, inside a job; null elsewhere.';
+
+create or replace function request_private.write_context(
+  kind integer, deadline timestamptz, session_id uuid, person_id uuid, organization_id uuid,
+  credential_hash bytea, assurance integer, metadata jsonb, envelope bytea
+) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_zero constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_request text := metadata ->> 'requestId';
+begin
+  if coalesce(current_setting('safetypin.context', true), '') <> '' then
+    raise exception 'this transaction has a context already' using errcode = 'CTXAG';
+  end if;
+  -- Two transactions of one message share now(), and a context would be good in both. A request that is opened in
+  -- a later message than `begin` cannot be: whatever begins after it begins later.
+  if statement_timestamp() <= transaction_timestamp() then
+    raise exception 'open the request in a later message than begin' using errcode = 'CTXTX';
+  end if;
+  if v_request is null or v_request !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    v_request := platform.uuid_v7()::text;
+  end if;
+  perform set_config('safetypin.context', request_private.seal(
+    '\x01'::bytea || set_byte('\x00'::bytea, 0, kind)
+    || int4send(pg_backend_pid()) || timestamptz_send(now()) || extensions.gen_random_bytes(16)
+    || timestamptz_send(deadline)
+    || uuid_send(coalesce(session_id, v_zero)) || uuid_send(coalesce(person_id, v_zero))
+    || uuid_send(coalesce(organization_id, v_zero))
+    || coalesce(credential_hash, decode(repeat('00', 32), 'hex'))
+    || int2send(assurance::smallint) || uuid_send(v_request::uuid)
+    || convert_to(jsonb_strip_nulls(jsonb_build_object(
+         'ip', left(metadata ->> 'ip', 64), 'userAgent', left(metadata ->> 'userAgent', 400)))::text, 'UTF8')
+  ), true);
+  perform set_config('safetypin.envelope', coalesce(encode(envelope, 'hex'), ''), true);
+end $$;
+comment on function request_private.write_context(integer, timestamptz, uuid, uuid, uuid, bytea, integer, jsonb, bytea) is
+  'Writes the sealed context of this transaction. CTXAG if it has one, CTXTX if it began in this very message.';
+
+reset role;
+revoke create on schema request_private, request from safetypin_keeper;

@@ -1,0 +1,44 @@
+-- Purpose: jobs that carry a context, and the tasks they may be.
+
+create table if not exists platform.tasks (
+  name text constraint tasks_pkey primary key
+    constraint tasks_name_form check (name ~ '^[a-z]+__[a-z_]+$'),
+  permissions text[] not null default '{}',
+  scheduled boolean not null default false,
+  seconds integer not null default 60 constraint tasks_seconds_range check (seconds between 1 and 3600),
+  description text not null
+);
+alter table platform.tasks enable row level security, force row level security;
+comment on table platform.tasks is 'What the worker may run. A job acts with the permissions of its task and nothing more.';
+comment on column platform.tasks.name is 'Task identifier of graphile-worker, domain__verb.';
+comment on column platform.tasks.permissions is 'What request.can() answers true for, inside a job of this task.';
+comment on column platform.tasks.scheduled is 'True: runs by the clock, for no organization and nobody.';
+comment on column platform.tasks.seconds is 'How long one opened job context may act.';
+comment on column platform.tasks.description is 'What the task does, for operators.';
+
+insert into platform.tasks (name, scheduled, seconds, description) values
+  ('mail__send', false, 60, 'Writes and sends one mail.'),
+  ('audit__ensure_partitions', true, 60, 'Makes the monthly partitions of the audit trail ahead of time.'),
+  ('platform__clean_up', true, 300, 'Removes what has run out: attempts, tokens, job contexts, transport keys.')
+on conflict (name) do update
+  set scheduled = excluded.scheduled, seconds = excluded.seconds, description = excluded.description;
+
+create table if not exists platform_private.job_contexts (
+  id uuid constraint job_contexts_pkey primary key default platform.uuid_v7(),
+  job_id bigint not null constraint job_contexts_job_id_unique unique,
+  task text not null constraint job_contexts_task_exists references platform.tasks (name) on delete restrict,
+  organization_id uuid,
+  person_id uuid,
+  permissions text[] not null,
+  created_at timestamptz not null default clock_timestamp()
+);
+create index if not exists job_contexts_task_idx on platform_private.job_contexts (task);
+alter table platform_private.job_contexts enable row level security, force row level security;
+comment on table platform_private.job_contexts is 'On whose behalf a job acts; written in the same transaction as the job, from the sealed context.';
+comment on column platform_private.job_contexts.id is 'Stands in the sealed context of the job where a session id would.';
+comment on column platform_private.job_contexts.job_id is 'Id of the job in graphile-worker.';
+comment on column platform_private.job_contexts.task is 'Task of the job.';
+comment on column platform_private.job_contexts.organization_id is 'Active organization when the job was made; null if none.';
+comment on column platform_private.job_contexts.person_id is 'Who made the job; null if nobody was signed in.';
+comment on column platform_private.job_contexts.permissions is 'Permissions of the task when the job was made.';
+comment on column platform_private.job_contexts.created_at is 'When the job was made.';
