@@ -1,0 +1,130 @@
+import type pg from 'pg';
+import { AppError, SQLSTATE, sqlstateOf } from '../platform/errors.ts';
+import type { StatementNames } from './statements.ts';
+
+/** One statement. Values are always bound; SQL text never holds one. */
+export interface Statement {
+  readonly text: string;
+  readonly values?: readonly unknown[];
+  readonly name?: string;
+  readonly arrayMode?: boolean;
+}
+
+export interface StatementResult<Row> {
+  readonly rows: readonly Row[];
+  readonly rowCount: number | null;
+  readonly notices: readonly never[];
+}
+
+/** What work inside an opened request may do; the shape PostGraphile expects of a PgClient. */
+export interface RequestClient {
+  query<Row>(statement: Statement): Promise<StatementResult<Row>>;
+  withTransaction<Result>(work: (client: this) => Promise<Result>): Promise<Result>;
+}
+
+const NO_NOTICES: readonly never[] = Object.freeze([]);
+
+/** Text that PostgreSQL cannot hold: NUL, or half of a surrogate pair (Node would store it as U+FFFD without a word). */
+export function isStorableText(text: string): boolean {
+  return text.isWellFormed() && !text.includes('\0');
+}
+
+function assertStorable(values: readonly unknown[]): void {
+  for (const value of values) {
+    if (typeof value === 'string' && !isStorableText(value)) {
+      throw new AppError(SQLSTATE.malformedText, 'a value holds text that cannot be stored');
+    }
+  }
+}
+
+/** Shared by an opened transaction and the savepoints inside it. */
+export interface TransactionState {
+  readonly connection: pg.PoolClient;
+  readonly names: StatementNames;
+  /** Settles when the request was opened; its error explains every "transaction is aborted" behind it. */
+  readonly opened: Promise<unknown>;
+  readonly signal: AbortSignal | undefined;
+  savepoints: number;
+  closed: boolean;
+  openError: unknown;
+  /** The error that aborted the transaction, unless a savepoint has undone it. */
+  firstError: unknown;
+}
+
+/**
+ * A transaction in which a request is open. Statements go out without waiting for the ones before them; only while a
+ * savepoint is open do its siblings wait, or they would end up inside it.
+ */
+export class RequestTransaction implements RequestClient {
+  readonly #state: TransactionState;
+  #savepoint: Promise<unknown> | null = null;
+
+  constructor(state: TransactionState) {
+    this.#state = state;
+  }
+
+  query<Row>(statement: Statement): Promise<StatementResult<Row>> {
+    return this.#savepoint === null
+      ? this.#send<Row>(statement)
+      : this.#savepoint.then(() => this.query<Row>(statement));
+  }
+
+  withTransaction<Result>(work: (client: this) => Promise<Result>): Promise<Result> {
+    if (this.#savepoint !== null) return this.#savepoint.then(() => this.withTransaction(work));
+    const result = this.#inSavepoint(work);
+    const mark: Promise<unknown> = result.then(
+      () => this.#leave(mark),
+      () => this.#leave(mark),
+    );
+    this.#savepoint = mark;
+    return result;
+  }
+
+  #leave(mark: Promise<unknown>): void {
+    if (this.#savepoint === mark) this.#savepoint = null;
+  }
+
+  async #inSavepoint<Result>(work: (client: this) => Promise<Result>): Promise<Result> {
+    const state = this.#state;
+    state.savepoints += 1;
+    const savepoint = `sp_${state.savepoints}`;
+    // Waited for only through what follows: an error here is the error of the first statement inside.
+    const began = this.#send({ text: `savepoint ${savepoint}` });
+    began.catch(() => {});
+    try {
+      const result = await work(new RequestTransaction(state) as this);
+      await began;
+      await this.#send({ text: `release savepoint ${savepoint}` });
+      return result;
+    } catch (error) {
+      await this.#send({ text: `rollback to savepoint ${savepoint}` });
+      // The transaction is whole again, so what failed inside it may be handled by the caller.
+      if (state.firstError === error) state.firstError = undefined;
+      throw error;
+    }
+  }
+
+  async #send<Row>({ text, values, name, arrayMode }: Statement): Promise<StatementResult<Row>> {
+    const { connection, names, opened, signal } = this.#state;
+    if (this.#state.closed) throw new AppError(SQLSTATE.canceled, 'the transaction is over');
+    if (signal?.aborted) throw new AppError(SQLSTATE.canceled, 'the client has gone');
+    if (values !== undefined) assertStorable(values);
+    const config: pg.QueryConfig & { rowMode?: 'array' } = { text };
+    if (values !== undefined) config.values = values as unknown[];
+    const known = names.use(connection, name);
+    if (known !== undefined) config.name = known;
+    if (arrayMode === true) config.rowMode = 'array';
+    try {
+      const { rows, rowCount } = await connection.query(config as pg.QueryConfig);
+      return { rows, rowCount, notices: NO_NOTICES };
+    } catch (error) {
+      if (sqlstateOf(error) === SQLSTATE.transactionAborted) {
+        await opened;
+        const cause = this.#state.openError ?? this.#state.firstError;
+        if (cause !== undefined) throw cause;
+      }
+      this.#state.firstError ??= error;
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * The one error register. SQLSTATE is the key everywhere: what PostgreSQL raises, what our SQL raises and what
+ * TypeScript throws on purpose are all looked up in the table platform.errors, which is read once at start.
+ */
+
+/** What a client may learn of an error. Everything else stays inside. */
+export interface SafeFault {
+  /** Stable upper-case code, `extensions.code` in GraphQL and `meta.code` over REST. */
+  readonly code: string;
+  /** HTTP status of the REST door. */
+  readonly status: number;
+  readonly message: string;
+  /** False is a fault of ours (status 500 or not in the register): it is logged and recorded. */
+  readonly expected: boolean;
+}
+
+/** A row of platform.errors. */
+export interface RegisterRow {
+  readonly sqlstate: string;
+  readonly code: string;
+  readonly http_status: number;
+  readonly message: string;
+}
+
+/** SQLSTATEs that TypeScript raises itself. Their meaning for the client stands in the register like any other. */
+export const SQLSTATE = {
+  unauthenticated: 'AUTHN',
+  malformedText: '22021',
+  overloaded: '53300',
+  canceled: '57014',
+  transactionAborted: '25P02',
+} as const;
+
+/** The only error thrown on purpose. `code` is a SQLSTATE of the register; the message never reaches a client. */
+export class AppError extends Error {
+  override readonly name = 'AppError';
+  readonly code: string;
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+const INTERNAL: SafeFault = {
+  code: 'INTERNAL',
+  status: 500,
+  message: 'Something went wrong on our side. It has been recorded.',
+  expected: false,
+};
+
+/** Needed before the register was read, and for a database that is older than this code. Rows of the table win. */
+const BUILT_IN: readonly RegisterRow[] = [
+  { sqlstate: SQLSTATE.unauthenticated, code: 'UNAUTHENTICATED', http_status: 401, message: 'Please sign in.' },
+  { sqlstate: SQLSTATE.malformedText, code: 'INVALID_INPUT', http_status: 400, message: 'The input is not valid.' },
+  {
+    sqlstate: SQLSTATE.overloaded,
+    code: 'TRY_AGAIN',
+    http_status: 503,
+    message: 'Too busy right now. Please try again in a moment.',
+  },
+];
+
+const SQLSTATE_SHAPE = /^[0-9A-Z]{5}$/;
+
+/** The SQLSTATE an error carries, or null: Node's own errors have codes of other shapes. */
+export function sqlstateOf(error: unknown): string | null {
+  if (typeof error !== 'object' || error === null) return null;
+  const code = (error as { code?: unknown }).code;
+  return typeof code === 'string' && SQLSTATE_SHAPE.test(code) ? code : null;
+}
+
+/** Looks up what may be said about an error. */
+export class ErrorRegister {
+  readonly #faults = new Map<string, SafeFault>();
+
+  constructor(rows: readonly RegisterRow[] = []) {
+    for (const row of [...BUILT_IN, ...rows]) {
+      const expected = row.http_status !== 500;
+      this.#faults.set(row.sqlstate, { code: row.code, status: row.http_status, message: row.message, expected });
+    }
+  }
+
+  explain(error: unknown): SafeFault {
+    const sqlstate = sqlstateOf(error);
+    return (sqlstate !== null && this.#faults.get(sqlstate)) || INTERNAL;
+  }
+}
