@@ -1,22 +1,23 @@
 // `npm run db:commit`: makes a committed migration and proves that it runs before anything in git changes.
 // graphile-migrate's own `commit` overwrites current.sql with expanded text when it fails, and cannot build the roles,
 // extensions and job queue that its shadow database needs; so this writes the same file format by its parts.
-import { chmod, mkdir, mkdtemp, readFile, readdir, realpath, rename, rm, symlink, writeFile, copyFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
-import { calculateHash } from "graphile-migrate/dist/hash.js";
-import { compileIncludes, parseMigrationText, serializeMigration } from "graphile-migrate/dist/migration.js";
-import { sluggify } from "graphile-migrate/dist/sluggify.js";
-import type { ParsedSettings } from "graphile-migrate/dist/settings.js";
-import pg from "pg";
-import type { DatabaseAccess } from "./access.ts";
-import type { Say } from "./connection.ts";
-import { buildDatabase, withMigrationLock } from "./migrate.ts";
-import { committedMigrations, MIGRATIONS_FOLDER, MigrationRefused } from "./migrations.ts";
-import { withMaintenance } from "./provision.ts";
+import { chmod, copyFile, mkdir, mkdtemp, readFile, realpath, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { calculateHash } from 'graphile-migrate/dist/hash.js';
+import { compileIncludes, parseMigrationText, serializeMigration } from 'graphile-migrate/dist/migration.js';
+import type { ParsedSettings } from 'graphile-migrate/dist/settings.js';
+import { sluggify } from 'graphile-migrate/dist/sluggify.js';
+import pg from 'pg';
+import type { DatabaseAccess } from './access.ts';
+import type { Say } from './connection.ts';
+import { buildDatabase, withMigrationLock } from './migrate.ts';
+import { committedFiles, committedMigrations, MIGRATIONS_FOLDER } from './migrations.ts';
+import { withMaintenance } from './provision.ts';
+import { StartupError } from './startup-error.ts';
 
-const BLANK = "-- Enter migration here\n";
-const INITIAL = "--! Message: initial\n\n--!include all.sql\n";
+const BLANK = '-- Enter migration here\n';
+const INITIAL = '--! Message: initial\n\n--!include all.sql\n';
 
 /**
  * Commits migrations/current.sql as the next migration; while it is blank and nothing is released, rolls the one
@@ -26,11 +27,11 @@ export async function commitMigration(access: DatabaseAccess, message: string | 
   const plan = await planCommit(message);
   const text = await compose(plan);
   await proveInShadow(access, plan, text, say);
-  const target = join(MIGRATIONS_FOLDER, "committed", plan.filename);
+  const target = join(MIGRATIONS_FOLDER, 'committed', plan.filename);
   await writeReadOnly(`${target}.new`, text);
-  for (const old of plan.replaces) if (old !== plan.filename) await rm(join(MIGRATIONS_FOLDER, "committed", old));
+  for (const old of plan.replaces) if (old !== plan.filename) await rm(join(MIGRATIONS_FOLDER, 'committed', old));
   await rename(`${target}.new`, target);
-  if (!plan.initial) await writeFile(join(MIGRATIONS_FOLDER, "current.sql"), BLANK);
+  if (!plan.initial) await writeFile(join(MIGRATIONS_FOLDER, 'current.sql'), BLANK);
   return `migrations/committed/${plan.filename}`;
 }
 
@@ -45,53 +46,67 @@ interface Plan {
 }
 
 async function planCommit(message: string | undefined): Promise<Plan> {
-  const current = await readFile(join(MIGRATIONS_FOLDER, "current.sql"), "utf8");
+  const current = await readFile(join(MIGRATIONS_FOLDER, 'current.sql'), 'utf8');
   const committed = await committedMigrations();
-  const files = (await readdir(join(MIGRATIONS_FOLDER, "committed"))).filter((name) => /^\d{6}.*\.sql$/.test(name)).sort();
+  const files = await committedFiles();
   if (isBlank(current)) {
     if (committed.length > 1 || (await isReleased())) {
-      throw new MigrationRefused("migrations/current.sql is empty: there is nothing to commit");
+      throw new StartupError('migrations/current.sql is empty: there is nothing to commit');
     }
-    return { initial: true, filename: "000001-initial.sql", source: INITIAL, previous: undefined, replaces: files, keeps: [] };
+    return {
+      initial: true,
+      filename: '000001-initial.sql',
+      source: INITIAL,
+      previous: undefined,
+      replaces: files,
+      keeps: [],
+    };
   }
   if (committed.length === 0) {
-    throw new MigrationRefused("the initial migration comes first: empty migrations/current.sql and run `npm run db:commit`");
+    throw new StartupError(
+      'the initial migration comes first: empty migrations/current.sql and run `npm run db:commit`',
+    );
   }
-  const source = message ? `--! Message: ${message.replace(/\s+/g, " ")}\n\n${current}` : current;
-  const title = parseMigrationText("current.sql", source, false).headers["Message"];
-  const number = String(committed.length + 1).padStart(6, "0");
+  const source = message ? `--! Message: ${message.replace(/\s+/g, ' ')}\n\n${current}` : current;
+  const title = parseMigrationText('current.sql', source, false).headers.Message;
+  const number = String(committed.length + 1).padStart(6, '0');
   const filename = title ? `${number}-${sluggify(title)}.sql` : `${number}.sql`;
   return { initial: false, filename, source, previous: committed.at(-1)?.hash, replaces: [], keeps: files };
 }
 
 function isBlank(sql: string): boolean {
-  return sql.split("\n").every((line) => line.trim() === "" || (line.trim().startsWith("--") && !line.startsWith("--!")));
+  return sql
+    .split('\n')
+    .every((line) => line.trim() === '' || (line.trim().startsWith('--') && !line.startsWith('--!')));
 }
 
 async function isReleased(): Promise<boolean> {
-  const text = await readFile(new URL("../../package.json", import.meta.url), "utf8");
-  return JSON.parse(text).version !== "0.0.0";
+  const text = await readFile(new URL('../../package.json', import.meta.url), 'utf8');
+  return JSON.parse(text).version !== '0.0.0';
 }
 
 async function compose(plan: Plan): Promise<string> {
   const settings = { migrationsFolder: MIGRATIONS_FOLDER } as ParsedSettings; // all that including needs
-  const expanded = await compileIncludes(settings, plan.source, new Set(["current.sql"]));
-  const { headers, body } = parseMigrationText("current.sql", expanded, false);
+  const expanded = await compileIncludes(settings, plan.source, new Set(['current.sql']));
+  const { headers, body } = parseMigrationText('current.sql', expanded, false);
   const hash = calculateHash(body, plan.previous ?? null);
-  return serializeMigration(body, { Previous: plan.previous ?? "-", Hash: hash, ...headers });
+  return serializeMigration(body, { Previous: plan.previous ?? '-', Hash: hash, ...headers });
 }
 
 /** Runs the whole chain with the new file in a database of its own, which is dropped again. */
 async function proveInShadow(access: DatabaseAccess, plan: Plan, text: string, say: Say): Promise<void> {
-  const folder = await realpath(await mkdtemp(join(tmpdir(), "safetypin-commit-")));
-  const shadow = "safetypin_shadow";
+  const folder = await realpath(await mkdtemp(join(tmpdir(), 'safetypin-commit-')));
+  const shadow = 'safetypin_shadow';
   const drop = () =>
-    withMaintenance(access, (admin) => admin.query(`drop database if exists ${pg.escapeIdentifier(shadow)} with (force)`));
+    withMaintenance(access, (admin) =>
+      admin.query(`drop database if exists ${pg.escapeIdentifier(shadow)} with (force)`),
+    );
   try {
-    await mkdir(join(folder, "committed"));
-    await symlink(await realpath(join(MIGRATIONS_FOLDER, "fixtures")), join(folder, "fixtures"));
-    for (const name of plan.keeps) await copyFile(join(MIGRATIONS_FOLDER, "committed", name), join(folder, "committed", basename(name)));
-    await writeFile(join(folder, "committed", plan.filename), text);
+    await mkdir(join(folder, 'committed'));
+    await symlink(await realpath(join(MIGRATIONS_FOLDER, 'fixtures')), join(folder, 'fixtures'));
+    for (const name of plan.keeps)
+      await copyFile(join(MIGRATIONS_FOLDER, 'committed', name), join(folder, 'committed', basename(name)));
+    await writeFile(join(folder, 'committed', plan.filename), text);
     await withMigrationLock(access, say, async () => {
       await drop();
       try {

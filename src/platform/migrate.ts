@@ -1,11 +1,11 @@
 // `migrate`: from an empty server to a database that is up to date. Everything in it can run again.
-import type { DatabaseAccess } from "./access.ts";
-import { retarget, type Say, withClient } from "./connection.ts";
-import { runCommitted } from "./migrations.ts";
-import { provisionContents, provisionDatabase, provisionRoles, withMaintenance } from "./provision.ts";
-import { provisionQueue } from "./queue.ts";
+import type { DatabaseAccess } from './access.ts';
+import { retarget, type Say, withClient } from './connection.ts';
+import { runCommitted } from './migrations.ts';
+import { provisionContents, provisionDatabase, provisionRoles, withMaintenance } from './provision.ts';
+import { provisionQueue } from './queue.ts';
 
-const LOCK = "723389746"; // SAFETYPIN on a telephone keypad
+const LOCK = '723389746'; // SAFETYPIN on a telephone keypad
 
 /** Roles, database, extensions, job queue, committed migrations. A second caller waits and then finds it all done. */
 export async function migrate(access: DatabaseAccess, say: Say): Promise<void> {
@@ -15,7 +15,12 @@ export async function migrate(access: DatabaseAccess, say: Say): Promise<void> {
 }
 
 /** Builds or completes one database of the server; the caller holds the lock. */
-export async function buildDatabase(access: DatabaseAccess, database: string, say: Say, folder?: string): Promise<void> {
+export async function buildDatabase(
+  access: DatabaseAccess,
+  database: string,
+  say: Say,
+  folder?: string,
+): Promise<void> {
   const created = await withMaintenance(access, async (admin) => {
     await provisionRoles(access, admin);
     return provisionDatabase(admin, database);
@@ -24,7 +29,7 @@ export async function buildDatabase(access: DatabaseAccess, database: string, sa
   await provisionQueue(access, database);
   const ran = await runCommitted(access, database, say, folder);
   if (created) say(`database ${database} created`);
-  else if (ran) say(`database ${database}: ${ran} ${ran === 1 ? "migration" : "migrations"} run`);
+  else if (ran) say(`database ${database}: ${ran} ${ran === 1 ? 'migration' : 'migrations'} run`);
 }
 
 /**
@@ -33,12 +38,12 @@ export async function buildDatabase(access: DatabaseAccess, database: string, sa
  */
 export async function withMigrationLock<T>(access: DatabaseAccess, say: Say, work: () => Promise<T>): Promise<T> {
   return withMaintenance(access, async (client) => {
-    await client.query("set statement_timeout = 0");
-    await client.query("set lock_timeout = 0");
-    const free = await client.query("select pg_try_advisory_lock($1) as yes", [LOCK]);
+    await client.query('set statement_timeout = 0');
+    await client.query('set lock_timeout = 0');
+    const free = await client.query('select pg_try_advisory_lock($1) as yes', [LOCK]);
     if (!free.rows[0].yes) {
-      say("waiting for another migration to finish");
-      await client.query("select pg_advisory_lock($1)", [LOCK]);
+      say('waiting for another migration to finish');
+      await client.query('select pg_advisory_lock($1)', [LOCK]);
     }
     return work();
   });
