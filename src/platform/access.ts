@@ -1,0 +1,107 @@
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
+import { parseIntoClientConfig } from 'pg-connection-string';
+import type { Config } from '../config.ts';
+import { type Claim, claim, describeOwner } from './claim.ts';
+import { clusterDirectory, openDataDirectory } from './data-directory.ts';
+import { startEmbedded } from './embedded.ts';
+import { isAlive, type Postmaster, readPostmaster } from './leftover.ts';
+import { loadSecrets, type Secrets } from './secrets.ts';
+import { StartupError } from './startup-error.ts';
+
+/** Who connects how, for the embedded PostgreSQL and for a server of your own alike. */
+export interface DatabaseAccess {
+  /** An administrator, of the database below. Before that exists, connect with `database: 'postgres'`. */
+  readonly admin: pg.ClientConfig;
+  readonly authenticator: pg.ClientConfig;
+  readonly jobs: pg.ClientConfig;
+  readonly auditor: pg.ClientConfig;
+  readonly database: string;
+  readonly embedded: boolean;
+  /** Settles when an embedded server that we started ends by itself; never for any other. */
+  readonly lost: Promise<string>;
+  /** Stops the embedded server if we started it. */
+  close(): Promise<void>;
+}
+
+export interface OpenOptions {
+  /** The right to the data directory: the server takes it first. Defaults to taking it, or to joining its owner. */
+  readonly claim?: Claim;
+  /** Ends the start, when it is aborted before the database is ready. */
+  readonly signal?: AbortSignal;
+}
+
+const DATABASE = 'safetypin';
+const never = new Promise<string>(() => {});
+
+/**
+ * Opens the way to the database: your server when DATABASE_URL is set, else the embedded one, started here or joined
+ * when another live process runs it.
+ */
+export async function openDatabase(
+  config: Config,
+  say: (line: string) => void,
+  o: OpenOptions = {},
+): Promise<DatabaseAccess> {
+  const dataDirectory = openDataDirectory(config.dataDirectory);
+  if (config.databaseUrl !== undefined) return external(config.databaseUrl, loadSecrets(dataDirectory));
+  if (config.environment === 'production') throw new StartupError('production never brings its own PostgreSQL');
+  const right = o.claim ?? (await claim(dataDirectory));
+  if (!right) return await join(dataDirectory);
+  try {
+    const cluster = await startEmbedded({ dataDirectory, claim: right, say, ...(o.signal && { signal: o.signal }) });
+    const close = async () => {
+      await cluster.stop();
+      if (!o.claim) right.release();
+    };
+    return embedded(cluster, loadSecrets(dataDirectory), cluster.lost, close);
+  } catch (error) {
+    if (!o.claim) right.release();
+    throw error;
+  }
+}
+
+function embedded(
+  server: { socketDirectory: string; port: number },
+  secrets: Secrets,
+  lost: Promise<string>,
+  close: () => Promise<void>,
+): DatabaseAccess {
+  // `ssl` is said because PGSSLMODE would otherwise be asked.
+  const common = { host: server.socketDirectory, port: server.port, database: DATABASE, ssl: false };
+  return { ...logins(common, secrets), admin: as(common, 'postgres', secrets.postgres), embedded: true, lost, close };
+}
+
+function external(url: string, secrets: Secrets): DatabaseAccess {
+  const admin = parseIntoClientConfig(url);
+  return { ...logins(admin, secrets), admin, embedded: false, lost: never, close: async () => {} };
+}
+
+function as(common: pg.ClientConfig, user: string, password: string): pg.ClientConfig {
+  return { ...common, user, password };
+}
+
+function logins(common: pg.ClientConfig, secrets: Secrets) {
+  return {
+    database: common.database ?? DATABASE,
+    authenticator: as(common, 'safetypin_authenticator', secrets.safetypin_authenticator),
+    jobs: as(common, 'safetypin_jobs', secrets.safetypin_jobs),
+    auditor: as(common, 'safetypin_auditor', secrets.safetypin_auditor),
+  };
+}
+
+/** Joins the embedded server that another process runs. It stays that process's to stop. */
+async function join(dataDirectory: string): Promise<DatabaseAccess> {
+  const server = await runningServer(dataDirectory);
+  return embedded(server, loadSecrets(dataDirectory), never, async () => {});
+}
+
+async function runningServer(dataDirectory: string): Promise<Postmaster> {
+  for (const end = Date.now() + 30_000; Date.now() < end; await sleep(100)) {
+    const cluster = clusterDirectory(dataDirectory);
+    const server = existsSync(cluster) ? readPostmaster(cluster) : undefined;
+    if (server?.ready && isAlive(server.pid)) return server;
+  }
+  throw new StartupError(`${await describeOwner(dataDirectory)}, and its database does not answer: try again`);
+}
