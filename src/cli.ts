@@ -1,0 +1,161 @@
+// The command line: `npm run safetypin -- <command>`. Each command opens the database, does one thing, closes it.
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { createInterface } from 'node:readline/promises';
+import { text as readAll } from 'node:stream/consumers';
+import { Argument, Command } from 'commander';
+import { type Config, loadConfig, loadEnvironmentFile } from './config.ts';
+import { type DatabaseAccess, openDatabase } from './platform/access.ts';
+import { connectionUrl, OWNER_OPTIONS, retarget } from './platform/connection.ts';
+import { commitMigration } from './platform/db-commit.ts';
+import { describeLoss, resetDatabase } from './platform/db-reset.ts';
+import { examine } from './platform/doctor.ts';
+import { migrate } from './platform/migrate.ts';
+import { migrateDown } from './platform/migrate-down.ts';
+import { runSql } from './platform/sql-runner.ts';
+import { StartupError } from './platform/startup-error.ts';
+
+const say = (line: string) => process.stderr.write(`${line}\n`);
+const print = (line: string) => process.stdout.write(`${line}\n`);
+
+async function withDatabase(work: (access: DatabaseAccess, config: Config) => Promise<void>): Promise<void> {
+  const config = loadConfig();
+  const access = await openDatabase(config, say);
+  try {
+    await work(access, config);
+  } finally {
+    await access.close();
+  }
+}
+
+const program = new Command('safetypin')
+  .description('Command line of SafetyPin. With DATABASE_URL it works on that database, else on the embedded one.')
+  .showHelpAfterError('(--help shows what there is)')
+  .helpCommand(false);
+
+program
+  .command('migrate')
+  .description('create or update roles, database, extensions, job queue, and run the migrations that are missing')
+  .action(() =>
+    withDatabase(async (access) => {
+      await migrate(access, say);
+      say(`database ${access.database} is up to date`);
+    }),
+  );
+
+program
+  .command('migrate:down')
+  .description('take the last migration back, by its file under migrations/reverse')
+  .action(() => withDatabase((access) => migrateDown(access, say)));
+
+program
+  .command('db:commit')
+  .description('make a committed migration: of migrations/current.sql, or while that is empty, of sql/all.sql anew')
+  .option('-m, --message <text>', 'what the migration does; becomes part of its name')
+  .action((options: { message?: string }) =>
+    withDatabase(async (access) => {
+      say(`made ${await commitMigration(access, options.message, say)}`);
+    }),
+  );
+
+program
+  .command('db:reset')
+  .description('ERASE the embedded database and build it anew')
+  .option('-y, --yes', 'do not ask')
+  .action((options: { yes?: boolean }) =>
+    withDatabase(async (access, config) => {
+      const loss = await describeLoss(access);
+      if (loss) say(`WARNING: this erases ${loss} in ${config.dataDirectory}.`);
+      if (loss && !options.yes && !(await confirmed())) throw new StartupError('nothing was changed');
+      await resetDatabase(access, say);
+      say(`database ${access.database} is new and up to date`);
+    }),
+  );
+
+program
+  .command('sql')
+  .description('run SQL as safetypin_owner, all of it in one transaction; - reads standard input')
+  .argument('[file]')
+  .option('-c, --command <sql>', 'run this text instead of a file')
+  .option('--as-administrator', 'run as the administrator of the server, past row-level security')
+  .action((file: string | undefined, options: { command?: string; asAdministrator?: boolean }) =>
+    withDatabase(async (access, config) => {
+      const { sql, name } = await readInput(file, options.command, config);
+      const asAdministrator = options.asAdministrator ?? false;
+      await runSql(access, { sql, name, asAdministrator, out: print, note: say });
+    }),
+  );
+
+program
+  .command('url')
+  .description('print a connection string for psql and other tools. It holds a password')
+  .addArgument(
+    new Argument('[role]', 'who to connect as')
+      .choices(['owner', 'admin', 'authenticator', 'jobs', 'auditor'])
+      .default('owner'),
+  )
+  .action((role: 'owner' | 'admin' | 'authenticator' | 'jobs' | 'auditor') =>
+    withDatabase(async (access) => {
+      const admin = retarget(access.admin, access.database, role === 'owner' ? OWNER_OPTIONS : undefined);
+      print(connectionUrl(role === 'owner' || role === 'admin' ? admin : access[role]));
+    }),
+  );
+
+program
+  .command('doctor')
+  .description('say what is wrong with this installation, one line each')
+  .action(() =>
+    withDatabase(async (access) => {
+      const findings = await examine(access);
+      for (const { ok, line } of findings) print(`${ok ? 'ok   ' : 'WRONG'}  ${line}`);
+      if (findings.some(({ ok }) => !ok)) process.exitCode = 1;
+    }),
+  );
+
+program
+  .command('worker')
+  .description('run the jobs only, without the API')
+  .action(() =>
+    withDatabase(async (access, config) => {
+      const { startWorker } = await import('./worker/runner.ts');
+      const { loadApplicationKeys } = await import('./keyring/application-keys.ts');
+      const worker = await startWorker({ config, access, keys: await loadApplicationKeys(config.dataDirectory), say });
+      say('worker is running; Ctrl-C stops it');
+      await new Promise<void>((stop) => {
+        for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop());
+      });
+      await worker.close();
+    }),
+  );
+
+async function readInput(file: string | undefined, command: string | undefined, config: Config) {
+  if (command !== undefined) return { sql: command, name: 'command' };
+  if (file === undefined) throw new StartupError('say which file to run, - for standard input, or -c "select 1"');
+  if (file === '-') return { sql: await readAll(process.stdin), name: 'standard input' };
+  try {
+    return { sql: readFileSync(resolve(config.invokedFrom, file), 'utf8').replace(/^\uFEFF/, ''), name: file };
+  } catch (error) {
+    throw new StartupError(`${file} cannot be read: ${error instanceof Error ? error.message : error}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Asks a person; a script that calls this has decided already. */
+async function confirmed(): Promise<boolean> {
+  if (!process.stdin.isTTY) return true;
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return /^y(es)?$/i.test((await terminal.question('Go on? [y/N] ')).trim());
+  } finally {
+    terminal.close();
+  }
+}
+
+try {
+  loadEnvironmentFile();
+  await program.parseAsync();
+} catch (error) {
+  say(error instanceof StartupError ? error.message : String(error instanceof Error ? error.stack : error));
+  process.exitCode = 1;
+}
