@@ -81,7 +81,7 @@ export function placeCluster(dataDirectory: string): string {
     // Cleaners of /var/tmp remove what is old. An empty database in its place would be silent loss.
     if (existsSync(join(chosen, 'PG_VERSION'))) return chosen;
     throw new StartupError(
-      `the database was at ${chosen} and is gone: restore it, or begin anew with npm run db:reset`,
+      `the database was at ${chosen} and is gone: restore it, or remove ${dataDirectory} to begin anew`,
     );
   }
   if (existsSync(chosen) || isReachable(dataDirectory, serverAccount(chosen))) return chosen;
@@ -112,7 +112,7 @@ export function rememberCluster(dataDirectory: string, cluster: string, say: (li
   say(`the database is at ${cluster}, since the account that runs PostgreSQL cannot enter ${dataDirectory}`);
 }
 
-/** Deletes the database, its secrets and its log, wherever they are. The application's keys go with them. */
+/** Deletes the database with its secrets, keys and log, wherever they are. Only for the owner of the directory. */
 export function removeDataDirectory(dataDirectory: string): void {
   if (!existsSync(dataDirectory)) return;
   const path = openDataDirectory(dataDirectory);

@@ -83,11 +83,11 @@ async function prepare(o: EmbeddedOptions, place: Place & { say: (line: string) 
   const { dataDirectory, cluster, account, binaries, say } = place;
   const version = versionOfCluster(cluster);
   if (version !== undefined && version !== String(binaries.major)) {
-    const cure = `start with the SafetyPin that made it, or begin anew with npm run db:reset`;
+    const cure = `start with the SafetyPin that made it, or remove ${dataDirectory} to begin anew`;
     throw new StartupError(`${cluster} was made by PostgreSQL ${version}, this is ${binaries.major}: ${cure}`);
   }
   if (version !== undefined && !existsSync(join(dataDirectory, 'secrets.json'))) {
-    const cure = 'restore it, or begin anew with npm run db:reset';
+    const cure = 'restore them, or remove the folder to begin anew';
     throw new StartupError(`${dataDirectory} has a database but its passwords, secrets.json, are missing: ${cure}`);
   }
   const password = loadSecrets(dataDirectory).postgres;
