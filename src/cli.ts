@@ -10,6 +10,7 @@ import { connectionUrl, OWNER_OPTIONS, retarget } from './platform/connection.ts
 import { commitMigration } from './platform/db-commit.ts';
 import { describeLoss, resetDatabase } from './platform/db-reset.ts';
 import { examine } from './platform/doctor.ts';
+import { sqlstateOf } from './platform/errors.ts';
 import { migrate } from './platform/migrate.ts';
 import { migrateDown } from './platform/migrate-down.ts';
 import { runSql } from './platform/sql-runner.ts';
@@ -18,11 +19,18 @@ import { StartupError } from './platform/startup-error.ts';
 const say = (line: string) => process.stderr.write(`${line}\n`);
 const print = (line: string) => process.stdout.write(`${line}\n`);
 
+const NO_DATABASE = '3D000';
+
 async function withDatabase(work: (access: DatabaseAccess, config: Config) => Promise<void>): Promise<void> {
   const config = loadConfig();
   const access = await openDatabase(config, say);
   try {
     await work(access, config);
+  } catch (error) {
+    if (sqlstateOf(error) !== NO_DATABASE) throw error;
+    throw new StartupError(`there is no database ${access.database} yet: npm run migrate:up makes it`, {
+      cause: error,
+    });
   } finally {
     await access.close();
   }

@@ -27,7 +27,7 @@ export async function buildDatabase(
   });
   await withClient(retarget(access.admin, database), (admin) => provisionContents(admin, database, say));
   await provisionQueue(access, database);
-  const ran = await runCommitted(access, database, say, folder);
+  const ran = await runCommitted(access, database, folder);
   if (created) say(`database ${database} created`);
   else if (ran) say(`database ${database}: ${ran} ${ran === 1 ? 'migration' : 'migrations'} run`);
 }

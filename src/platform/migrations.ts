@@ -1,14 +1,17 @@
 // The committed migrations, run by graphile-migrate as safetypin_owner.
 import { readdir, readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { Logger } from '@graphile/logger';
-import * as graphileMigrate from 'graphile-migrate';
-// Its pools stay open for a while after use and end the process when the server goes away under them.
-import { parseMigrationText } from 'graphile-migrate/dist/migration.js';
-import { clearAllPools } from 'graphile-migrate/dist/pg.js';
+import { Logger } from 'graphile-migrate';
+import {
+  type FileMigration,
+  getLastMigration,
+  getMigrationsAfter,
+  runCommittedMigration,
+} from 'graphile-migrate/dist/migration.js';
+import { type ParsedSettings, parseSettings } from 'graphile-migrate/dist/settings.js';
 import pg from 'pg';
 import type { DatabaseAccess } from './access.ts';
-import { connectionUrl, OWNER_OPTIONS, retarget, type Say, withClient } from './connection.ts';
+import { OWNER_OPTIONS, retarget, withClient } from './connection.ts';
 import { explainSqlError } from './sql-error.ts';
 import { splitStatements } from './sql-statements.ts';
 import { StartupError } from './startup-error.ts';
@@ -19,19 +22,6 @@ export const MIGRATIONS_FOLDER = fileURLToPath(new URL('../../migrations', impor
 interface Committed {
   filename: string;
   hash: string;
-}
-
-/** Settings of graphile-migrate for one database of this server. */
-function migrateSettings(access: DatabaseAccess, database: string, folder: string, say: Say): graphileMigrate.Settings {
-  return {
-    connectionString: connectionUrl(retarget(access.admin, database, OWNER_OPTIONS)),
-    rootConnectionString: connectionUrl(retarget(access.admin, 'postgres')),
-    databaseOwner: 'safetypin_owner',
-    migrationsFolder: folder,
-    logger: new Logger(() => (level, message) => {
-      if (level === 'error' || level === 'warning') say(message.trim());
-    }),
-  };
 }
 
 /** The names of the committed files of this clone, in order. */
@@ -54,26 +44,41 @@ export async function committedMigrations(folder: string = MIGRATIONS_FOLDER): P
   );
 }
 
-/** Runs what is missing; number of migrations that ran. Refuses a database that was built from other ones. */
+/**
+ * Runs what is missing; number of migrations that ran. Refuses a database that was built from other ones.
+ * graphile-migrate's `migrate` makes a pool from a URL, which cannot say all that a connection needs, keeps it open
+ * after use, and ends the process when the server goes away under it: so its parts run on a client of ours.
+ */
 export async function runCommitted(
   access: DatabaseAccess,
   database: string,
-  say: Say,
   folder: string = MIGRATIONS_FOLDER,
 ): Promise<number> {
-  const wanted = await committedMigrations(folder);
-  const applied = await withClient(retarget(access.admin, database), appliedMigrations);
-  refuseOther(applied, wanted, database, access.embedded);
-  const missing = wanted.slice(applied.length);
-  if (missing.length === 0) return 0;
-  try {
-    await graphileMigrate.migrate(migrateSettings(access, database, folder, say));
-  } catch (error) {
-    throw await explained(error, retarget(access.admin, database, OWNER_OPTIONS), folder);
-  } finally {
-    clearAllPools();
-  }
-  return missing.length;
+  const settings = await migrateSettings(database, folder);
+  return withClient(retarget(access.admin, database, OWNER_OPTIONS), async (client) => {
+    const owner = client as pg.Client & pg.PoolClient; // it is never released, only ended
+    refuseOther(await appliedMigrations(owner), await committedMigrations(folder), database, access.embedded);
+    const missing = await getMigrationsAfter(settings, await getLastMigration(owner, settings));
+    for (const migration of missing) {
+      try {
+        await runCommittedMigration(owner, settings, { database }, migration, '');
+      } catch (error) {
+        throw await explained(error, owner, migration);
+      }
+    }
+    return missing.length;
+  });
+}
+
+/** Settings of graphile-migrate. The connection strings name what is demanded and are never used. */
+async function migrateSettings(database: string, folder: string): Promise<ParsedSettings> {
+  return parseSettings({
+    connectionString: `postgres:///${encodeURIComponent(database)}`,
+    rootConnectionString: 'postgres:///postgres',
+    databaseOwner: 'safetypin_owner',
+    migrationsFolder: folder,
+    logger: new Logger(() => () => {}),
+  });
 }
 
 async function appliedMigrations(client: pg.Client): Promise<Committed[]> {
@@ -94,27 +99,26 @@ function refuseOther(applied: Committed[], wanted: Committed[], database: string
 }
 
 /** Says which statement of which file failed: PostgreSQL gives a position for some errors only. */
-async function explained(error: unknown, owner: pg.ClientConfig, folder: string): Promise<unknown> {
+async function explained(error: unknown, owner: pg.Client, { body, realFilename }: FileMigration): Promise<unknown> {
   if (!(error instanceof pg.DatabaseError)) return error;
-  const applied = await withClient(owner, appliedMigrations);
-  const file = (await committedFiles(folder))[applied.length];
-  if (!file) return error;
-  const { body } = parseMigrationText(file, await readFile(`${folder}/committed/${file}`, 'utf8'));
-  const failure = await withClient(owner, (client) => findFailure(client, body));
-  const place = { text: body, offset: failure?.offset ?? 0, name: `migrations/committed/${file}` };
+  const failure = await findFailure(owner, body);
+  const place = { text: body, offset: failure?.offset ?? 0, name: `migrations/committed/${realFilename}` };
   return new StartupError(explainSqlError(failure?.error ?? error, place), { cause: error });
 }
 
 /** Runs it again statement by statement, and takes all of it back. */
 async function findFailure(client: pg.Client, body: string): Promise<{ error: unknown; offset: number } | undefined> {
   await client.query('begin');
-  for (const { text, offset } of splitStatements(body)) {
-    try {
-      await client.query(text);
-    } catch (error) {
-      return { error, offset };
+  try {
+    for (const { text, offset } of splitStatements(body)) {
+      try {
+        await client.query(text);
+      } catch (error) {
+        return { error, offset };
+      }
     }
+  } finally {
+    await client.query('rollback');
   }
-  await client.query('rollback');
   return undefined;
 }

@@ -1,0 +1,33 @@
+// A run that was killed leaves its PostgreSQL and its folder behind: the next one clears both away.
+import { readdirSync, realpathSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { claim } from '../../src/platform/claim.ts';
+import { clusterDirectory } from '../../src/platform/data-directory.ts';
+import { clearLeftovers } from '../../src/platform/leftover.ts';
+
+/** How the folder of a test run begins. */
+export const DATA_PREFIX = 'safetypin-test-';
+
+/** Removes the folders of runs that nobody runs any more. A live run holds the claim on its own. */
+export async function removeAbandoned(): Promise<void> {
+  for (const name of readdirSync(tmpdir()).filter((entry) => entry.startsWith(DATA_PREFIX))) {
+    const folder = realpathSync(join(tmpdir(), name));
+    const mine = await claim(folder);
+    if (!mine) continue;
+    try {
+      await clearLeftovers(folder, clusterDirectory(folder), () => {});
+      removeRun(folder);
+    } catch {
+      // Another user's, or being removed by another run at this moment: not ours to insist on.
+    } finally {
+      mine.release();
+    }
+  }
+}
+
+/** Deletes what a run kept. The cluster is elsewhere when PostgreSQL's account cannot enter the folder. */
+export function removeRun(folder: string): void {
+  rmSync(clusterDirectory(folder), { recursive: true, force: true });
+  rmSync(folder, { recursive: true, force: true });
+}
