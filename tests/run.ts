@@ -1,0 +1,42 @@
+// `npm test`: runs vitest and says the result in one line that a person and a script can read.
+//   npm test -- [file filters] [options of vitest]
+import { parseCLI, startVitest, type TestModule, type Vitest } from 'vitest/node';
+import { onParentGone } from '../src/platform/parent.ts';
+
+const { filter, options } = parseCLI(['vitest', 'run', ...process.argv.slice(2)]);
+let vitest: Vitest | undefined;
+let interrupted = false;
+
+/** Lets files that run come to their end of cleaning up: the test database and its processes go with them. */
+function interrupt(): void {
+  if (interrupted) return;
+  interrupted = true;
+  process.exitCode = 130;
+  void vitest?.cancelCurrentRun('keyboard-input');
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
+onParentGone(process.env.SAFETYPIN_PARENT, interrupt);
+
+const capture = { onInit: (instance: Vitest) => void (vitest = instance) };
+const reporters = [...[options.reporters ?? 'default'].flat(), capture];
+const done = await startVitest(filter, { ...options, watch: false, run: true, reporters });
+await done.close();
+
+/** A file that could not be read has no tests that failed, and has failed all the same. */
+function brokenFiles(modules: readonly TestModule[]): number {
+  return modules.filter((file) => file.state() === 'failed' && [...file.children.allTests('failed')].length === 0)
+    .length;
+}
+
+const modules = done.state.getTestModules();
+const count = (state: 'passed' | 'failed' | 'skipped') =>
+  modules.reduce((sum, file) => sum + [...file.children.allTests(state)].length, 0);
+const passed = count('passed');
+const skipped = count('skipped');
+let failed = count('failed') + brokenFiles(modules) + done.state.getUnhandledErrors().length;
+// A run that broke outside of any test, or found none, did not pass.
+if (failed === 0 && (process.exitCode || passed + skipped === 0)) failed = 1;
+
+process.stdout.write(`\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}\n`);
+process.exit(process.exitCode || (failed > 0 ? 1 : 0));
