@@ -16,11 +16,20 @@ grant select, insert, update, delete on all tables in schema graphile_worker to 
 revoke insert, update, delete on graphile_worker.migrations from safetypin_jobs;
 grant execute on all functions in schema graphile_worker to safetypin_jobs;
 
--- Definer functions enqueue with graphile_worker.add_job; nothing else there.
+-- What definer functions enqueue with: the least that add_job can do.
+create or replace function graphile_worker.safetypin_add_job(task text, payload json) returns bigint
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$ select j.id from graphile_worker.add_job(task, payload) as j $$;
+comment on function graphile_worker.safetypin_add_job(text, json) is
+  'Adds a job and returns its id. Called by platform.enqueue(), which decides whether the task is known.';
+revoke all on function graphile_worker.safetypin_add_job(text, json) from public, safetypin_jobs;
+
 grant usage on schema graphile_worker to safetypin_definer;
 grant select, insert, update on graphile_worker._private_jobs, graphile_worker._private_tasks,
   graphile_worker._private_job_queues to safetypin_definer;
 grant execute on function
+  graphile_worker.safetypin_add_job(text, json),
   graphile_worker.add_job(text, json, text, timestamptz, integer, text, integer, text[], text),
   graphile_worker.add_jobs(graphile_worker.job_spec[], boolean)
   to safetypin_definer;
