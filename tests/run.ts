@@ -18,7 +18,11 @@ function interrupt(): void {
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
 onParentGone(process.env.SAFETYPIN_PARENT, interrupt);
 
-const capture = { onInit: (instance: Vitest) => void (vitest = instance) };
+const capture = {
+  onInit(instance: Vitest): void {
+    vitest = instance;
+  },
+};
 const reporters = [...[options.reporters ?? 'default'].flat(), capture];
 const done = await startVitest(filter, { ...options, watch: false, run: true, reporters });
 await done.close();
