@@ -4,6 +4,7 @@
 
 grant create on schema keyring_private to safetypin_keeper;
 set local role safetypin_keeper;
+set local row_security = on;
 
 create or replace function keyring_private.a256cbc_hs512_encrypt(
   key bytea, iv bytea, plaintext bytea, aad bytea, out ciphertext bytea, out tag bytea
@@ -80,4 +81,5 @@ end $$;
 comment on function keyring_private.unwrap(bytea, bytea, bytea) is 'Opens what wrap() made; KEYBD for every failure.';
 
 reset role;
+reset row_security;
 revoke create on schema keyring_private from safetypin_keeper;

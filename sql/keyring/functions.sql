@@ -2,6 +2,7 @@
 
 grant create on schema keyring to safetypin_keeper;
 set local role safetypin_keeper;
+set local row_security = on;
 
 create or replace function keyring.transport_key(out id uuid, out key bytea, out expires_at timestamptz)
   language plpgsql volatile security definer
@@ -56,4 +57,5 @@ comment on function keyring.bind_application() is
   'Says whether the application of this request holds the half that belongs to this database. The first application ever to ask is the one that does.';
 
 reset role;
+reset row_security;
 revoke create on schema keyring from safetypin_keeper;

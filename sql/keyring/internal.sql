@@ -9,6 +9,7 @@
 
 grant create on schema keyring_private to safetypin_keeper;
 set local role safetypin_keeper;
+set local row_security = on;
 
 create or replace function keyring_private.application_half() returns bytea
   language plpgsql stable parallel restricted
@@ -204,4 +205,5 @@ end $$;
 comment on function keyring_private.guess_mac(uuid, bytea) is 'HMAC-SHA-256 of a guess, under a key of this database; how guesses and short codes rest.';
 
 reset role;
+reset row_security;
 revoke create on schema keyring_private from safetypin_keeper;

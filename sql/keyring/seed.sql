@@ -1,6 +1,7 @@
 -- Purpose: keys of this database, made once where it stands, and the sealed columns of SafetyPin itself.
 
 set local role safetypin_keeper;
+set local row_security = on;
 
 do $$
 declare
@@ -40,3 +41,4 @@ insert into keyring_private.sealed_columns (id, name, class) values
 on conflict (name) do nothing;
 
 reset role;
+reset row_security;

@@ -4,6 +4,7 @@
 
 grant create on schema keyring_private, keyring to safetypin_keeper;
 set local role safetypin_keeper;
+set local row_security = on;
 
 create table if not exists keyring_private.seal_keys (
   purpose text constraint seal_keys_pkey primary key,
@@ -103,4 +104,5 @@ begin
 end $$;
 
 reset role;
+reset row_security;
 revoke create on schema keyring_private, keyring from safetypin_keeper;

@@ -2,6 +2,7 @@
 
 grant create on schema platform to safetypin_definer, safetypin_keeper;
 set local role safetypin_definer;
+set local row_security = on;
 
 create or replace function platform.enqueue(task text, payload json) returns bigint
   language plpgsql volatile
@@ -24,7 +25,9 @@ comment on function platform.enqueue(text, json) is
   'Makes a job of a known task in this transaction, on behalf of who asks now. For definer functions only. 22023 for an unknown task.';
 
 reset role;
+reset row_security;
 set local role safetypin_keeper;
+set local row_security = on;
 
 create or replace function platform.open_job(job_id bigint, envelope bytea) returns text
   language plpgsql volatile security definer
@@ -63,4 +66,5 @@ comment on function platform.open_job(bigint, bytea) is
   'Opens the context of a job that is locked by a worker now; returns the role to run as. CTXJB if it is not running or was not made by platform.enqueue().';
 
 reset role;
+reset row_security;
 revoke create on schema platform from safetypin_definer, safetypin_keeper;

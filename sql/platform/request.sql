@@ -22,6 +22,7 @@
 
 grant create on schema request_private, request to safetypin_keeper;
 set local role safetypin_keeper;
+set local row_security = on;
 
 create or replace function request_private.seal(body bytea) returns text
   language plpgsql stable parallel restricted security definer
@@ -246,4 +247,5 @@ comment on function request_private.write_context(integer, timestamptz, uuid, uu
   'Writes the sealed context of this transaction. CTXAG if it has one, CTXTX if it began in this very message.';
 
 reset role;
+reset row_security;
 revoke create on schema request_private, request from safetypin_keeper;

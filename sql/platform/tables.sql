@@ -16,13 +16,6 @@ comment on column platform.tasks.scheduled is 'True: runs by the clock, for no o
 comment on column platform.tasks.seconds is 'How long one opened job context may act.';
 comment on column platform.tasks.description is 'What the task does, for operators.';
 
-insert into platform.tasks (name, scheduled, seconds, description) values
-  ('mail__send', false, 60, 'Writes and sends one mail.'),
-  ('audit__ensure_partitions', true, 60, 'Makes the monthly partitions of the audit trail ahead of time.'),
-  ('platform__clean_up', true, 300, 'Removes what has run out: attempts, tokens, job contexts, transport keys.')
-on conflict (name) do update
-  set scheduled = excluded.scheduled, seconds = excluded.seconds, description = excluded.description;
-
 create table if not exists platform_private.job_contexts (
   id uuid constraint job_contexts_pkey primary key default platform.uuid_v7(),
   job_id bigint not null constraint job_contexts_job_id_unique unique,

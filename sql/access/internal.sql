@@ -1,0 +1,65 @@
+-- Purpose: steps about organizations that the API's functions are made of; the definer's own.
+
+grant create on schema access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.work_out(organization_id uuid, person_id uuid) returns void
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  with now_held as (
+    select rp.permission, range_agg(tstzrange(mr.valid_from, mr.valid_until)) as valid
+      from access.memberships m
+      join access.membership_roles mr on mr.organization_id = m.organization_id and mr.membership_id = m.id
+      join access.role_permissions rp on rp.organization_id = mr.organization_id and rp.role_id = mr.role_id
+      where m.organization_id = work_out.organization_id and m.person_id = work_out.person_id
+      group by rp.permission
+  ), gone as (
+    delete from access_private.held_permissions h
+      where h.organization_id = work_out.organization_id and h.person_id = work_out.person_id
+        and not exists (select from now_held n where n.permission = h.permission)
+  )
+  insert into access_private.held_permissions (organization_id, person_id, permission, valid)
+    select work_out.organization_id, work_out.person_id, n.permission, n.valid from now_held n
+    on conflict on constraint held_permissions_pkey do update set valid = excluded.valid
+      where held_permissions.valid is distinct from excluded.valid
+$$;
+comment on function access_private.work_out(uuid, uuid) is 'Works out anew what one member may do.';
+
+create or replace function access_private.found_organization(name text, person_id uuid) returns uuid
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid := platform.uuid_v7();
+  v_membership uuid := platform.uuid_v7();
+begin
+  insert into access.organizations (id, name, created_by) values (v_id, found_organization.name, found_organization.person_id);
+  insert into access.roles (organization_id, name, built_in)
+    select v_id, r, true from unnest(array['owner', 'admin', 'member', 'viewer']) r;
+  insert into access.role_permissions (organization_id, role_id, permission)
+    select r.organization_id, r.id, p.name
+    from access.roles r
+    join access.permissions p on r.name = any (p.default_roles)
+    where r.organization_id = v_id;
+  insert into access.memberships (organization_id, id, person_id) values (v_id, v_membership, found_organization.person_id);
+  insert into access.membership_roles (organization_id, membership_id, role_id)
+    select v_id, v_membership, r.id from access.roles r where r.organization_id = v_id and r.name = 'owner';
+  perform audit_private.append('organization.create', v_id, found_organization.person_id);
+  return v_id;
+end $$;
+comment on function access_private.found_organization(text, uuid) is 'Founds an organization with its four roles and its first owner.';
+
+create or replace function access_private.valid_name(name text) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(length(btrim(name)) between 1 and platform.limit_value('organization.name_length')
+    and name !~ '[[:cntrl:]]', false)
+$$;
+comment on function access_private.valid_name(text) is 'Whether a text can be the name of an organization.';
+
+reset role;
+reset row_security;
+revoke create on schema access_private from safetypin_definer;

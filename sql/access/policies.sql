@@ -1,0 +1,19 @@
+-- Purpose: our own tenant tables are declared like anybody's.
+
+select platform_private.admit('safetypin_owner', 'access.rules', 'select');
+select platform_private.admit('safetypin_definer', 'access.rules', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_owner', 'access.permissions', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access.permissions', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access.organizations', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_keeper', 'access.organizations', 'select');
+select platform_private.admit('safetypin_definer', 'access.roles', 'select', 'insert');
+select platform_private.admit('safetypin_definer', 'access.role_permissions', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_definer', 'access.memberships', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_keeper', 'access.memberships', 'select');
+select platform_private.admit('safetypin_definer', 'access.membership_roles', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access_private.held_permissions', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_keeper', 'access_private.held_permissions', 'select');
+
+drop policy if exists select_signed_in on access.permissions;
+create policy select_signed_in on access.permissions for select to safetypin_member
+  using ((select request.user_id()) is not null);

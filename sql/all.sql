@@ -1,0 +1,77 @@
+-- The whole database, in order. A domain refers only to domains before it; policies, grants and first rows come in a
+-- second pass, since policies ask about memberships. Roles and extensions are made before, by an administrator:
+-- platform/roles.sql, platform/extensions.sql.
+
+-- First pass: structure.
+--!include platform/defaults.sql
+--!include platform/schema.sql
+--!include platform/errors.sql
+--!include platform/limits.sql
+--!include platform/ids.sql
+--!include platform/tables.sql
+--!include platform/admit.sql
+--!include platform/request.sql
+--!include platform/functions.sql
+
+--!include keyring/schema.sql
+--!include keyring/tables.sql
+--!include keyring/cipher.sql
+--!include keyring/internal.sql
+--!include keyring/functions.sql
+
+--!include audit/schema.sql
+--!include audit/tables.sql
+--!include audit/functions.sql
+--!include audit/triggers.sql
+
+--!include identity/schema.sql
+--!include identity/tables.sql
+--!include identity/internal.sql
+--!include identity/functions.sql
+
+--!include access/schema.sql
+--!include access/tables.sql
+--!include access/internal.sql
+--!include access/functions.sql
+--!include access/triggers.sql
+
+--!include sessions/schema.sql
+--!include sessions/tables.sql
+--!include sessions/keeper.sql
+--!include sessions/internal.sql
+--!include sessions/functions.sql
+--!include sessions/triggers.sql
+
+--!include api/schema.sql
+--!include api/types.sql
+--!include api/registration.sql
+--!include api/sign-in.sql
+--!include api/session.sql
+--!include api/recovery.sql
+--!include api/functions.sql
+
+-- Second pass: who may, and first rows.
+--!include platform/policies.sql
+--!include platform/grants.sql
+--!include platform/seed.sql
+
+--!include keyring/grants.sql
+--!include keyring/seed.sql
+
+--!include audit/grants.sql
+
+--!include identity/policies.sql
+--!include identity/grants.sql
+
+--!include access/policies.sql
+--!include access/grants.sql
+--!include access/seed.sql
+--!include access/rules.sql
+
+--!include audit/policies.sql
+--!include audit/seed.sql
+
+--!include sessions/policies.sql
+--!include sessions/grants.sql
+
+--!include api/grants.sql

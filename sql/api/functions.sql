@@ -1,0 +1,116 @@
+-- Purpose: who am I, where am I; founding an organization; what the API itself reports.
+
+grant create on schema api, api_steps to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api."current_user"() returns api.profile
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows the reading of one's own sealed name and address; the check is the sealed person id.
+  select p.id,
+    keyring_private.open('identity.emails.address', platform.no_organization(), e.id, e.address),
+    keyring_private.open('identity.people.display_name', platform.no_organization(), p.id, f.display_name),
+    e.verified_at is not null, p.locale, p.created_at
+  from identity.people p
+  left join identity_private.emails e on e.person_id = p.id and e.is_primary
+  left join identity_private.profiles f on f.person_id = p.id
+  where p.id = (select request.user_id())
+$$;
+comment on function api."current_user"() is 'The person who is signed in; null for nobody.';
+
+create or replace function api.current_organization() returns access.organizations
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$ select o.* from access.organizations o where o.id = (select request.organization_id()) $$;
+comment on function api.current_organization() is 'The active organization; null if there is none.';
+
+create or replace function api.current_session() returns sessions.sessions
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$ select s.* from sessions.sessions s where s.id = (select request.session_id()) $$;
+comment on function api.current_session() is 'This session; null for nobody.';
+
+create or replace function api.my_organizations() returns setof access.organizations
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows reading beyond the active organization; the check is the person's own membership.
+  select o.*
+  from access.organizations o
+  join access.memberships m on m.organization_id = o.id
+  where m.person_id = (select request.user_id()) and o.status = 'active'
+  order by m.created_at, o.id
+$$;
+comment on function api.my_organizations() is 'Organizations that the caller belongs to, oldest membership first; what switchOrganization takes.';
+
+create or replace function api.create_organization(name text) returns api.created_outcome
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_person uuid := request.user_id();
+begin
+  if v_person is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  -- The person's row is held, so that the limit holds when two are founded at once.
+  perform from identity.people p where p.id = v_person for no key update;
+  if not access_private.valid_name(name) or (select count(*) from access.organizations o where o.created_by = v_person)
+      >= platform.limit_value('organization.per_person') then
+    return 'REFUSED';
+  end if;
+  perform access_private.found_organization(btrim(name), v_person);
+  return 'CREATED';
+end $$;
+comment on function api.create_organization(text) is
+  'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED for a bad name or over the limit; AUTHN for nobody.';
+
+create or replace function api_steps.record_fault(request_id uuid, code text, name text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform audit_private.append('request.fault', details => jsonb_build_object(
+    'request', request_id, 'code', left(code, 5), 'name', left(regexp_replace(name, '[^A-Za-z0-9_.]', '', 'g'), 100)));
+end $$;
+comment on function api_steps.record_fault(uuid, text, text) is 'Records that a request failed unexpectedly: its id, the SQLSTATE and where, no text.';
+
+create or replace function api_steps.clean_up() returns bigint
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Nothing waits for this to run out: it only removes what has.
+declare
+  v_count bigint;
+  v_total bigint := 0;
+begin
+  if request.task() is distinct from 'platform__clean_up' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  delete from identity_private.attempts a where a.created_at < clock_timestamp() - interval '1 day';
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from identity_private.lockouts l where l.last_at < clock_timestamp() - make_interval(secs =>
+    platform.limit_value('attempt.forget_seconds') + platform.limit_value('attempt.lock_maximum_seconds'));
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from sessions_private.credentials c where c.expires_at < clock_timestamp() - interval '1 day';
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from platform_private.job_contexts j where j.created_at < clock_timestamp() - interval '7 days';
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  with gone as (
+    delete from identity_private.registrations r
+      where r.created_at < clock_timestamp() - make_interval(secs => 2 * platform.limit_value('token.verification_seconds'))
+      returning r.id)
+  select count(keyring_private.destroy_data_key(g.id)) into v_count from gone g;
+  return v_total + v_count;
+end $$;
+comment on function api_steps.clean_up() is 'Task platform__clean_up: removes attempts, credentials, registrations and job contexts that have run out; returns how many.';
+
+reset role;
+reset row_security;
+revoke create on schema api, api_steps from safetypin_definer;

@@ -1,0 +1,34 @@
+-- Purpose: the doors: what an anonymous request may call, and what a member may.
+
+grant usage on schema api, api_steps to safetypin_anonymous, safetypin_member, safetypin_jobs;
+
+set local role safetypin_definer;
+
+grant execute on function
+  api_steps.prepare_registration(text, text, text, jsonb),
+  api_steps.register(text, text, text, jsonb, text, jsonb, bytea, bytea),
+  api_steps.verify_email(bytea),
+  api_steps.start_email_code(text), api_steps.submit_email_code(uuid, text), api_steps.finish_email_code(uuid, text),
+  api_steps.start_sign_in(text), api_steps.submit_sign_in(uuid, bytea),
+  api_steps.finish_sign_in(uuid, bytea, uuid, bytea, bytea),
+  api_steps.refresh_session(bytea, bytea, bytea),
+  api_steps.prepare_password_reset(bytea, jsonb),
+  api_steps.reset_password(bytea, jsonb, text, jsonb, bytea, bytea),
+  api_steps.note_first_use(bytea),
+  api_steps.record_fault(uuid, text, text),
+  api.resend_verification(text), api.request_password_reset(text),
+  api."current_user"()
+  to safetypin_anonymous, safetypin_member;
+
+grant execute on function
+  api_steps.switch_organization(uuid, bytea, bytea),
+  api.logout(), api.revoke_session(uuid), api.revoke_other_sessions(),
+  api.create_organization(text), api.my_organizations()
+  to safetypin_member;
+
+-- Invoker: they show what row-level security lets through.
+grant execute on function api.current_organization(), api.current_session() to safetypin_member, safetypin_anonymous;
+
+grant execute on function api_steps.clean_up() to safetypin_jobs;
+
+reset role;

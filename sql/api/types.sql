@@ -1,0 +1,27 @@
+-- Purpose: what the functions of the API answer with.
+
+do $$
+begin
+  if to_regtype('api.sent_outcome') is null then
+    create type api.sent_outcome as enum ('SENT');
+    create type api.ended_outcome as enum ('ENDED', 'REFUSED');
+    create type api.created_outcome as enum ('CREATED', 'REFUSED');
+    create type api.profile as (id uuid, email text, display_name text, email_verified boolean, locale text, created_at timestamptz);
+    create type api_steps.password_challenge as (
+      outcome text, reasons text[], scheme text, parameters jsonb, salt bytea);
+    create type api_steps.sign_in_challenge as (
+      attempt uuid, retry_after integer, scheme text, parameters jsonb, salt bytea);
+    create type api_steps.sign_in_result as (
+      outcome text, session_id uuid, person_id uuid, organization_id uuid, assurance integer, authenticated_at timestamptz,
+      access_expires_at timestamptz, expires_at timestamptz, retry_after integer, mfa_methods text[]);
+    create type api_steps.outcome_with_reasons as (outcome text, reasons text[]);
+  end if;
+end $$;
+comment on type api.sent_outcome is 'Always SENT: whether there was anybody to write to is not said.';
+comment on type api.ended_outcome is 'Whether something was ended; REFUSED says nothing about why.';
+comment on type api.created_outcome is 'Whether something was made.';
+comment on type api.profile is 'A person as she sees herself.';
+comment on type api_steps.password_challenge is 'How a new password is to be hashed, or the outcome if it is refused before.';
+comment on type api_steps.sign_in_challenge is 'How a password is to be hashed for a counted attempt; attempt is null while the account is locked.';
+comment on type api_steps.sign_in_result is 'Outcome of a sign-in, refresh or switch, and what the access token says.';
+comment on type api_steps.outcome_with_reasons is 'Outcome, and why it was refused.';

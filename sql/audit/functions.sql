@@ -1,0 +1,195 @@
+-- Purpose: writing events. Three owners, for three reasons: the keeper appends, because it reads the sealed context and
+-- seals personal values; the owner makes partitions; nobody else can write an event.
+--
+-- Canonical entry, version 1: the byte 1, then each field as a length (int4, -1 for null) and its bytes, in this order:
+-- id (16), occurred_at (timestamptz, 8), organization (16), action, actor (16), session (16), request (16),
+-- database role, relation, row id, details (JSON text as stored). Texts are UTF-8.
+
+grant create on schema audit, audit_private to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function audit_private.field(value bytea) returns bytea
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$ select case when value is null then int4send(-1) else int4send(length(value)) || value end $$;
+comment on function audit_private.field(bytea) is 'One field of a canonical entry: length and bytes, or -1 for null.';
+
+create or replace function audit_private.encode_entry(
+  id uuid, occurred_at timestamptz, organization_id uuid, action text, actor_id uuid, session_id uuid,
+  request_id uuid, database_role text, relation text, row_id text, details jsonb
+) returns bytea
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select '\x01'::bytea
+    || audit_private.field(uuid_send(id)) || audit_private.field(timestamptz_send(occurred_at))
+    || audit_private.field(uuid_send(organization_id)) || audit_private.field(convert_to(action, 'UTF8'))
+    || audit_private.field(uuid_send(actor_id)) || audit_private.field(uuid_send(session_id))
+    || audit_private.field(uuid_send(request_id)) || audit_private.field(convert_to(database_role, 'UTF8'))
+    || audit_private.field(convert_to(relation, 'UTF8')) || audit_private.field(convert_to(row_id, 'UTF8'))
+    || audit_private.field(convert_to(details::text, 'UTF8'))
+$$;
+comment on function audit_private.encode_entry(uuid, timestamptz, uuid, text, uuid, uuid, uuid, text, text, text, jsonb) is
+  'The canonical entry of an event, version 1.';
+
+create or replace function audit_private.append(
+  action text, organization_id uuid default null, actor_id uuid default null, details jsonb default '{}',
+  relation text default null, row_id text default null, origin_subject uuid default null
+) returns uuid
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Who acts comes from the seal, which is verified here and not taken from any caller. A caller may name an actor only
+-- where nobody is signed in yet.
+declare
+  v_body bytea := request_private.sealed();
+  v_zero constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_action audit.actions;
+  v_id uuid := platform.uuid_v7();
+  v_now timestamptz := clock_timestamp();
+  v_organization uuid;
+  v_actor uuid;
+  v_session uuid;
+  v_request uuid;
+  v_details jsonb := append.details;
+begin
+  if v_body is null and session_user in ('safetypin_authenticator', 'safetypin_jobs', 'safetypin_auditor') then
+    raise exception 'no sealed context' using errcode = 'CTXNO';
+  end if;
+  select a.* into v_action from audit.actions a where a.name = append.action;
+  if not found then
+    raise exception 'no such action' using errcode = '22023';
+  end if;
+  if v_body is not null then
+    v_actor := nullif(encode(substr(v_body, 55, 16), 'hex')::uuid, v_zero);
+    v_organization := nullif(encode(substr(v_body, 71, 16), 'hex')::uuid, v_zero);
+    v_request := encode(substr(v_body, 121, 16), 'hex')::uuid;
+    if get_byte(v_body, 1) = 1 then
+      v_session := encode(substr(v_body, 39, 16), 'hex')::uuid;
+    end if;
+  end if;
+  v_actor := coalesce(v_actor, append.actor_id);
+  v_organization := coalesce(append.organization_id, v_organization, v_zero);
+  if append.origin_subject is not null and length(v_body) > 136 then
+    v_details := v_details || jsonb_build_object('origin', encode(keyring_private.seal(
+      'audit.events.origin', v_organization, v_id, append.origin_subject,
+      convert_from(substr(v_body, 137), 'UTF8')), 'hex'));
+  end if;
+  insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
+      request_id, database_role, relation, row_id, details, entry)
+    values (v_organization, v_id, v_now, v_action.name, v_action.category, v_action.severity, v_actor, v_session,
+      v_request, session_user, append.relation, append.row_id, v_details,
+      audit_private.encode_entry(v_id, v_now, v_organization, v_action.name, v_actor, v_session,
+        v_request, session_user, append.relation, append.row_id, v_details));
+  return v_id;
+end $$;
+comment on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid) is
+  'Appends one event and returns its id. From a run-time login only under a valid seal (CTXNO); 22023 for an unknown action. With origin_subject, IP address and user agent are sealed for that person.';
+
+create or replace function audit.record_change() returns trigger
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Arguments of the trigger: column of the organization ('' if none), then the key columns.
+declare
+  v_old jsonb;
+  v_new jsonb;
+  v_row jsonb;
+  v_changed jsonb;
+  v_key text;
+begin
+  if tg_op <> 'INSERT' then
+    v_old := to_jsonb(old);
+  end if;
+  if tg_op <> 'DELETE' then
+    v_new := to_jsonb(new);
+  end if;
+  v_row := coalesce(v_new, v_old);
+  if tg_op = 'UPDATE' then
+    select jsonb_object_agg(n.key, jsonb_build_array(v_old -> n.key, n.value))
+      into v_changed
+      from jsonb_each(v_new) n
+      where n.value is distinct from v_old -> n.key;
+    if v_changed is null then
+      return null;
+    end if;
+    v_changed := jsonb_build_object('changed', v_changed);
+  else
+    v_changed := jsonb_build_object('row', v_row);
+  end if;
+  select string_agg(v_row ->> k.name, ',' order by k.position)
+    into v_key
+    from unnest(tg_argv) with ordinality as k (name, position)
+    where k.position > 1;
+  perform audit_private.append(
+    'row.' || lower(tg_op),
+    case when tg_argv[0] <> '' then (v_row ->> tg_argv[0])::uuid end,
+    null, v_changed, tg_table_schema || '.' || tg_table_name, v_key);
+  return null;
+end $$;
+comment on function audit.record_change() is
+  'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns.';
+
+reset role;
+reset row_security;
+revoke create on schema audit, audit_private from safetypin_keeper;
+
+create or replace function audit_private.refuse_change() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'audit events are never changed' using errcode = 'AUDAP';
+end $$;
+comment on function audit_private.refuse_change() is 'Trigger: refuses update, delete and truncate of events, for the owner too.';
+
+create or replace function audit_private.make_partitions(months integer default 3) returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Owned by the owner of the table, since it makes tables; takes nothing from outside but a number.
+declare
+  v_from timestamptz;
+  v_until timestamptz;
+  v_name text;
+  v_made integer := 0;
+begin
+  for i in 0..least(greatest(months, 0), 24) loop
+    v_from := date_trunc('month', (clock_timestamp() at time zone 'UTC') + make_interval(months => i)) at time zone 'UTC';
+    v_name := 'events_' || to_char(v_from at time zone 'UTC', 'YYYY_MM');
+    v_until := date_trunc('month', (v_from at time zone 'UTC') + interval '1 month') at time zone 'UTC';
+    -- Events that the default partition caught already stay there: a partition cannot be made over them.
+    continue when to_regclass('audit.' || v_name) is not null
+      or exists (select from audit.events_default e where e.occurred_at >= v_from and e.occurred_at < v_until);
+    execute format('create table audit.%I partition of audit.events for values from (%L) to (%L)',
+      v_name, v_from, v_until);
+    execute format('alter table audit.%I enable row level security, force row level security', v_name);
+    execute format('alter table audit.%I enable always trigger _200_refuse_change', v_name);
+    v_made := v_made + 1;
+  end loop;
+  return v_made;
+end $$;
+comment on function audit_private.make_partitions(integer) is 'Makes the monthly partitions of this month and the given number of months ahead; returns how many were missing.';
+
+grant create on schema audit to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function audit.ensure_partitions() returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if request.task() is distinct from 'audit__ensure_partitions' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  return audit_private.make_partitions();
+end $$;
+comment on function audit.ensure_partitions() is 'Task audit__ensure_partitions: makes partitions ahead of time; returns how many.';
+
+reset role;
+reset row_security;
+revoke create on schema audit from safetypin_definer;

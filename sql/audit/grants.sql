@@ -1,0 +1,11 @@
+-- Purpose: who may reach the trail.
+
+grant usage on schema audit to safetypin_member, safetypin_jobs, safetypin_auditor;
+grant select on audit.actions to safetypin_member, safetypin_auditor;
+grant execute on function audit_private.make_partitions(integer) to safetypin_definer;
+set local role safetypin_keeper;
+grant execute on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid) to safetypin_definer, safetypin_owner;
+reset role;
+set local role safetypin_definer;
+grant execute on function audit.ensure_partitions() to safetypin_jobs;
+reset role;

@@ -1,0 +1,34 @@
+-- Purpose: the vocabulary, and the first partitions.
+
+set local row_security = on;
+
+insert into audit.actions (name, category, severity, description) values
+  ('registration.request', 'account', 'info', 'Somebody asked for an account and will prove the address.'),
+  ('registration.complete', 'account', 'notice', 'An address was proved and the account made.'),
+  ('email.verify', 'account', 'notice', 'A person proved an e-mail address.'),
+  ('email.refuse', 'account', 'warning', 'A token or code for an e-mail address was refused.'),
+  ('verification.request', 'account', 'info', 'A new mail to prove an address was asked for.'),
+  ('login.success', 'authentication', 'info', 'A person signed in.'),
+  ('login.failure', 'authentication', 'warning', 'A sign-in was refused.'),
+  ('login.lock', 'authentication', 'alert', 'An account was locked for a while after failures.'),
+  ('password_reset.request', 'account', 'notice', 'A reset of a password was asked for.'),
+  ('password_reset.success', 'account', 'notice', 'A password was reset with a token.'),
+  ('password_reset.refuse', 'account', 'warning', 'A token for a reset was refused.'),
+  ('session.start', 'session', 'info', 'A session began.'),
+  ('session.end', 'session', 'info', 'A session ended.'),
+  ('session.switch', 'session', 'info', 'A session changed its organization.'),
+  ('token.refresh', 'session', 'info', 'A refresh token was exchanged.'),
+  ('token.replay', 'session', 'alert', 'An old refresh token was presented; its session was ended.'),
+  ('organization.create', 'administration', 'notice', 'An organization was founded.'),
+  ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
+  ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
+  ('row.insert', 'data', 'info', 'A row was added.'),
+  ('row.update', 'data', 'info', 'A row was changed.'),
+  ('row.delete', 'data', 'notice', 'A row was removed.'),
+  ('request.fault', 'access', 'warning', 'A request failed unexpectedly.')
+on conflict (name) do update
+  set category = excluded.category, severity = excluded.severity, description = excluded.description;
+
+select audit_private.make_partitions();
+
+reset row_security;

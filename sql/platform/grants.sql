@@ -1,0 +1,15 @@
+-- Purpose: who may use the ground.
+
+grant usage on schema platform to safetypin_authenticator, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
+grant usage on schema request to safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
+grant select on platform.errors to safetypin_authenticator, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
+grant execute on function platform.uuid_v7() to safetypin_keeper, safetypin_definer, safetypin_anonymous, safetypin_member, safetypin_jobs;
+grant execute on function platform.no_organization() to safetypin_keeper, safetypin_definer;
+grant execute on function platform.limit_value(text) to safetypin_keeper, safetypin_definer;
+
+set local role safetypin_keeper;
+grant execute on function request.kind(), request.user_id(), request.organization_id(), request.session_id(),
+  request.assurance(), request.id(), request.can(text), request.task()
+  to safetypin_owner, safetypin_definer, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
+grant execute on function platform.open_job(bigint, bytea) to safetypin_jobs;
+reset role;

@@ -1,0 +1,35 @@
+-- Purpose: keeping track of use. Both are for the application's login, outside any request.
+
+grant create on schema sessions to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function sessions.record_activity(credential_hashes bytea[], used_at timestamptz[]) returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count integer;
+begin
+  -- One batch at a time; a batch that meets another is dropped, the next one brings the same sessions again.
+  if not pg_try_advisory_xact_lock(hashtextextended('safetypin activity', 0)) then
+    return 0;
+  end if;
+  insert into sessions.activity as a (session_id, last_used_at)
+    select c.session_id, least(max(u.at), clock_timestamp())
+      from unnest(credential_hashes, used_at) as u (hash, at)
+      join sessions_private.credentials c on c.hash = u.hash
+      join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
+      group by c.session_id
+      order by c.session_id
+    on conflict on constraint activity_pkey do update
+      set last_used_at = greatest(a.last_used_at, excluded.last_used_at);
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+comment on function sessions.record_activity(bytea[], timestamptz[]) is
+  'Notes the last use of credentials (SHA-256), gathered by the application and sent about once a minute; returns how many sessions were noted.';
+
+reset role;
+reset row_security;
+revoke create on schema sessions from safetypin_definer;

@@ -1,0 +1,48 @@
+-- Purpose: the one call that opens every request. Belongs to the keeper, since it seals the context.
+
+grant create on schema sessions to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function sessions.open_request(credential bytea, envelope bytea, metadata jsonb) returns text
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Writes nothing, so that a slow request never stands in the way of a revocation.
+declare
+  v_hash bytea;
+  v_session record;
+  v_deadline timestamptz := clock_timestamp() + make_interval(secs => platform.limit_value('request.seconds'));
+begin
+  if credential is null then
+    perform request_private.write_context(0, v_deadline, null, null, null, null, 0, metadata, envelope);
+    return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_anonymous' end;
+  end if;
+  v_hash := sha256(credential);
+  select s.id, s.person_id, m.organization_id, s.assurance
+    into v_session
+    from sessions_private.credentials c
+    join sessions.sessions s on s.id = c.session_id
+    join identity.people p on p.id = s.person_id
+    left join access.organizations o on o.id = s.organization_id and o.status = 'active'
+    left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
+    left join sessions.activity a on a.session_id = s.id
+    where c.hash = v_hash
+      and c.expires_at > clock_timestamp()
+      and s.ends_at > clock_timestamp()
+      and p.status = 'active'
+      and greatest(s.created_at, a.last_used_at)
+        > clock_timestamp() - make_interval(secs => platform.limit_value('session.idle_seconds'));
+  if not found then
+    raise exception 'no live session for this credential' using errcode = 'AUTHN';
+  end if;
+  perform request_private.write_context(1, v_deadline, v_session.id, v_session.person_id, v_session.organization_id,
+    v_hash, v_session.assurance, metadata, envelope);
+  return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_member' end;
+end $$;
+comment on function sessions.open_request(bytea, bytea, jsonb) is
+  'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, CTXAG if the transaction has a context, CTXTX in the message that began it.';
+
+reset role;
+reset row_security;
+revoke create on schema sessions from safetypin_keeper;

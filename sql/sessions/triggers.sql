@@ -1,0 +1,58 @@
+-- Purpose: whatever takes the ground from under a session ends it, in the same transaction, whichever function did it.
+
+grant create on schema sessions_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function sessions_private.tg_people__end_sessions() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+begin
+  if new.status <> 'active' and old.status = 'active' then
+    perform sessions_private.end_sessions(new.id, 'person');
+  end if;
+  return null;
+end $$;
+comment on function sessions_private.tg_people__end_sessions() is 'A person is not active any more: all sessions end.';
+
+create or replace function sessions_private.tg_memberships__end_sessions() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+begin
+  perform sessions_private.end_session(s.id, 'membership')
+    from sessions.sessions s
+    where s.person_id = old.person_id and s.organization_id = old.organization_id;
+  return null;
+end $$;
+comment on function sessions_private.tg_memberships__end_sessions() is 'A membership ended: the person''s sessions in that organization end.';
+
+create or replace function sessions_private.tg_organizations__end_sessions() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+begin
+  if new.status <> 'active' and old.status = 'active' then
+    perform sessions_private.end_session(s.id, 'organization')
+      from sessions.sessions s
+      where s.organization_id = new.id;
+  end if;
+  return null;
+end $$;
+comment on function sessions_private.tg_organizations__end_sessions() is 'An organization is not active any more: the sessions in it end.';
+
+grant execute on function sessions_private.tg_people__end_sessions(), sessions_private.tg_memberships__end_sessions(),
+  sessions_private.tg_organizations__end_sessions() to safetypin_owner;
+reset role;
+reset row_security;
+
+create or replace trigger _500_end_sessions after update of status on identity.people
+  for each row execute function sessions_private.tg_people__end_sessions();
+create or replace trigger _510_end_sessions after delete on access.memberships
+  for each row execute function sessions_private.tg_memberships__end_sessions();
+create or replace trigger _500_end_sessions after update of status on access.organizations
+  for each row execute function sessions_private.tg_organizations__end_sessions();
