@@ -8,7 +8,7 @@ import { type Config, loadConfig, loadEnvironmentFile } from './config.ts';
 import { type DatabaseAccess, openDatabase } from './platform/access.ts';
 import { connectionUrl, OWNER_OPTIONS, retarget } from './platform/connection.ts';
 import { commitMigration } from './platform/db-commit.ts';
-import { describeLoss, resetDatabase } from './platform/db-reset.ts';
+import { resetDatabase } from './platform/db-reset.ts';
 import { examine } from './platform/doctor.ts';
 import { sqlstateOf } from './platform/errors.ts';
 import { migrate } from './platform/migrate.ts';
@@ -70,15 +70,14 @@ program
   .command('db:reset')
   .description('ERASE the embedded database and build it anew')
   .option('-y, --yes', 'do not ask')
-  .action((options: { yes?: boolean }) =>
-    withDatabase(async (access, config) => {
-      const loss = await describeLoss(access);
-      if (loss) say(`WARNING: this erases ${loss} in ${config.dataDirectory}.`);
-      if (loss && !options.yes && !(await confirmed())) throw new StartupError('nothing was changed');
-      await resetDatabase(access, say);
-      say(`database ${access.database} is new and up to date`);
-    }),
-  );
+  .action(async (options: { yes?: boolean }) => {
+    const confirm = async (loss: string) => {
+      say(`WARNING: this erases ${loss}.`);
+      return options.yes === true || (await confirmed());
+    };
+    await resetDatabase(loadConfig(), confirm, say);
+    say('the database is new and up to date');
+  });
 
 program
   .command('sql')
@@ -164,6 +163,10 @@ try {
   loadEnvironmentFile();
   await program.parseAsync();
 } catch (error) {
-  say(error instanceof StartupError ? error.message : String(error instanceof Error ? error.stack : error));
+  say(
+    error instanceof StartupError
+      ? `safetypin: ${error.message}`
+      : String(error instanceof Error ? error.stack : error),
+  );
   process.exitCode = 1;
 }

@@ -1,35 +1,37 @@
-// `npm run db:reset`: drops the embedded database and builds it anew. Never touches a server of somebody's own.
-import pg from 'pg';
-import type { DatabaseAccess } from './access.ts';
-import { type Say, withClient } from './connection.ts';
-import { buildDatabase, withMigrationLock } from './migrate.ts';
-import { withMaintenance } from './provision.ts';
+// `npm run db:reset`: erases the embedded database with its keys and passwords, and builds it anew.
+import { existsSync, readdirSync } from 'node:fs';
+import type { Config } from '../config.ts';
+import { openDatabase } from './access.ts';
+import { claimOrRefuse } from './claim.ts';
+import type { Say } from './connection.ts';
+import { openDataDirectory, removeDataDirectory } from './data-directory.ts';
+import { migrate } from './migrate.ts';
 import { StartupError } from './startup-error.ts';
 
-/** What would be lost, for the warning before it. Undefined when there is no database yet. */
-export async function describeLoss(access: DatabaseAccess): Promise<string | undefined> {
-  refuseForeign(access);
-  const size = await withMaintenance(access, (admin) =>
-    admin.query('select pg_size_pretty(pg_database_size(oid)) as size from pg_catalog.pg_database where datname = $1', [
-      access.database,
-    ]),
-  );
-  return size.rowCount ? `all of database ${access.database} (${size.rows[0].size})` : undefined;
-}
-
-/** Drops and rebuilds. Ends every connection to the database; a running server connects again by itself. */
-export async function resetDatabase(access: DatabaseAccess, say: Say): Promise<void> {
-  refuseForeign(access);
-  await withMigrationLock(access, say, async () => {
-    await withMaintenance(access, (admin) =>
-      admin.query(`drop database if exists ${pg.escapeIdentifier(access.database)} with (force)`),
-    );
-    await buildDatabase(access, access.database, say);
-  });
-  await withClient(access.authenticator, (client) => client.query('select 1'));
-}
-
-function refuseForeign(access: DatabaseAccess): void {
-  if (access.embedded) return;
-  throw new StartupError('db:reset is for the embedded database only: drop a database of your own server yourself');
+/** Erases and builds anew, after `confirm` agreed. Refuses while a server runs on it, and for any other server. */
+export async function resetDatabase(
+  config: Config,
+  confirm: (loss: string) => Promise<boolean>,
+  say: Say,
+): Promise<void> {
+  if (config.databaseUrl !== undefined || config.environment === 'production') {
+    throw new StartupError('db:reset is for the embedded database only: drop a database of your own server yourself');
+  }
+  const dataDirectory = openDataDirectory(config.dataDirectory);
+  const claim = await claimOrRefuse(dataDirectory);
+  try {
+    if (existsSync(dataDirectory) && readdirSync(dataDirectory).length > 0) {
+      const loss = `everything in the database of ${dataDirectory}, its keys and its passwords`;
+      if (!(await confirm(loss))) throw new StartupError('nothing was changed');
+      removeDataDirectory(dataDirectory);
+    }
+    const access = await openDatabase(config, say, { claim });
+    try {
+      await migrate(access, say);
+    } finally {
+      await access.close();
+    }
+  } finally {
+    claim.release();
+  }
 }
