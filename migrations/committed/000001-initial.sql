@@ -1,0 +1,3737 @@
+--! Previous: -
+--! Hash: sha1:0187b7beb7f602519039b2dd78df7edbcbc0a954
+--! Message: initial
+
+--! Included all.sql
+-- The whole database, in order. A domain refers only to domains before it; policies, grants and first rows come in a
+-- second pass, since policies ask about memberships. Roles and extensions are made before, by an administrator:
+-- platform/roles.sql, platform/extensions.sql.
+
+-- First pass: structure.
+--! Included platform/defaults.sql
+-- Purpose: nothing is granted by default. Global on purpose: `alter default privileges in schema … revoke … from
+-- public` has no effect. Each owner says it for what it will create.
+
+alter default privileges revoke execute on functions from public;
+
+set local role safetypin_keeper;
+alter default privileges revoke execute on functions from public;
+reset role;
+
+set local role safetypin_definer;
+alter default privileges revoke execute on functions from public;
+reset role;
+--! EndIncluded platform/defaults.sql
+--! Included platform/schema.sql
+-- Purpose: the ground all domains stand on: errors, limits, ids, jobs, and who is asking.
+
+create schema if not exists platform;
+comment on schema platform is 'Ground for all domains: error register, limits, ids, jobs.';
+create schema if not exists platform_private;
+comment on schema platform_private is 'Internal parts of platform; no run-time role reaches it.';
+create schema if not exists request;
+comment on schema request is 'Who is asking: accessors over the sealed context of the current transaction.';
+create schema if not exists request_private;
+comment on schema request_private is 'Verification of the sealed context; keeper only.';
+
+grant usage on schema platform, platform_private, request, request_private to safetypin_keeper, safetypin_definer;
+--! EndIncluded platform/schema.sql
+--! Included platform/errors.sql
+-- Purpose: the one register of errors. Every error that a client may see is a row here: SQLSTATE as raised, the
+-- stable upper-case code of the API, the HTTP status, and a sentence that is safe to show to anybody. The API's
+-- mask reads this table; a test compares it with every errcode used under sql/.
+
+create table if not exists platform.errors (
+  sqlstate text constraint errors_pkey primary key
+    constraint errors_sqlstate_form check (sqlstate ~ '^[0-9A-Z]{5}$'),
+  code text not null constraint errors_code_form check (code ~ '^[A-Z][A-Z_]{2,40}$'),
+  http_status integer not null constraint errors_http_status_range check (http_status between 400 and 599),
+  message text not null constraint errors_message_length check (length(message) between 5 and 200)
+);
+alter table platform.errors enable row level security, force row level security;
+comment on table platform.errors is 'Register of errors: SQLSTATE, API code, HTTP status and the only sentence a client sees.';
+comment on column platform.errors.sqlstate is 'Five characters as in `raise … using errcode`; our own follow PostgreSQL''s rules for implementation-defined states.';
+comment on column platform.errors.code is 'Stable upper-case name in `extensions.code` and in the REST envelope.';
+comment on column platform.errors.http_status is 'Status of the REST door.';
+comment on column platform.errors.message is 'Sentence for people; holds no value of a row, no SQL and no name of a constraint.';
+--! EndIncluded platform/errors.sql
+--! Included platform/limits.sql
+-- Purpose: every number that a rule compares with, in one table, with unit and bounds. SQL reads it; TypeScript
+-- does not decide by numbers of its own.
+
+create table if not exists platform.limits (
+  name text constraint limits_pkey primary key,
+  value bigint not null,
+  unit text not null,
+  minimum bigint not null,
+  maximum bigint not null,
+  description text not null,
+  constraint limits_value_in_bounds check (value between minimum and maximum)
+);
+alter table platform.limits enable row level security, force row level security;
+comment on table platform.limits is 'Numbers that rules compare with. Changing a value takes effect with the next statement; bounds refuse what would be unsafe.';
+comment on column platform.limits.name is 'Dotted name, as given to platform.limit_value().';
+comment on column platform.limits.value is 'The number in force.';
+comment on column platform.limits.unit is 'Unit of value, minimum and maximum.';
+comment on column platform.limits.minimum is 'Lowest value that is allowed.';
+comment on column platform.limits.maximum is 'Highest value that is allowed.';
+comment on column platform.limits.description is 'What is limited, and the standard it follows where there is one.';
+
+-- A function in SQL is checked when it is made, under the policies of its table.
+set local row_security = on;
+
+create or replace function platform.limit_value(name text) returns bigint
+  language sql stable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select l.value from platform.limits l where l.name = limit_value.name
+$$;
+comment on function platform.limit_value(text) is 'The number in force for a limit; null for an unknown name.';
+
+reset row_security;
+--! EndIncluded platform/limits.sql
+--! Included platform/ids.sql
+-- Purpose: ids. UUID version 7 (RFC 9562): 48 bits of Unix milliseconds, then random; sorted by time, the same on
+-- PostgreSQL 15 to 18. Never used as a secret.
+
+create or replace function platform.uuid_v7() returns uuid
+  language sql volatile parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- A version 4 uuid has the right variant already; the time goes over its first 48 bits, and two bits turn 4 into 7.
+  select encode(
+    set_bit(set_bit(
+      overlay(uuid_send(gen_random_uuid())
+        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3)
+        from 1 for 6),
+      52, 1), 53, 1), 'hex')::uuid
+$$;
+comment on function platform.uuid_v7() is 'A new UUID version 7 (RFC 9562).';
+
+create or replace function platform.no_organization() returns uuid
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$ select '00000000-0000-0000-0000-000000000000'::uuid $$;
+comment on function platform.no_organization() is 'The zero uuid: stands for "no organization" where a key needs one.';
+--! EndIncluded platform/ids.sql
+--! Included platform/tables.sql
+-- Purpose: jobs that carry a context, and the tasks they may be.
+
+create table if not exists platform.tasks (
+  name text constraint tasks_pkey primary key
+    constraint tasks_name_form check (name ~ '^[a-z]+__[a-z_]+$'),
+  permissions text[] not null default '{}',
+  scheduled boolean not null default false,
+  seconds integer not null default 60 constraint tasks_seconds_range check (seconds between 1 and 3600),
+  description text not null
+);
+alter table platform.tasks enable row level security, force row level security;
+comment on table platform.tasks is 'What the worker may run. A job acts with the permissions of its task and nothing more.';
+comment on column platform.tasks.name is 'Task identifier of graphile-worker, domain__verb.';
+comment on column platform.tasks.permissions is 'What request.can() answers true for, inside a job of this task.';
+comment on column platform.tasks.scheduled is 'True: runs by the clock, for no organization and nobody.';
+comment on column platform.tasks.seconds is 'How long one opened job context may act.';
+comment on column platform.tasks.description is 'What the task does, for operators.';
+
+create table if not exists platform_private.job_contexts (
+  id uuid constraint job_contexts_pkey primary key default platform.uuid_v7(),
+  job_id bigint not null constraint job_contexts_job_id_unique unique,
+  task text not null constraint job_contexts_task_exists references platform.tasks (name) on delete restrict,
+  organization_id uuid,
+  person_id uuid,
+  permissions text[] not null,
+  created_at timestamptz not null default clock_timestamp()
+);
+create index if not exists job_contexts_task_idx on platform_private.job_contexts (task);
+alter table platform_private.job_contexts enable row level security, force row level security;
+comment on table platform_private.job_contexts is 'On whose behalf a job acts; written in the same transaction as the job, from the sealed context.';
+comment on column platform_private.job_contexts.id is 'Stands in the sealed context of the job where a session id would.';
+comment on column platform_private.job_contexts.job_id is 'Id of the job in graphile-worker.';
+comment on column platform_private.job_contexts.task is 'Task of the job.';
+comment on column platform_private.job_contexts.organization_id is 'Active organization when the job was made; null if none.';
+comment on column platform_private.job_contexts.person_id is 'Who made the job; null if nobody was signed in.';
+comment on column platform_private.job_contexts.permissions is 'Permissions of the task when the job was made.';
+comment on column platform_private.job_contexts.created_at is 'When the job was made.';
+--! EndIncluded platform/tables.sql
+--! Included platform/admit.sql
+-- Purpose: row-level security is on and forced everywhere, so our own functions' owners need policies as well. This
+-- gives an internal role exactly the commands it names on a table, as grant and policy together.
+
+create or replace function platform_private.admit(role name, relation regclass, variadic commands text[]) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_command text;
+  v_policy name;
+begin
+  if role not in ('safetypin_keeper', 'safetypin_definer', 'safetypin_owner') then
+    raise exception 'only internal roles are admitted' using errcode = '22023';
+  end if;
+  foreach v_command in array commands loop
+    execute format('grant %s on table %s to %I', v_command, relation, role);
+    v_policy := format('%s_by_%s', v_command, substr(role, 11));
+    execute format('drop policy if exists %I on %s', v_policy, relation);
+    execute format('create policy %I on %s for %s to %I %s', v_policy, relation, v_command, role,
+      case v_command when 'insert' then 'with check (true)' when 'update' then 'using (true) with check (true)' else 'using (true)' end);
+  end loop;
+end $$;
+comment on function platform_private.admit(name, regclass, text[]) is
+  'Grants commands on a table to an internal role, with the policy that lets it through. For migrations only.';
+--! EndIncluded platform/admit.sql
+--! Included platform/request.sql
+-- Purpose: who is asking. `sessions.open_request` and `platform.open_job` write one sealed context into the
+-- transaction; the accessors here verify it at each use. A context that was copied from another backend, another
+-- transaction or an earlier moment, or made up, verifies to nothing, and nothing means no rows.
+--
+-- The setting safetypin.context is hex(seal || body). Body, of fixed width up to its tail:
+--    1  version, 1      also separates this use of the seal key from others
+--    2  kind            0 anonymous, 1 session, 2 job
+--    3  backend pid     int4
+--    7  now()           timestamptz: start of this transaction
+--   15  nonce           16 random bytes
+--   31  deadline        timestamptz
+--   39  session id      uuid (of a job: id of its job context)
+--   55  person id       uuid, zero if none
+--   71  organization id uuid, zero if none
+--   87  credential hash 32 bytes, SHA-256 of the credential, zero if none
+--  119  assurance       int2
+--  121  request id      uuid
+--  137  origin          the rest: JSON text with IP address and user agent
+-- The seal is HMAC-SHA-256 (RFC 2104) of the body. pid and now() pin it to one transaction of one backend: two
+-- transactions of a backend share now() only when both stand in one message, and no request can be opened in the
+-- message that began its transaction (see sessions.open_request).
+
+grant create on schema request_private, request to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function request_private.seal(body bytea) returns text
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- HMAC from its definition with prepared pads: half the time of pgcrypto's, which looks its digest up each call.
+  return (select encode(sha256(k.outer_pad || sha256(k.inner_pad || body)) || body, 'hex')
+          from keyring_private.seal_keys k
+          where k.purpose = 'request');
+end $$;
+comment on function request_private.seal(bytea) is 'Hex of seal and body, as the setting safetypin.context holds it.';
+
+create or replace function request_private.sealed() returns bytea
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_setting text := current_setting('safetypin.context', true);
+  v_raw bytea;
+  v_body bytea;
+  v_good boolean;
+begin
+  -- Anybody can write anything into the setting: whatever is not ours is nobody, never an error.
+  if v_setting is null or length(v_setting) < 336 or length(v_setting) > 4096
+    or length(v_setting) % 2 = 1 or translate(v_setting, '0123456789abcdef', '') <> '' then
+    return null;
+  end if;
+  v_raw := decode(v_setting, 'hex');
+  v_body := substr(v_raw, 33);
+  if get_byte(v_body, 0) <> 1
+    or substr(v_body, 3, 12) <> int4send(pg_backend_pid()) || timestamptz_send(now())
+    or substr(v_body, 31, 8) <= timestamptz_send(clock_timestamp()) then
+    return null;
+  end if;
+  -- Compared by a second keyed hash, so that the time taken says nothing about the right seal.
+  select sha256(k.outer_pad || sha256(k.outer_pad || sha256(k.inner_pad || v_body)))
+       = sha256(k.outer_pad || substr(v_raw, 1, 32))
+    into v_good
+    from keyring_private.seal_keys k
+    where k.purpose = 'request';
+  if v_good then
+    return v_body;
+  end if;
+  return null;
+end $$;
+comment on function request_private.sealed() is
+  'Body of the context if its seal is good and its deadline ahead, else null. Does not ask whether the session still lives: the audit of the statement that ended it needs that.';
+
+create or replace function request_private.live() returns bytea
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_body bytea := request_private.sealed();
+  v_live boolean;
+begin
+  if v_body is null then
+    return null;
+  end if;
+  case get_byte(v_body, 1)
+    when 0 then
+      return v_body;
+    when 1 then
+      -- Read at each statement: a revocation that committed is seen by the next one.
+      select true into v_live
+        from sessions.sessions s
+        where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid
+          and s.ends_at > clock_timestamp();
+    when 2 then
+      select true into v_live
+        from platform_private.job_contexts j
+        where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid;
+  end case;
+  if v_live then
+    return v_body;
+  end if;
+  return null;
+end $$;
+comment on function request_private.live() is 'Body of the context if it is sealed and its session (or job) is live now, else null.';
+
+create or replace function request.kind() returns text
+  language sql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+  select (array['anonymous', 'session', 'job'])[get_byte(request_private.live(), 1) + 1]
+$$;
+comment on function request.kind() is 'anonymous, session or job; null without a valid context.';
+
+create or replace function request.user_id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return nullif(encode(substr(request_private.live(), 55, 16), 'hex')::uuid, '00000000-0000-0000-0000-000000000000');
+end $$;
+comment on function request.user_id() is 'The person who asks; null if nobody is signed in. In policies always as (select request.user_id()).';
+
+create or replace function request.organization_id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return nullif(encode(substr(request_private.live(), 71, 16), 'hex')::uuid, '00000000-0000-0000-0000-000000000000');
+end $$;
+comment on function request.organization_id() is 'The active organization; null if none. In policies always as (select request.organization_id()).';
+
+create or replace function request.session_id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_body bytea := request_private.live();
+begin
+  if get_byte(v_body, 1) = 1 then
+    return encode(substr(v_body, 39, 16), 'hex')::uuid;
+  end if;
+  return null;
+end $$;
+comment on function request.session_id() is 'The session of this request; null for anonymous requests and jobs.';
+
+create or replace function request.assurance() returns integer
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_body bytea := request_private.live();
+begin
+  return get_byte(v_body, 118) * 256 + get_byte(v_body, 119);
+end $$;
+comment on function request.assurance() is 'Authenticator assurance level of the session, 1 to 3 (SP 800-63B); 0 for nobody.';
+
+create or replace function request.id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return encode(substr(request_private.sealed(), 121, 16), 'hex')::uuid;
+end $$;
+comment on function request.id() is 'Id of the request, for correlation with the log of the API.';
+
+create or replace function request.can(permission text) returns boolean
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_body bytea := request_private.live();
+  v_can boolean;
+begin
+  case get_byte(v_body, 1)
+    when 1 then
+      -- Held permissions are kept per membership with their times, so a grant that ends is over in the next statement.
+      select true into v_can
+        from access_private.held_permissions h
+        where h.organization_id = encode(substr(v_body, 71, 16), 'hex')::uuid
+          and h.person_id = encode(substr(v_body, 55, 16), 'hex')::uuid
+          and h.permission = can.permission
+          and h.valid @> clock_timestamp();
+    when 2 then
+      select true into v_can
+        from platform_private.job_contexts j
+        where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid
+          and can.permission = any (j.permissions);
+    else
+      null;
+  end case;
+  return coalesce(v_can, false);
+end $$;
+comment on function request.can(text) is 'Whether the asker holds a permission (noun.verb) in the active organization, now. In policies always as (select request.can(…)).';
+
+create or replace function request.task() returns text
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_body bytea := request_private.live();
+begin
+  if get_byte(v_body, 1) = 2 then
+    return (select j.task from platform_private.job_contexts j
+            where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid);
+  end if;
+  return null;
+end $$;
+comment on function request.task() is 'Name of the task, inside a job; null elsewhere.';
+
+create or replace function request_private.write_context(
+  kind integer, deadline timestamptz, session_id uuid, person_id uuid, organization_id uuid,
+  credential_hash bytea, assurance integer, metadata jsonb, envelope bytea
+) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_zero constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_request text := metadata ->> 'requestId';
+begin
+  if coalesce(current_setting('safetypin.context', true), '') <> '' then
+    raise exception 'this transaction has a context already' using errcode = 'CTXAG';
+  end if;
+  -- Two transactions of one message share now(), and a context would be good in both. A request that is opened in
+  -- a later message than `begin` cannot be: whatever begins after it begins later.
+  if statement_timestamp() <= transaction_timestamp() then
+    raise exception 'open the request in a later message than begin' using errcode = 'CTXTX';
+  end if;
+  if v_request is null or v_request !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    v_request := platform.uuid_v7()::text;
+  end if;
+  perform set_config('safetypin.context', request_private.seal(
+    '\x01'::bytea || set_byte('\x00'::bytea, 0, kind)
+    || int4send(pg_backend_pid()) || timestamptz_send(now()) || extensions.gen_random_bytes(16)
+    || timestamptz_send(deadline)
+    || uuid_send(coalesce(session_id, v_zero)) || uuid_send(coalesce(person_id, v_zero))
+    || uuid_send(coalesce(organization_id, v_zero))
+    || coalesce(credential_hash, decode(repeat('00', 32), 'hex'))
+    || int2send(assurance::smallint) || uuid_send(v_request::uuid)
+    || convert_to(jsonb_strip_nulls(jsonb_build_object(
+         'ip', left(metadata ->> 'ip', 64), 'userAgent', left(metadata ->> 'userAgent', 400)))::text, 'UTF8')
+  ), true);
+  perform set_config('safetypin.envelope', coalesce(encode(envelope, 'hex'), ''), true);
+end $$;
+comment on function request_private.write_context(integer, timestamptz, uuid, uuid, uuid, bytea, integer, jsonb, bytea) is
+  'Writes the sealed context of this transaction. CTXAG if it has one, CTXTX if it began in this very message.';
+
+reset role;
+reset row_security;
+revoke create on schema request_private, request from safetypin_keeper;
+--! EndIncluded platform/request.sql
+--! Included platform/functions.sql
+-- Purpose: making jobs and opening them. Payloads hold ids only; who a job acts for stands in job_contexts.
+
+grant create on schema platform to safetypin_definer, safetypin_keeper;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function platform.enqueue(task text, payload json) returns bigint
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_job bigint;
+begin
+  v_job := graphile_worker.safetypin_add_job(enqueue.task, enqueue.payload);
+  insert into platform_private.job_contexts (job_id, task, organization_id, person_id, permissions)
+    select v_job, t.name, request.organization_id(), request.user_id(), t.permissions
+    from platform.tasks t
+    where t.name = enqueue.task;
+  if not found then
+    raise exception 'no task of that name' using errcode = '22023';
+  end if;
+  return v_job;
+end $$;
+comment on function platform.enqueue(text, json) is
+  'Makes a job of a known task in this transaction, on behalf of who asks now. For definer functions only. 22023 for an unknown task.';
+
+reset role;
+reset row_security;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function platform.open_job(job_id bigint, envelope bytea) returns text
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows from the keeper: reading the job and sealing a context. Instead of a credential it demands that the job is
+-- locked by a worker now.
+declare
+  v_task platform.tasks;
+  v_context platform_private.job_contexts;
+begin
+  select t.* into v_task
+    from graphile_worker.jobs j
+    join platform.tasks t on t.name = j.task_identifier
+    where j.id = open_job.job_id and j.locked_at is not null;
+  if not found then
+    raise exception 'the job is not running now' using errcode = 'CTXJB';
+  end if;
+  select c.* into v_context
+    from platform_private.job_contexts c
+    where c.job_id = open_job.job_id and c.task = v_task.name;
+  if not found then
+    if not v_task.scheduled then
+      raise exception 'the job has no context' using errcode = 'CTXJB';
+    end if;
+    insert into platform_private.job_contexts (job_id, task, permissions)
+      values (open_job.job_id, v_task.name, v_task.permissions)
+      returning * into v_context;
+  end if;
+  perform request_private.write_context(
+    2, clock_timestamp() + make_interval(secs => v_task.seconds),
+    v_context.id, v_context.person_id, v_context.organization_id, null, 0, '{}', open_job.envelope);
+  return 'safetypin_jobs';
+end $$;
+comment on function platform.open_job(bigint, bytea) is
+  'Opens the context of a job that is locked by a worker now; returns the role to run as. CTXJB if it is not running or was not made by platform.enqueue().';
+
+reset role;
+reset row_security;
+revoke create on schema platform from safetypin_definer, safetypin_keeper;
+--! EndIncluded platform/functions.sql
+
+--! Included keyring/schema.sql
+-- Purpose: keys and sealed values. Everything here belongs to safetypin_keeper.
+
+create schema if not exists keyring;
+comment on schema keyring is 'Sealed columns: what an application or a DBA calls.';
+create schema if not exists keyring_private;
+comment on schema keyring_private is 'Keys and cipher; keeper only. A key is opened from two halves: one here, one held by the application.';
+
+grant usage on schema keyring, keyring_private to safetypin_keeper, safetypin_definer;
+--! EndIncluded keyring/schema.sql
+--! Included keyring/tables.sql
+-- Purpose: the key tree. Roots (the database's half) → key-encryption key, never stored → data keys, one per person or
+-- organization, and index keys, one per column. The other half is the application's, and comes sealed with a request.
+-- Wrapped keys have no foreign key to people: they are backed up apart from the data and die apart from it.
+
+grant create on schema keyring_private, keyring to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create table if not exists keyring_private.seal_keys (
+  purpose text constraint seal_keys_pkey primary key,
+  inner_pad bytea not null constraint seal_keys_inner_pad_length check (length(inner_pad) = 64),
+  outer_pad bytea not null constraint seal_keys_outer_pad_length check (length(outer_pad) = 64)
+);
+alter table keyring_private.seal_keys enable row level security, force row level security;
+comment on table keyring_private.seal_keys is 'HMAC-SHA-256 keys of this database, kept as the two padded blocks of RFC 2104.';
+comment on column keyring_private.seal_keys.purpose is 'request: seals contexts. guess: guesses of attempts at rest.';
+comment on column keyring_private.seal_keys.inner_pad is 'Key xor 0x36.';
+comment on column keyring_private.seal_keys.outer_pad is 'Key xor 0x5c.';
+
+create table if not exists keyring_private.roots (
+  version integer constraint roots_pkey primary key,
+  half bytea not null constraint roots_half_length check (length(half) = 32),
+  check_value bytea,
+  created_at timestamptz not null default clock_timestamp()
+);
+alter table keyring_private.roots enable row level security, force row level security;
+comment on table keyring_private.roots is 'The database''s half of the key-encryption key. Useless without the application''s half.';
+comment on column keyring_private.roots.version is 'Grows with each rotation; the highest is in use.';
+comment on column keyring_private.roots.half is '32 random bytes.';
+comment on column keyring_private.roots.check_value is 'HMAC under the key-encryption key: tells whether an application holds the right half. Null until the first one came.';
+comment on column keyring_private.roots.created_at is 'When the half was made.';
+
+create table if not exists keyring_private.data_keys (
+  id uuid constraint data_keys_pkey primary key default platform.uuid_v7(),
+  subject uuid not null constraint data_keys_subject_unique unique,
+  root_version integer not null constraint data_keys_root_exists references keyring_private.roots (version) on delete restrict,
+  wrapped bytea not null,
+  created_at timestamptz not null default clock_timestamp()
+);
+create index if not exists data_keys_root_version_idx on keyring_private.data_keys (root_version);
+alter table keyring_private.data_keys enable row level security, force row level security;
+comment on table keyring_private.data_keys is 'One data key per person, organization or registration, wrapped. Deleting a row erases all that was sealed for its subject.';
+comment on column keyring_private.data_keys.id is 'Key id, part of the associated data of each value.';
+comment on column keyring_private.data_keys.subject is 'Whose key it is; not a foreign key.';
+comment on column keyring_private.data_keys.root_version is 'Root whose key-encryption key wraps it.';
+comment on column keyring_private.data_keys.wrapped is 'IV, ciphertext and tag of the 64-byte key (A256CBC-HS512).';
+comment on column keyring_private.data_keys.created_at is 'When the key was made.';
+
+create table if not exists keyring_private.index_keys (
+  column_id uuid not null,
+  root_version integer not null constraint index_keys_root_exists references keyring_private.roots (version) on delete restrict,
+  wrapped bytea not null,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint index_keys_pkey primary key (column_id)
+);
+create index if not exists index_keys_root_version_idx on keyring_private.index_keys (root_version);
+alter table keyring_private.index_keys enable row level security, force row level security;
+comment on table keyring_private.index_keys is 'Key of the blind index of a sealed column, wrapped.';
+comment on column keyring_private.index_keys.column_id is 'The sealed column.';
+comment on column keyring_private.index_keys.root_version is 'Root whose key-encryption key wraps it.';
+comment on column keyring_private.index_keys.wrapped is 'IV, ciphertext and tag of the 64-byte key.';
+comment on column keyring_private.index_keys.created_at is 'When the key was made.';
+
+create table if not exists keyring_private.sealed_columns (
+  id uuid constraint sealed_columns_pkey primary key default platform.uuid_v7(),
+  name text not null constraint sealed_columns_name_unique unique,
+  class text not null default 'personal' constraint sealed_columns_class_known check (class in ('personal', 'secret', 'sensitive')),
+  created_at timestamptz not null default clock_timestamp()
+);
+alter table keyring_private.sealed_columns enable row level security, force row level security;
+comment on table keyring_private.sealed_columns is 'Columns whose values are sealed.';
+comment on column keyring_private.sealed_columns.id is 'Given once; stands in the associated data, so that renaming leaves values readable.';
+comment on column keyring_private.sealed_columns.name is 'What functions call it by; for people.';
+comment on column keyring_private.sealed_columns.class is 'personal: read by whoever may read the row. secret: never leaves the database. sensitive: each reading is recorded.';
+comment on column keyring_private.sealed_columns.created_at is 'When the column was sealed.';
+
+-- Unlogged: never in WAL, a replica or a base backup, so that an envelope in an old log line stays shut for ever.
+create unlogged table if not exists keyring_private.transport_keys (
+  id uuid constraint transport_keys_pkey primary key default platform.uuid_v7(),
+  key bytea not null constraint transport_keys_key_length check (length(key) = 64),
+  created_at timestamptz not null default clock_timestamp()
+);
+alter table keyring_private.transport_keys enable row level security, force row level security;
+comment on table keyring_private.transport_keys is 'Keys that seal the application''s half on its way into a request; replaced daily and deleted.';
+comment on column keyring_private.transport_keys.id is 'Named in each envelope.';
+comment on column keyring_private.transport_keys.key is '64 bytes for A256CBC-HS512.';
+comment on column keyring_private.transport_keys.created_at is 'When the key was made.';
+
+-- Each of the keeper's tables is for the keeper alone.
+do $$
+declare
+  v_table text;
+begin
+  foreach v_table in array array['seal_keys', 'roots', 'data_keys', 'index_keys', 'sealed_columns', 'transport_keys'] loop
+    execute format('drop policy if exists keeper_select on keyring_private.%I', v_table);
+    execute format('create policy keeper_select on keyring_private.%I for select to safetypin_keeper using (true)', v_table);
+    execute format('drop policy if exists keeper_insert on keyring_private.%I', v_table);
+    execute format('create policy keeper_insert on keyring_private.%I for insert to safetypin_keeper with check (true)', v_table);
+    execute format('drop policy if exists keeper_update on keyring_private.%I', v_table);
+    execute format('create policy keeper_update on keyring_private.%I for update to safetypin_keeper using (true) with check (true)', v_table);
+    execute format('drop policy if exists keeper_delete on keyring_private.%I', v_table);
+    execute format('create policy keeper_delete on keyring_private.%I for delete to safetypin_keeper using (true)', v_table);
+  end loop;
+end $$;
+
+reset role;
+reset row_security;
+revoke create on schema keyring_private, keyring from safetypin_keeper;
+--! EndIncluded keyring/tables.sql
+--! Included keyring/cipher.sql
+-- Purpose: AEAD_AES_256_CBC_HMAC_SHA_512 exactly as RFC 7518 section 5.2.5: encrypt, then MAC over associated data,
+-- IV, ciphertext and the length of the associated data. The first half of the key is for the MAC, the second for AES.
+-- One error, KEYBD, for whatever is wrong.
+
+grant create on schema keyring_private to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function keyring_private.a256cbc_hs512_encrypt(
+  key bytea, iv bytea, plaintext bytea, aad bytea, out ciphertext bytea, out tag bytea
+)
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if length(key) is distinct from 64 or length(iv) is distinct from 16 or plaintext is null or aad is null then
+    raise exception 'the value cannot be sealed' using errcode = 'KEYBD';
+  end if;
+  ciphertext := extensions.encrypt_iv(plaintext, substr(key, 33, 32), iv, 'aes-cbc/pad:pkcs');
+  tag := substr(extensions.hmac(aad || iv || ciphertext || int8send(length(aad) * 8::bigint), substr(key, 1, 32), 'sha512'), 1, 32);
+end $$;
+comment on function keyring_private.a256cbc_hs512_encrypt(bytea, bytea, bytea, bytea) is
+  'A256CBC-HS512 (RFC 7518 5.2.5): 64-byte key, 16-byte IV; gives ciphertext and 32-byte tag. KEYBD for other sizes.';
+
+create or replace function keyring_private.a256cbc_hs512_decrypt(
+  key bytea, iv bytea, ciphertext bytea, tag bytea, aad bytea
+) returns bytea
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_mac_key bytea := substr(key, 1, 32);
+  v_tag bytea;
+  v_padded bytea;
+  v_padding integer;
+begin
+  if length(key) = 64 and length(iv) = 16 and length(tag) = 32 and aad is not null
+    and length(ciphertext) > 0 and length(ciphertext) % 16 = 0 then
+    v_tag := substr(extensions.hmac(aad || iv || ciphertext || int8send(length(aad) * 8::bigint), v_mac_key, 'sha512'), 1, 32);
+    -- Compared under a second MAC: the time of the comparison says nothing about the right tag.
+    if extensions.hmac(v_tag, v_mac_key, 'sha512') = extensions.hmac(tag, v_mac_key, 'sha512') then
+      -- The padding is checked by hand, so that bad padding under a good tag gives the same error as all else.
+      v_padded := extensions.decrypt_iv(ciphertext, substr(key, 33, 32), iv, 'aes-cbc/pad:none');
+      v_padding := get_byte(v_padded, length(v_padded) - 1);
+      if v_padding between 1 and 16
+        and substr(v_padded, length(v_padded) - v_padding + 1)
+          = decode(repeat(lpad(to_hex(v_padding), 2, '0'), v_padding), 'hex') then
+        return substr(v_padded, 1, length(v_padded) - v_padding);
+      end if;
+    end if;
+  end if;
+  raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+end $$;
+comment on function keyring_private.a256cbc_hs512_decrypt(bytea, bytea, bytea, bytea, bytea) is
+  'A256CBC-HS512 (RFC 7518 5.2.5). The tag is checked before anything is decrypted; KEYBD for every failure alike.';
+
+create or replace function keyring_private.wrap(key bytea, plaintext bytea, aad bytea) returns bytea
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_iv bytea := extensions.gen_random_bytes(16);
+  v_sealed record;
+begin
+  v_sealed := keyring_private.a256cbc_hs512_encrypt(key, v_iv, plaintext, aad);
+  return v_iv || v_sealed.ciphertext || v_sealed.tag;
+end $$;
+comment on function keyring_private.wrap(bytea, bytea, bytea) is 'Seals under a fresh random IV; returns IV, ciphertext and tag in one.';
+
+create or replace function keyring_private.unwrap(key bytea, wrapped bytea, aad bytea) returns bytea
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if length(wrapped) < 64 then
+    raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+  end if;
+  return keyring_private.a256cbc_hs512_decrypt(
+    key, substr(wrapped, 1, 16), substr(wrapped, 17, length(wrapped) - 48), substr(wrapped, length(wrapped) - 31), aad);
+end $$;
+comment on function keyring_private.unwrap(bytea, bytea, bytea) is 'Opens what wrap() made; KEYBD for every failure.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring_private from safetypin_keeper;
+--! EndIncluded keyring/cipher.sql
+--! Included keyring/internal.sql
+-- Purpose: the steps of the key tree, and the four calls the definer's functions make: seal, open, blind_index, mac.
+-- The application's half is opened from the envelope of this transaction in each statement; it never rests here.
+--
+-- Envelope: version 1 (1 byte), transport key id (16), expiry timestamptz (8), IV (16), ciphertext (48), tag (32);
+-- associated data: version, transport key id, expiry, SHA-256 of the credential (zero bytes if none).
+-- Sealed value: version 1 (1 byte), key id (16), IV (16), ciphertext, tag (32); associated data: version, column id,
+-- organization id, row id, key id. The text is padded to a bucket before it is sealed: its length (int4), the bytes,
+-- zeros up to 28, 60, 124, 252 … bytes in all.
+
+grant create on schema keyring_private to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function keyring_private.application_half() returns bytea
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_envelope bytea;
+  v_setting text := current_setting('safetypin.envelope', true);
+  v_body bytea := request_private.sealed();
+  v_key bytea;
+begin
+  if v_body is null or coalesce(v_setting, '') = '' or length(v_setting) <> 242
+    or translate(v_setting, '0123456789abcdef', '') <> '' then
+    raise exception 'no application key in this request' using errcode = 'KEYNO';
+  end if;
+  v_envelope := decode(v_setting, 'hex');
+  if substr(v_envelope, 18, 8) <= timestamptz_send(clock_timestamp())
+    -- An envelope is short-lived: one that claims more was not made by an application of ours.
+    or substr(v_envelope, 18, 8) > timestamptz_send(clock_timestamp()
+         + make_interval(secs => platform.limit_value('envelope.seconds') + 5)) then
+    raise exception 'the application key in this request has run out' using errcode = 'KEYNO';
+  end if;
+  select t.key into v_key
+    from keyring_private.transport_keys t
+    where t.id = encode(substr(v_envelope, 2, 16), 'hex')::uuid
+      -- Twice its life: an application replaces its key after one, and its last envelope is still good for a minute.
+      and t.created_at > clock_timestamp() - make_interval(secs => 2 * platform.limit_value('transport_key.seconds'));
+  if v_key is null then
+    raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
+  end if;
+  return keyring_private.unwrap(v_key, substr(v_envelope, 26), substr(v_envelope, 1, 25) || substr(v_body, 87, 32));
+end $$;
+comment on function keyring_private.application_half() is
+  'The application''s half of the key, from this transaction''s envelope. KEYNO if there is none, it ran out or its transport key is gone; KEYBD if it is for another credential.';
+
+create or replace function keyring_private.key_encryption_key(version integer) returns bytea
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- HKDF's extract step (RFC 5869) with the database's half as salt; 64 bytes, as the cipher wants.
+  return (select extensions.hmac('safetypin kek '::bytea || int4send(r.version) || keyring_private.application_half(), r.half, 'sha512')
+          from keyring_private.roots r
+          where r.version = key_encryption_key.version);
+end $$;
+comment on function keyring_private.key_encryption_key(integer) is 'The 64-byte key that wraps data keys, derived from both halves; never stored.';
+
+create or replace function keyring_private.column_id(name text) returns uuid
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+begin
+  select c.id into strict v_id from keyring_private.sealed_columns c where c.name = column_id.name;
+  return v_id;
+end $$;
+comment on function keyring_private.column_id(text) is 'Id of a sealed column by its name; P0002 if there is none.';
+
+create or replace function keyring_private.data_key(key_id uuid) returns bytea
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_key keyring_private.data_keys;
+begin
+  select k.* into v_key from keyring_private.data_keys k where k.id = data_key.key_id;
+  if not found then
+    raise exception 'the key of this value was destroyed' using errcode = 'KEYER';
+  end if;
+  return keyring_private.unwrap(
+    keyring_private.key_encryption_key(v_key.root_version), v_key.wrapped,
+    '\x02'::bytea || uuid_send(v_key.id) || uuid_send(v_key.subject));
+end $$;
+comment on function keyring_private.data_key(uuid) is 'A data key, unwrapped. KEYER if it was destroyed: what it sealed is erased.';
+
+create or replace function keyring_private.ensure_data_key(subject uuid) returns uuid
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+  v_version integer;
+begin
+  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject;
+  if found then
+    return v_id;
+  end if;
+  v_id := platform.uuid_v7();
+  select max(r.version) into v_version from keyring_private.roots r;
+  insert into keyring_private.data_keys (id, subject, root_version, wrapped)
+    values (v_id, ensure_data_key.subject, v_version, keyring_private.wrap(
+      keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64),
+      '\x02'::bytea || uuid_send(v_id) || uuid_send(ensure_data_key.subject)))
+    on conflict on constraint data_keys_subject_unique do nothing;
+  -- Somebody else may have been first.
+  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject;
+  return v_id;
+end $$;
+comment on function keyring_private.ensure_data_key(uuid) is 'Id of the subject''s data key; makes one if there is none.';
+
+create or replace function keyring_private.destroy_data_key(subject uuid) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from keyring_private.data_keys k where k.subject = destroy_data_key.subject;
+  return found;
+end $$;
+comment on function keyring_private.destroy_data_key(uuid) is 'Erases everything sealed for a subject by deleting its key.';
+
+create or replace function keyring_private.seal(column_name text, organization_id uuid, row_id uuid, subject uuid, value text) returns bytea
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_text bytea := convert_to(value, 'UTF8');
+  v_bucket integer := 28;
+  v_key_id uuid;
+begin
+  if value is null then
+    return null;
+  end if;
+  while v_bucket < length(v_text) + 4 loop
+    v_bucket := v_bucket * 2 + 4;
+  end loop;
+  v_key_id := keyring_private.ensure_data_key(seal.subject);
+  return '\x01'::bytea || uuid_send(v_key_id) || keyring_private.wrap(
+    keyring_private.data_key(v_key_id),
+    int4send(length(v_text)) || v_text || decode(repeat('00', v_bucket - 4 - length(v_text)), 'hex'),
+    '\x01'::bytea || uuid_send(keyring_private.column_id(seal.column_name)) || uuid_send(seal.organization_id)
+      || uuid_send(seal.row_id) || uuid_send(v_key_id));
+end $$;
+comment on function keyring_private.seal(text, uuid, uuid, uuid, text) is
+  'Seals a text for a subject, bound to column, organization (zero uuid if none) and row; null stays null. KEYNO without an application key.';
+
+create or replace function keyring_private.open(column_name text, organization_id uuid, row_id uuid, sealed bytea) returns text
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_key_id uuid;
+  v_padded bytea;
+begin
+  if sealed is null then
+    return null;
+  end if;
+  if length(sealed) < 97 or get_byte(sealed, 0) <> 1 then
+    raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+  end if;
+  v_key_id := encode(substr(sealed, 2, 16), 'hex')::uuid;
+  v_padded := keyring_private.unwrap(
+    keyring_private.data_key(v_key_id), substr(sealed, 18),
+    '\x01'::bytea || uuid_send(keyring_private.column_id(open.column_name)) || uuid_send(open.organization_id)
+      || uuid_send(open.row_id) || uuid_send(v_key_id));
+  return convert_from(substr(v_padded, 5, ('x' || encode(substr(v_padded, 1, 4), 'hex'))::bit(32)::integer), 'UTF8');
+end $$;
+comment on function keyring_private.open(text, uuid, uuid, bytea) is
+  'Opens what seal() made, in the same column, organization and row; null stays null. KEYER if it was erased, KEYNO without an application key, KEYBD for all else.';
+
+create or replace function keyring_private.blind_index(column_name text, organization_id uuid, value text) returns bytea
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_column uuid := keyring_private.column_id(blind_index.column_name);
+  v_key bytea;
+begin
+  if value is null then
+    return null;
+  end if;
+  select keyring_private.unwrap(keyring_private.key_encryption_key(k.root_version), k.wrapped, '\x03'::bytea || uuid_send(v_column))
+    into v_key
+    from keyring_private.index_keys k
+    where k.column_id = v_column;
+  if v_key is null then
+    raise exception 'the index key is not there' using errcode = 'KEYNO';
+  end if;
+  return extensions.hmac(uuid_send(blind_index.organization_id) || convert_to(value, 'UTF8'), v_key, 'sha256');
+end $$;
+comment on function keyring_private.blind_index(text, uuid, text) is
+  'HMAC-SHA-256 of organization (zero uuid for what is unique everywhere) and value under the column''s own key, for looking up a sealed value.';
+
+create or replace function keyring_private.guess_mac(attempt uuid, guess bytea) returns bytea
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select sha256(k.outer_pad || sha256(k.inner_pad || uuid_send(attempt) || guess))
+          from keyring_private.seal_keys k
+          where k.purpose = 'guess');
+end $$;
+comment on function keyring_private.guess_mac(uuid, bytea) is 'HMAC-SHA-256 of a guess, under a key of this database; how guesses and short codes rest.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring_private from safetypin_keeper;
+--! EndIncluded keyring/internal.sql
+--! Included keyring/functions.sql
+-- Purpose: what the application calls to bring its half of the key.
+
+grant create on schema keyring to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function keyring.transport_key(out id uuid, out key bytea, out expires_at timestamptz)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- The key is an answer, never a parameter: parameters are what logs print.
+declare
+  v_life interval := make_interval(secs => platform.limit_value('transport_key.seconds'));
+begin
+  -- One at a time, so that all processes of an application share one key. The lock ends with this transaction.
+  perform pg_advisory_xact_lock(hashtextextended('safetypin transport key', 0));
+  delete from keyring_private.transport_keys t where t.created_at < clock_timestamp() - 2 * v_life;
+  select t.id, t.key, t.created_at + v_life into transport_key.id, transport_key.key, transport_key.expires_at
+    from keyring_private.transport_keys t
+    where t.created_at > clock_timestamp() - v_life * 0.9
+    order by t.created_at desc
+    limit 1;
+  if not found then
+    insert into keyring_private.transport_keys as t (key) values (extensions.gen_random_bytes(64))
+      returning t.id, t.key, t.created_at + v_life into transport_key.id, transport_key.key, transport_key.expires_at;
+  end if;
+end $$;
+comment on function keyring.transport_key() is
+  'The key under which the application seals its half for a request (64 bytes, A256CBC-HS512), and when to fetch the next one. For the logins only.';
+
+create or replace function keyring.bind_application() returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_root keyring_private.roots;
+  v_key bytea;
+  v_check bytea;
+begin
+  select r.* into v_root from keyring_private.roots r order by r.version desc limit 1 for update;
+  v_key := keyring_private.key_encryption_key(v_root.version);
+  v_check := extensions.hmac('safetypin check'::bytea, v_key, 'sha256');
+  if v_root.check_value is null then
+    update keyring_private.roots r set check_value = v_check where r.version = v_root.version;
+  elsif v_root.check_value <> v_check then
+    return false;
+  end if;
+  -- Column keys are made with the first half that comes: each is wrapped under it.
+  insert into keyring_private.index_keys (column_id, root_version, wrapped)
+    select c.id, v_root.version,
+           keyring_private.wrap(v_key, extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(c.id))
+    from keyring_private.sealed_columns c
+    where not exists (select from keyring_private.index_keys k where k.column_id = c.id);
+  return true;
+end $$;
+comment on function keyring.bind_application() is
+  'Says whether the application of this request holds the half that belongs to this database. The first application ever to ask is the one that does.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring from safetypin_keeper;
+--! EndIncluded keyring/functions.sql
+
+--! Included audit/schema.sql
+-- Purpose: what happened, kept so that it can be proved. Events are appended and never changed.
+
+create schema if not exists audit;
+comment on schema audit is 'The audit trail: append-only events, one canonical entry each.';
+create schema if not exists audit_private;
+comment on schema audit_private is 'Internal parts of the audit trail.';
+grant usage on schema audit, audit_private to safetypin_keeper, safetypin_definer;
+--! EndIncluded audit/schema.sql
+--! Included audit/tables.sql
+-- Purpose: the events and the vocabulary of their actions.
+
+create table if not exists audit.actions (
+  name text constraint actions_pkey primary key constraint actions_name_form check (name ~ '^[a-z_]+\.[a-z_]+$'),
+  category text not null constraint actions_category_known
+    check (category in ('authentication', 'session', 'account', 'access', 'data', 'keys', 'administration')),
+  severity text not null constraint actions_severity_known check (severity in ('info', 'notice', 'warning', 'alert')),
+  description text not null
+);
+alter table audit.actions enable row level security, force row level security;
+comment on table audit.actions is 'Vocabulary of actions. An event of an unknown action is refused.';
+comment on column audit.actions.name is 'noun.verb, past tense of nothing: what was done or tried.';
+comment on column audit.actions.category is 'Group of actions.';
+comment on column audit.actions.severity is 'How loud it is.';
+comment on column audit.actions.description is 'What an event of this action says.';
+
+create table if not exists audit.events (
+  organization_id uuid not null,
+  id uuid not null default platform.uuid_v7(),
+  occurred_at timestamptz not null default clock_timestamp(),
+  action text not null,
+  category text not null,
+  severity text not null,
+  actor_id uuid,
+  session_id uuid,
+  request_id uuid,
+  database_role text not null,
+  relation text,
+  row_id text,
+  details jsonb not null default '{}',
+  entry bytea not null,
+  transaction_id xid8 not null default pg_current_xact_id(),
+  constraint events_pkey primary key (organization_id, id, occurred_at),
+  constraint events_entry_version check (get_byte(entry, 0) = 1)
+) partition by range (occurred_at);
+create index if not exists events_organization_time_idx on audit.events (organization_id, occurred_at desc, id);
+create index if not exists events_actor_idx on audit.events (organization_id, actor_id, occurred_at desc);
+create index if not exists events_transaction_idx on audit.events (transaction_id);
+alter table audit.events enable row level security, force row level security;
+comment on table audit.events is 'What happened. Appended by audit_private.append() alone; partitioned by month.';
+comment on column audit.events.organization_id is 'Organization; the zero uuid for what belongs to none.';
+comment on column audit.events.id is 'UUID version 7.';
+comment on column audit.events.occurred_at is 'Moment of the event, by the database''s clock.';
+comment on column audit.events.action is 'What was done or tried, from audit.actions.';
+comment on column audit.events.category is 'Category of the action.';
+comment on column audit.events.severity is 'Severity of the action.';
+comment on column audit.events.actor_id is 'Person who acted; null for nobody or an operator.';
+comment on column audit.events.session_id is 'Session of the actor.';
+comment on column audit.events.request_id is 'Request, for correlation with the log of the API.';
+comment on column audit.events.database_role is 'Login that was connected.';
+comment on column audit.events.relation is 'Table of a row event, schema.name.';
+comment on column audit.events.row_id is 'Key of the row of a row event.';
+comment on column audit.events.details is 'What changed or why; personal values are sealed.';
+comment on column audit.events.entry is 'The event in canonical form, version 1: what is proved. The other columns are copies for queries.';
+comment on column audit.events.transaction_id is 'Transaction that wrote it, for the sealer.';
+
+create table if not exists audit.events_default partition of audit.events default;
+alter table audit.events_default enable row level security, force row level security;
+comment on table audit.events_default is 'Catches events of months whose partition was not made in time, so that no event is ever refused.';
+--! EndIncluded audit/tables.sql
+--! Included audit/functions.sql
+-- Purpose: writing events. Three owners, for three reasons: the keeper appends, because it reads the sealed context and
+-- seals personal values; the owner makes partitions; nobody else can write an event.
+--
+-- Canonical entry, version 1: the byte 1, then each field as a length (int4, -1 for null) and its bytes, in this order:
+-- id (16), occurred_at (timestamptz, 8), organization (16), action, actor (16), session (16), request (16),
+-- database role, relation, row id, details (JSON text as stored). Texts are UTF-8.
+
+grant create on schema audit, audit_private to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function audit_private.field(value bytea) returns bytea
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$ select case when value is null then int4send(-1) else int4send(length(value)) || value end $$;
+comment on function audit_private.field(bytea) is 'One field of a canonical entry: length and bytes, or -1 for null.';
+
+create or replace function audit_private.encode_entry(
+  id uuid, occurred_at timestamptz, organization_id uuid, action text, actor_id uuid, session_id uuid,
+  request_id uuid, database_role text, relation text, row_id text, details jsonb
+) returns bytea
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select '\x01'::bytea
+    || audit_private.field(uuid_send(id)) || audit_private.field(timestamptz_send(occurred_at))
+    || audit_private.field(uuid_send(organization_id)) || audit_private.field(convert_to(action, 'UTF8'))
+    || audit_private.field(uuid_send(actor_id)) || audit_private.field(uuid_send(session_id))
+    || audit_private.field(uuid_send(request_id)) || audit_private.field(convert_to(database_role, 'UTF8'))
+    || audit_private.field(convert_to(relation, 'UTF8')) || audit_private.field(convert_to(row_id, 'UTF8'))
+    || audit_private.field(convert_to(details::text, 'UTF8'))
+$$;
+comment on function audit_private.encode_entry(uuid, timestamptz, uuid, text, uuid, uuid, uuid, text, text, text, jsonb) is
+  'The canonical entry of an event, version 1.';
+
+create or replace function audit_private.append(
+  action text, organization_id uuid default null, actor_id uuid default null, details jsonb default '{}',
+  relation text default null, row_id text default null, origin_subject uuid default null
+) returns uuid
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Who acts comes from the seal, which is verified here and not taken from any caller. A caller may name an actor only
+-- where nobody is signed in yet.
+declare
+  v_body bytea := request_private.sealed();
+  v_zero constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_action audit.actions;
+  v_id uuid := platform.uuid_v7();
+  v_now timestamptz := clock_timestamp();
+  v_organization uuid;
+  v_actor uuid;
+  v_session uuid;
+  v_request uuid;
+  v_details jsonb := append.details;
+begin
+  if v_body is null and session_user in ('safetypin_authenticator', 'safetypin_jobs', 'safetypin_auditor') then
+    raise exception 'no sealed context' using errcode = 'CTXNO';
+  end if;
+  select a.* into v_action from audit.actions a where a.name = append.action;
+  if not found then
+    raise exception 'no such action' using errcode = '22023';
+  end if;
+  if v_body is not null then
+    v_actor := nullif(encode(substr(v_body, 55, 16), 'hex')::uuid, v_zero);
+    v_organization := nullif(encode(substr(v_body, 71, 16), 'hex')::uuid, v_zero);
+    v_request := encode(substr(v_body, 121, 16), 'hex')::uuid;
+    if get_byte(v_body, 1) = 1 then
+      v_session := encode(substr(v_body, 39, 16), 'hex')::uuid;
+    end if;
+  end if;
+  v_actor := coalesce(v_actor, append.actor_id);
+  v_organization := coalesce(append.organization_id, v_organization, v_zero);
+  if append.origin_subject is not null and length(v_body) > 136 then
+    v_details := v_details || jsonb_build_object('origin', encode(keyring_private.seal(
+      'audit.events.origin', v_organization, v_id, append.origin_subject,
+      convert_from(substr(v_body, 137), 'UTF8')), 'hex'));
+  end if;
+  insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
+      request_id, database_role, relation, row_id, details, entry)
+    values (v_organization, v_id, v_now, v_action.name, v_action.category, v_action.severity, v_actor, v_session,
+      v_request, session_user, append.relation, append.row_id, v_details,
+      audit_private.encode_entry(v_id, v_now, v_organization, v_action.name, v_actor, v_session,
+        v_request, session_user, append.relation, append.row_id, v_details));
+  return v_id;
+end $$;
+comment on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid) is
+  'Appends one event and returns its id. From a run-time login only under a valid seal (CTXNO); 22023 for an unknown action. With origin_subject, IP address and user agent are sealed for that person.';
+
+create or replace function audit.record_change() returns trigger
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Arguments of the trigger: column of the organization ('' if none), then the key columns.
+declare
+  v_old jsonb;
+  v_new jsonb;
+  v_row jsonb;
+  v_changed jsonb;
+  v_key text;
+begin
+  if tg_op <> 'INSERT' then
+    v_old := to_jsonb(old);
+  end if;
+  if tg_op <> 'DELETE' then
+    v_new := to_jsonb(new);
+  end if;
+  v_row := coalesce(v_new, v_old);
+  if tg_op = 'UPDATE' then
+    select jsonb_object_agg(n.key, jsonb_build_array(v_old -> n.key, n.value))
+      into v_changed
+      from jsonb_each(v_new) n
+      where n.value is distinct from v_old -> n.key;
+    if v_changed is null then
+      return null;
+    end if;
+    v_changed := jsonb_build_object('changed', v_changed);
+  else
+    v_changed := jsonb_build_object('row', v_row);
+  end if;
+  select string_agg(v_row ->> k.name, ',' order by k.position)
+    into v_key
+    from unnest(tg_argv) with ordinality as k (name, position)
+    where k.position > 1;
+  perform audit_private.append(
+    'row.' || lower(tg_op),
+    case when tg_argv[0] <> '' then (v_row ->> tg_argv[0])::uuid end,
+    null, v_changed, tg_table_schema || '.' || tg_table_name, v_key);
+  return null;
+end $$;
+comment on function audit.record_change() is
+  'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns.';
+
+reset role;
+reset row_security;
+revoke create on schema audit, audit_private from safetypin_keeper;
+
+create or replace function audit_private.refuse_change() returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'audit events are never changed' using errcode = 'AUDAP';
+end $$;
+comment on function audit_private.refuse_change() is 'Trigger: refuses update, delete and truncate of events, for the owner too.';
+
+create or replace function audit_private.make_partitions(months integer default 3) returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Owned by the owner of the table, since it makes tables; takes nothing from outside but a number.
+declare
+  v_from timestamptz;
+  v_until timestamptz;
+  v_name text;
+  v_made integer := 0;
+begin
+  for i in 0..least(greatest(months, 0), 24) loop
+    v_from := date_trunc('month', (clock_timestamp() at time zone 'UTC') + make_interval(months => i)) at time zone 'UTC';
+    v_name := 'events_' || to_char(v_from at time zone 'UTC', 'YYYY_MM');
+    v_until := date_trunc('month', (v_from at time zone 'UTC') + interval '1 month') at time zone 'UTC';
+    -- Events that the default partition caught already stay there: a partition cannot be made over them.
+    continue when to_regclass('audit.' || v_name) is not null
+      or exists (select from audit.events_default e where e.occurred_at >= v_from and e.occurred_at < v_until);
+    execute format('create table audit.%I partition of audit.events for values from (%L) to (%L)',
+      v_name, v_from, v_until);
+    execute format('alter table audit.%I enable row level security, force row level security', v_name);
+    execute format('alter table audit.%I enable always trigger _200_refuse_change', v_name);
+    v_made := v_made + 1;
+  end loop;
+  return v_made;
+end $$;
+comment on function audit_private.make_partitions(integer) is 'Makes the monthly partitions of this month and the given number of months ahead; returns how many were missing.';
+
+grant create on schema audit to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function audit.ensure_partitions() returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if request.task() is distinct from 'audit__ensure_partitions' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  return audit_private.make_partitions();
+end $$;
+comment on function audit.ensure_partitions() is 'Task audit__ensure_partitions: makes partitions ahead of time; returns how many.';
+
+reset role;
+reset row_security;
+revoke create on schema audit from safetypin_definer;
+--! EndIncluded audit/functions.sql
+--! Included audit/triggers.sql
+-- Purpose: events are append-only, for their owner too.
+
+create or replace trigger _200_refuse_change
+  before update or delete on audit.events
+  for each row execute function audit_private.refuse_change();
+alter table audit.events enable always trigger _200_refuse_change;
+alter table audit.events_default enable always trigger _200_refuse_change;
+
+create or replace trigger _210_refuse_truncate
+  before truncate on audit.events
+  for each statement execute function audit_private.refuse_change();
+alter table audit.events enable always trigger _210_refuse_truncate;
+--! EndIncluded audit/triggers.sql
+
+--! Included identity/schema.sql
+-- Purpose: people: who they are, how they prove it.
+
+create schema if not exists identity;
+comment on schema identity is 'People.';
+create schema if not exists identity_private;
+comment on schema identity_private is 'Addresses, passwords, tokens and attempts; no run-time role reaches it.';
+grant usage on schema identity, identity_private to safetypin_keeper, safetypin_definer;
+--! EndIncluded identity/schema.sql
+--! Included identity/tables.sql
+-- Purpose: people and what proves them. Names and addresses are sealed under the person's own key; passwords are kept
+-- as the sealed SHA-256 of a tag that only the right password gives.
+
+create table if not exists identity.people (
+  id uuid constraint people_pkey primary key default platform.uuid_v7(),
+  status text not null default 'active' constraint people_status_known
+    check (status in ('pending', 'active', 'suspended', 'deactivated', 'erased')),
+  locale text not null default 'en' constraint people_locale_form check (locale ~ '^[a-z]{2}(-[A-Z]{2})?$'),
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  version integer not null default 1
+);
+alter table identity.people enable row level security, force row level security;
+comment on table identity.people is 'A person. Global: belongs to no organization; memberships say where.';
+comment on column identity.people.id is 'UUID version 7; never given to anybody else.';
+comment on column identity.people.status is 'Only active people can sign in.';
+comment on column identity.people.locale is 'Language of mails, BCP 47.';
+comment on column identity.people.created_at is 'When the account was made.';
+comment on column identity.people.updated_at is 'When it last changed.';
+comment on column identity.people.version is 'Grows with each change; for optimistic locking.';
+
+create table if not exists identity_private.profiles (
+  person_id uuid constraint profiles_pkey primary key
+    constraint profiles_person_exists references identity.people (id) on delete cascade,
+  display_name bytea
+);
+alter table identity_private.profiles enable row level security, force row level security;
+comment on table identity_private.profiles is 'Sealed parts of a person.';
+comment on column identity_private.profiles.person_id is 'The person.';
+comment on column identity_private.profiles.display_name is 'Sealed: identity.people.display_name.';
+
+create table if not exists identity_private.emails (
+  id uuid constraint emails_pkey primary key default platform.uuid_v7(),
+  person_id uuid not null constraint emails_person_exists references identity.people (id) on delete cascade,
+  address bytea not null,
+  lookup bytea not null constraint emails_lookup_unique unique,
+  is_primary boolean not null default true,
+  verified_at timestamptz
+);
+create unique index if not exists emails_primary_unique on identity_private.emails (person_id) where is_primary;
+create index if not exists emails_person_id_idx on identity_private.emails (person_id);
+alter table identity_private.emails enable row level security, force row level security;
+comment on table identity_private.emails is 'E-mail addresses of people.';
+comment on column identity_private.emails.id is 'UUID version 7.';
+comment on column identity_private.emails.person_id is 'Whose address it is.';
+comment on column identity_private.emails.address is 'Sealed: identity.emails.address.';
+comment on column identity_private.emails.lookup is 'Blind index of the normalised address.';
+comment on column identity_private.emails.is_primary is 'The address that mails go to.';
+comment on column identity_private.emails.verified_at is 'When the person proved it; null if never.';
+
+create table if not exists identity_private.passwords (
+  person_id uuid constraint passwords_pkey primary key
+    constraint passwords_person_exists references identity.people (id) on delete cascade,
+  scheme text not null constraint passwords_scheme_known check (scheme in ('argon2id')),
+  parameters jsonb not null,
+  salt bytea not null constraint passwords_salt_length check (length(salt) between 16 and 64),
+  verifier bytea not null,
+  changed_at timestamptz not null default clock_timestamp()
+);
+alter table identity_private.passwords enable row level security, force row level security;
+comment on table identity_private.passwords is 'How a password is checked: the application computes a tag from scheme, parameters and salt; its SHA-256 must be the verifier.';
+comment on column identity_private.passwords.person_id is 'Whose password it is.';
+comment on column identity_private.passwords.scheme is 'Hash function of the tag (Argon2id, RFC 9106).';
+comment on column identity_private.passwords.parameters is 'Cost: memory in KiB, passes, parallelism, tag length in bytes.';
+comment on column identity_private.passwords.salt is '16 random bytes.';
+comment on column identity_private.passwords.verifier is 'Sealed: hex of the SHA-256 of the tag. A dump without the application''s key cannot check a guess.';
+comment on column identity_private.passwords.changed_at is 'When it was set.';
+
+create table if not exists identity_private.registrations (
+  id uuid constraint registrations_pkey primary key default platform.uuid_v7(),
+  email bytea not null,
+  lookup bytea not null,
+  display_name bytea not null,
+  organization_name bytea,
+  locale text not null default 'en',
+  scheme text not null constraint registrations_scheme_known check (scheme in ('argon2id')),
+  parameters jsonb not null,
+  salt bytea not null,
+  verifier bytea not null,
+  created_at timestamptz not null default clock_timestamp(),
+  completed_at timestamptz
+);
+create index if not exists registrations_lookup_idx on identity_private.registrations (lookup, created_at desc);
+alter table identity_private.registrations enable row level security, force row level security;
+comment on table identity_private.registrations is
+  'Accounts asked for. The account is made when the address is proved, with the password of that very request, so that nobody can plant a password under somebody else''s address.';
+comment on column identity_private.registrations.id is 'UUID version 7; also the subject of the key that seals the row.';
+comment on column identity_private.registrations.email is 'Sealed: identity.registrations.email.';
+comment on column identity_private.registrations.lookup is 'Blind index of the address, as in emails.';
+comment on column identity_private.registrations.display_name is 'Sealed: identity.registrations.display_name.';
+comment on column identity_private.registrations.organization_name is 'Sealed: identity.registrations.organization_name.';
+comment on column identity_private.registrations.locale is 'Language of the mail.';
+comment on column identity_private.registrations.scheme is 'As in passwords.';
+comment on column identity_private.registrations.parameters is 'As in passwords.';
+comment on column identity_private.registrations.salt is 'As in passwords.';
+comment on column identity_private.registrations.verifier is 'Sealed: identity.registrations.verifier.';
+comment on column identity_private.registrations.created_at is 'When it was asked for.';
+comment on column identity_private.registrations.completed_at is 'When the address was proved.';
+
+create table if not exists identity_private.mails (
+  id uuid constraint mails_pkey primary key default platform.uuid_v7(),
+  kind text not null constraint mails_kind_known
+    check (kind in ('registration', 'password_reset', 'password_changed')),
+  lookup bytea,
+  registration_id uuid constraint mails_registration_exists references identity_private.registrations (id) on delete cascade,
+  person_id uuid constraint mails_person_exists references identity.people (id) on delete cascade,
+  created_at timestamptz not null default clock_timestamp(),
+  sent_at timestamptz,
+  constraint mails_has_recipient check (num_nonnulls(lookup, registration_id, person_id) = 1)
+);
+create index if not exists mails_lookup_idx on identity_private.mails (lookup, kind, created_at desc);
+create index if not exists mails_registration_id_idx on identity_private.mails (registration_id);
+create index if not exists mails_person_id_idx on identity_private.mails (person_id);
+alter table identity_private.mails enable row level security, force row level security;
+comment on table identity_private.mails is
+  'Mails asked for. Whether there is anybody to write to is found out by the job, so that asking takes the same work for a known and an unknown address.';
+comment on column identity_private.mails.id is 'UUID version 7; all that the job''s payload holds.';
+comment on column identity_private.mails.kind is 'What the mail is about.';
+comment on column identity_private.mails.lookup is 'Blind index of a typed address, which may be nobody''s.';
+comment on column identity_private.mails.registration_id is 'Registration whose address is written to.';
+comment on column identity_private.mails.person_id is 'Person whose primary address is written to.';
+comment on column identity_private.mails.created_at is 'When it was asked for.';
+comment on column identity_private.mails.sent_at is 'When a mail server took it; null while it waits.';
+
+create table if not exists identity_private.tokens (
+  hash bytea constraint tokens_pkey primary key constraint tokens_hash_length check (length(hash) = 32),
+  purpose text not null constraint tokens_purpose_known check (purpose in ('verification', 'password_reset')),
+  mail_id uuid not null constraint tokens_mail_exists references identity_private.mails (id) on delete cascade,
+  registration_id uuid constraint tokens_registration_exists references identity_private.registrations (id) on delete cascade,
+  person_id uuid constraint tokens_person_exists references identity.people (id) on delete cascade,
+  code_mac bytea,
+  code_expires_at timestamptz,
+  created_at timestamptz not null default clock_timestamp(),
+  expires_at timestamptz not null,
+  consumed_at timestamptz,
+  constraint tokens_has_subject check (num_nonnulls(registration_id, person_id) = 1)
+);
+create index if not exists tokens_mail_id_idx on identity_private.tokens (mail_id);
+create index if not exists tokens_registration_id_idx on identity_private.tokens (registration_id);
+create index if not exists tokens_person_id_idx on identity_private.tokens (person_id, purpose);
+alter table identity_private.tokens enable row level security, force row level security;
+comment on table identity_private.tokens is 'One-time tokens sent by mail: 256 random bits, kept as SHA-256, bound to a purpose and a subject, used once.';
+comment on column identity_private.tokens.hash is 'SHA-256 of the token.';
+comment on column identity_private.tokens.purpose is 'A token of one purpose is refused for another.';
+comment on column identity_private.tokens.mail_id is 'Mail it went out with. Tokens of a repeated mail live side by side; using one uses them all.';
+comment on column identity_private.tokens.registration_id is 'What it completes.';
+comment on column identity_private.tokens.person_id is 'Whom it is for.';
+comment on column identity_private.tokens.code_mac is 'The six-digit code of the same mail, as keyed hash.';
+comment on column identity_private.tokens.code_expires_at is 'End of the code''s life, sooner than the token''s.';
+comment on column identity_private.tokens.created_at is 'When it was made.';
+comment on column identity_private.tokens.expires_at is 'End of its life.';
+comment on column identity_private.tokens.consumed_at is 'When it was used or voided.';
+
+create table if not exists identity_private.lockouts (
+  key bytea constraint lockouts_pkey primary key,
+  failures integer not null,
+  last_at timestamptz not null,
+  locked_until timestamptz
+) with (fillfactor = 50);
+alter table identity_private.lockouts enable row level security, force row level security;
+comment on table identity_private.lockouts is 'Failed attempts by account, over all doors. Logged: a crash forgives nothing. No index on what changes.';
+comment on column identity_private.lockouts.key is 'Blind index of the account''s address, known or not.';
+comment on column identity_private.lockouts.failures is 'Attempts since the last success.';
+comment on column identity_private.lockouts.last_at is 'Last attempt.';
+comment on column identity_private.lockouts.locked_until is 'Attempts are refused until then.';
+
+create table if not exists identity_private.attempts (
+  id uuid constraint attempts_pkey primary key default platform.uuid_v7(),
+  door text not null constraint attempts_door_known check (door in ('password', 'email_code')),
+  account bytea not null,
+  guess_mac bytea,
+  guess_transaction xid8,
+  created_at timestamptz not null default clock_timestamp(),
+  resolved_at timestamptz
+);
+alter table identity_private.attempts enable row level security, force row level security;
+comment on table identity_private.attempts is
+  'One guess each: counted when it starts, stored before it is answered, answered once and only in a later transaction. A rollback never gives a try back.';
+comment on column identity_private.attempts.id is 'UUID version 7.';
+comment on column identity_private.attempts.door is 'What is guessed.';
+comment on column identity_private.attempts.account is 'Blind index of the address.';
+comment on column identity_private.attempts.guess_mac is 'Keyed hash of the guess.';
+comment on column identity_private.attempts.guess_transaction is 'Transaction that stored the guess.';
+comment on column identity_private.attempts.created_at is 'When it was counted.';
+comment on column identity_private.attempts.resolved_at is 'When it was answered.';
+--! EndIncluded identity/tables.sql
+--! Included identity/internal.sql
+-- Purpose: steps about people that the functions of `identity` and `api` are made of. All belong to the definer and are
+-- granted to nobody: they run inside its security definer functions only.
+
+grant create on schema identity_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function identity_private.normalize_email(email text) returns text
+  language sql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- Case is folded in both parts, as people expect; nothing else is, so that no two mailboxes become one.
+  select case
+    when length(t.address) <= 254 and t.address ~ '^[^@[:space:][:cntrl:]"(),:;<>\[\\\]]{1,64}@[^@[:space:][:cntrl:]"(),:;<>\[\\\]]+\.[^@[:space:][:cntrl:]"(),:;<>\[\\\].]{2,}$'
+      and t.address !~ '\.\.|^\.|\.@|@\.|@-'
+    then lower(normalize(t.address, nfc))
+  end
+  from (select btrim(normalize_email.email) as address) t
+$$;
+comment on function identity_private.normalize_email(text) is 'The address in the form that is compared; null if it is not one.';
+
+create or replace function identity_private.email_lookup(email text) returns bytea
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- What is not an address is looked up as it was typed: it is nobody's, and takes the same work.
+  select keyring_private.blind_index('identity.emails.address', platform.no_organization(),
+    coalesce(identity_private.normalize_email(email), 'malformed ' || coalesce(email, '')))
+$$;
+comment on function identity_private.email_lookup(text) is 'Blind index of a typed address. KEYNO without an application key.';
+
+create or replace function identity_private.password_reasons(facts jsonb) returns text[]
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select array_remove(array[
+    case when jsonb_typeof(facts -> 'characters') is distinct from 'number'
+           or jsonb_typeof(facts -> 'bytes') is distinct from 'number' then 'PASSWORD_INVALID' end,
+    case when (facts ->> 'characters')::numeric < platform.limit_value('password.minimum_length') then 'PASSWORD_TOO_SHORT' end,
+    case when (facts ->> 'bytes')::numeric > platform.limit_value('password.maximum_bytes') then 'PASSWORD_TOO_LONG' end,
+    case when coalesce((facts ->> 'common')::boolean, true) then 'PASSWORD_COMMON' end,
+    case when coalesce((facts ->> 'context')::boolean, true) then 'PASSWORD_CONTEXT' end
+  ], null)
+$$;
+comment on function identity_private.password_reasons(jsonb) is
+  'Why a password is refused, from facts about it: characters (code points), bytes, common (stands in the list), context (is the person''s or the organization''s name). Empty if it is good. SP 800-63B-4 section 3.1.1.2.';
+
+create or replace function identity_private.new_password_parameters() returns jsonb
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object(
+    'memory', platform.limit_value('password.memory'),
+    'passes', platform.limit_value('password.passes'),
+    'parallelism', platform.limit_value('password.parallelism'),
+    'length', 32)
+$$;
+comment on function identity_private.new_password_parameters() is 'Present cost of Argon2id: memory in KiB, passes, parallelism, tag length in bytes.';
+
+create or replace function identity_private.verifier(tag bytea) returns text
+  language sql immutable
+  set search_path = pg_catalog, pg_temp
+as $$ select encode(sha256(tag), 'hex') $$;
+comment on function identity_private.verifier(bytea) is 'What is kept of a tag.';
+
+create or replace function identity_private.check_new_password(scheme text, parameters jsonb, salt bytea, tag bytea) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if scheme is distinct from 'argon2id' or parameters is distinct from identity_private.new_password_parameters()
+    or length(salt) is distinct from 16 or length(tag) is distinct from 32 then
+    raise exception 'the password was not hashed as asked' using errcode = '22023';
+  end if;
+end $$;
+comment on function identity_private.check_new_password(text, jsonb, bytea, bytea) is '22023 unless a tag was made with the present cost.';
+
+create or replace function identity_private.start_attempt(
+  door text, account bytea, out attempt uuid, out retry_after integer, out locked boolean
+)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Counts first, in one statement: whoever is counted may guess once. The attempt that reaches the limit still counts
+-- as one; it locks what comes after it.
+declare
+  v_now timestamptz := clock_timestamp();
+  v_failures integer;
+begin
+  insert into identity_private.lockouts as l (key, failures, last_at)
+    values (start_attempt.account, 1, v_now)
+    on conflict on constraint lockouts_pkey do update
+      set failures = case
+            when l.last_at < v_now - make_interval(secs => platform.limit_value('attempt.forget_seconds')) then 1
+            else l.failures + 1 end,
+          last_at = v_now,
+          locked_until = case
+            when l.last_at < v_now - make_interval(secs => platform.limit_value('attempt.forget_seconds')) then null
+            when l.failures + 1 >= platform.limit_value('attempt.failures') then v_now + make_interval(secs => least(
+              platform.limit_value('attempt.lock_maximum_seconds'),
+              platform.limit_value('attempt.lock_seconds')
+                * 2 ^ least(l.failures + 1 - platform.limit_value('attempt.failures'), 20))::double precision)
+            else null end
+      where l.locked_until is null or l.locked_until <= v_now
+    returning l.failures, l.locked_until is not null into v_failures, start_attempt.locked;
+  if v_failures is null then
+    select greatest(1, ceil(extract(epoch from l.locked_until - v_now)))::integer
+      into start_attempt.retry_after
+      from identity_private.lockouts l
+      where l.key = start_attempt.account;
+    retry_after := coalesce(retry_after, 1);
+    locked := false;
+    return;
+  end if;
+  insert into identity_private.attempts (door, account) values (start_attempt.door, start_attempt.account)
+    returning id into start_attempt.attempt;
+end $$;
+comment on function identity_private.start_attempt(text, bytea) is
+  'Counts an attempt on an account, over all doors, and gives its id; null with retry_after in whole seconds while the account is locked. locked: this attempt reached the limit.';
+
+create or replace function identity_private.submit_attempt(attempt uuid, door text, guess bytea) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update identity_private.attempts a
+    set guess_mac = keyring_private.guess_mac(a.id, submit_attempt.guess), guess_transaction = pg_current_xact_id()
+    where a.id = submit_attempt.attempt and a.door = submit_attempt.door and a.guess_mac is null and a.resolved_at is null
+      and a.created_at > clock_timestamp() - make_interval(secs => platform.limit_value('attempt.answer_seconds'));
+  return found;
+end $$;
+comment on function identity_private.submit_attempt(uuid, text, bytea) is 'Stores the one guess of a counted attempt; false if it has one already or took too long.';
+
+create or replace function identity_private.resolve_attempt(attempt uuid, door text, guess bytea) returns bytea
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+-- A guess of this very transaction could be rolled back after the answer, and with it the count. (pg_current_xact_id is
+-- the top-level transaction's, so a savepoint does not help.)
+declare
+  v_attempt identity_private.attempts;
+begin
+  update identity_private.attempts a
+    set resolved_at = clock_timestamp()
+    where a.id = resolve_attempt.attempt and a.door = resolve_attempt.door and a.resolved_at is null
+      and a.guess_mac = keyring_private.guess_mac(a.id, resolve_attempt.guess)
+    returning a.* into v_attempt;
+  if v_attempt.guess_transaction = pg_current_xact_id() then
+    raise exception 'attempt is not committed' using errcode = 'GUESS';
+  end if;
+  return v_attempt.account;
+end $$;
+comment on function identity_private.resolve_attempt(uuid, text, bytea) is
+  'The account of a stored guess, once, and only in a later transaction (GUESS); null for any other guess.';
+
+create or replace function identity_private.forgive(account bytea) returns void
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  update identity_private.lockouts l set failures = 0, locked_until = null where l.key = forgive.account
+$$;
+comment on function identity_private.forgive(bytea) is 'Forgets the failures of an account, after a success.';
+
+create or replace function identity_private.ask_for_mail(kind text, lookup bytea, registration_id uuid default null, person_id uuid default null) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+begin
+  insert into identity_private.mails (kind, lookup, registration_id, person_id)
+    values (ask_for_mail.kind, ask_for_mail.lookup, ask_for_mail.registration_id, ask_for_mail.person_id)
+    returning id into v_id;
+  perform platform.enqueue('mail__send', json_build_object('id', v_id));
+end $$;
+comment on function identity_private.ask_for_mail(text, bytea, uuid, uuid) is 'Puts a mail into the outbox, with its job, in this transaction.';
+
+create or replace function identity_private.set_password(person_id uuid, scheme text, parameters jsonb, salt bytea, verifier text) returns void
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  insert into identity_private.passwords (person_id, scheme, parameters, salt, verifier)
+    values (set_password.person_id, set_password.scheme, set_password.parameters, set_password.salt,
+      keyring_private.seal('identity.passwords.verifier', platform.no_organization(), set_password.person_id,
+        set_password.person_id, set_password.verifier))
+    on conflict on constraint passwords_pkey do update
+      set scheme = excluded.scheme, parameters = excluded.parameters, salt = excluded.salt,
+          verifier = excluded.verifier, changed_at = clock_timestamp()
+$$;
+comment on function identity_private.set_password(uuid, text, jsonb, bytea, text) is 'Sets the password of a person from the verifier of its tag.';
+
+create or replace function identity_private.complete_registration(
+  registration_id uuid, out person_id uuid, out organization_name text
+)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_none constant uuid := platform.no_organization();
+  v_registration identity_private.registrations;
+  v_email_id uuid := platform.uuid_v7();
+begin
+  update identity_private.registrations r set completed_at = clock_timestamp()
+    where r.id = complete_registration.registration_id and r.completed_at is null
+    returning r.* into v_registration;
+  if not found or exists (select from identity_private.emails e where e.lookup = v_registration.lookup) then
+    return;
+  end if;
+  person_id := platform.uuid_v7();
+  insert into identity.people (id, locale) values (complete_registration.person_id, v_registration.locale);
+  insert into identity_private.emails (id, person_id, address, lookup, verified_at)
+    values (v_email_id, complete_registration.person_id,
+      keyring_private.seal('identity.emails.address', v_none, v_email_id, complete_registration.person_id,
+        keyring_private.open('identity.registrations.email', v_none, v_registration.id, v_registration.email)),
+      v_registration.lookup, clock_timestamp());
+  insert into identity_private.profiles (person_id, display_name)
+    values (complete_registration.person_id,
+      keyring_private.seal('identity.people.display_name', v_none, complete_registration.person_id, complete_registration.person_id,
+        keyring_private.open('identity.registrations.display_name', v_none, v_registration.id, v_registration.display_name)));
+  perform identity_private.set_password(complete_registration.person_id, v_registration.scheme, v_registration.parameters,
+    v_registration.salt,
+    keyring_private.open('identity.registrations.verifier', v_none, v_registration.id, v_registration.verifier));
+  organization_name := keyring_private.open('identity.registrations.organization_name', v_none, v_registration.id,
+    v_registration.organization_name);
+  -- What was asked for under the same address is void now, and the registration's own key has done its work.
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    from identity_private.registrations r
+    where t.registration_id = r.id and r.lookup = v_registration.lookup and t.consumed_at is null;
+  perform keyring_private.destroy_data_key(v_registration.id);
+end $$;
+comment on function identity_private.complete_registration(uuid) is
+  'Makes the person of a registration whose address was just proved; person_id is null if the address has an account by now. Two at once: the unique index on the address lets one through, the other fails with 23505.';
+
+reset role;
+reset row_security;
+revoke create on schema identity_private from safetypin_definer;
+--! EndIncluded identity/internal.sql
+--! Included identity/functions.sql
+-- Purpose: the job side of mails. What the API calls about people stands in `api`, since it ends in sessions and
+-- organizations.
+
+grant create on schema identity to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function identity.compose_mail(
+  id uuid, out recipient text, out kind text, out locale text, out variables jsonb
+) returns setof record
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Tokens are made here, at the moment of sending, and given to nobody but the mail: no secret waits in a job, an outbox
+-- or a log. A mail that is tried again carries a new token beside the old one.
+declare
+  v_none constant uuid := platform.no_organization();
+  v_mail identity_private.mails;
+  v_registration identity_private.registrations;
+  v_email identity_private.emails;
+  v_token bytea;
+  v_code text;
+  v_hash bytea;
+begin
+  if request.task() is distinct from 'mail__send' then
+    raise exception 'only the job of a mail may do this' using errcode = 'DENYD';
+  end if;
+  select m.* into v_mail from identity_private.mails m where m.id = compose_mail.id and m.sent_at is null;
+  if not found then
+    return;
+  end if;
+  kind := v_mail.kind;
+  variables := '{}';
+
+  if v_mail.registration_id is not null then
+    select r.* into v_registration
+      from identity_private.registrations r
+      where r.id = v_mail.registration_id and r.completed_at is null;
+    if not found then
+      return;
+    end if;
+    recipient := keyring_private.open('identity.registrations.email', v_none, v_registration.id, v_registration.email);
+    locale := v_registration.locale;
+    -- Somebody else's request for an address that has an account: its owner is told, and gets no token.
+    kind := case when exists (select from identity_private.emails e where e.lookup = v_registration.lookup)
+      then 'already_registered' else 'verification' end;
+    variables := jsonb_build_object('name', keyring_private.open('identity.registrations.display_name', v_none,
+      v_registration.id, v_registration.display_name));
+  else
+    select e.* into v_email
+      from identity_private.emails e
+      join identity.people p on p.id = e.person_id
+      where (e.lookup = v_mail.lookup or e.person_id = v_mail.person_id and e.is_primary) and p.status = 'active';
+    if not found then
+      -- Nobody's address: nothing is sent, and nobody outside learns it.
+      update identity_private.mails m set sent_at = clock_timestamp() where m.id = v_mail.id;
+      return;
+    end if;
+    recipient := keyring_private.open('identity.emails.address', v_none, v_email.id, v_email.address);
+    select p.locale, jsonb_build_object('name', keyring_private.open('identity.people.display_name', v_none, p.id, f.display_name))
+      into locale, variables
+      from identity.people p
+      join identity_private.profiles f on f.person_id = p.id
+      where p.id = v_email.person_id;
+  end if;
+
+  -- One mailbox is not flooded through us, whoever asks.
+  if (select count(*)
+      from identity_private.mails m
+      left join identity_private.registrations r on r.id = m.registration_id
+      where coalesce(r.lookup, m.lookup) = coalesce(v_registration.lookup, v_mail.lookup) and m.kind = v_mail.kind
+        and m.sent_at > clock_timestamp() - interval '1 hour') >= platform.limit_value('mail.per_address_per_hour') then
+    update identity_private.mails m set sent_at = clock_timestamp() where m.id = v_mail.id;
+    return;
+  end if;
+
+  if kind in ('verification', 'password_reset') then
+    v_token := extensions.gen_random_bytes(32);
+    v_hash := sha256(v_token);
+    v_code := lpad((('x' || encode(extensions.gen_random_bytes(6), 'hex'))::bit(48)::bigint % 1000000)::text, 6, '0');
+    -- A token asked for anew voids those of earlier mails.
+    update identity_private.tokens t set consumed_at = clock_timestamp()
+      where t.person_id = v_email.person_id and t.purpose = compose_mail.kind and t.mail_id <> v_mail.id and t.consumed_at is null;
+    insert into identity_private.tokens (hash, purpose, mail_id, registration_id, person_id, code_mac, code_expires_at, expires_at)
+      values (v_hash, compose_mail.kind, v_mail.id, v_mail.registration_id, v_email.person_id,
+        keyring_private.guess_mac(v_mail.id, convert_to(v_code, 'UTF8')),
+        clock_timestamp() + make_interval(secs => platform.limit_value('token.code_seconds')),
+        clock_timestamp() + make_interval(secs => platform.limit_value(
+          case compose_mail.kind when 'verification' then 'token.verification_seconds' else 'token.reset_seconds' end)));
+    variables := variables || jsonb_build_object(
+      'token', translate(rtrim(encode(v_token, 'base64'), '='), '+/', '-_'), 'code', v_code);
+  end if;
+  return next;
+end $$;
+comment on function identity.compose_mail(uuid) is
+  'Task mail__send: what to write to whom, with fresh tokens; no row if there is nobody to write to or it was sent. DENYD outside such a job.';
+
+create or replace function identity.mark_mail_sent(id uuid) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if request.task() is distinct from 'mail__send' then
+    raise exception 'only the job of a mail may do this' using errcode = 'DENYD';
+  end if;
+  update identity_private.mails m set sent_at = clock_timestamp() where m.id = mark_mail_sent.id and m.sent_at is null;
+end $$;
+comment on function identity.mark_mail_sent(uuid) is 'Task mail__send: a mail server took the mail. DENYD outside such a job.';
+
+reset role;
+reset row_security;
+revoke create on schema identity from safetypin_definer;
+--! EndIncluded identity/functions.sql
+
+--! Included access/schema.sql
+-- Purpose: organizations, who belongs to them, what they may do, and the rules that tables are under.
+
+create schema if not exists access;
+comment on schema access is 'Organizations, memberships, roles, permissions, and access.protect().';
+create schema if not exists access_private;
+comment on schema access_private is 'What is worked out from roles and grants.';
+grant usage on schema access, access_private to safetypin_keeper, safetypin_definer;
+--! EndIncluded access/schema.sql
+--! Included access/tables.sql
+-- Purpose: tenant tables: their key begins with organization_id, and so do their foreign keys, so that neither a
+-- foreign key nor a unique key tells about another organization.
+
+create table if not exists access.permissions (
+  name text constraint permissions_pkey primary key
+    constraint permissions_name_form check (name ~ '^[a-z_]+\.[a-z_]+$'),
+  description text not null,
+  default_roles text[] not null default '{owner,admin}'
+);
+alter table access.permissions enable row level security, force row level security;
+comment on table access.permissions is 'What can be permitted, noun.verb. A host application adds its own with access.define_permission().';
+comment on column access.permissions.name is 'noun.verb.';
+comment on column access.permissions.description is 'What it permits, for people.';
+comment on column access.permissions.default_roles is 'Built-in roles that hold it.';
+
+create table if not exists access.organizations (
+  id uuid constraint organizations_pkey primary key default platform.uuid_v7(),
+  name text not null constraint organizations_name_length check (length(name) between 1 and 1000),
+  status text not null default 'active' constraint organizations_status_known check (status in ('active', 'suspended', 'closed')),
+  created_by uuid constraint organizations_creator_exists references identity.people (id) on delete set null,
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  version integer not null default 1
+);
+create index if not exists organizations_created_by_idx on access.organizations (created_by);
+alter table access.organizations enable row level security, force row level security;
+comment on table access.organizations is 'An organization: the tenant.';
+comment on column access.organizations.id is 'UUID version 7.';
+comment on column access.organizations.name is 'Name for people; not unique.';
+comment on column access.organizations.status is 'Nobody acts in an organization that is not active.';
+comment on column access.organizations.created_by is 'Who founded it; null once that person is gone.';
+comment on column access.organizations.created_at is 'When it was founded.';
+comment on column access.organizations.updated_at is 'When it last changed.';
+comment on column access.organizations.version is 'Grows with each change; for optimistic locking.';
+
+create table if not exists access.roles (
+  organization_id uuid not null constraint roles_organization_exists references access.organizations (id) on delete cascade,
+  id uuid not null default platform.uuid_v7(),
+  name text not null constraint roles_name_length check (length(name) between 1 and 100),
+  built_in boolean not null default false,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint roles_pkey primary key (organization_id, id),
+  constraint roles_name_unique unique (organization_id, name)
+);
+alter table access.roles enable row level security, force row level security;
+comment on table access.roles is 'Roles of an organization: owner, admin, member and viewer are built in.';
+comment on column access.roles.organization_id is 'Organization.';
+comment on column access.roles.id is 'UUID version 7.';
+comment on column access.roles.name is 'Name, unique in the organization.';
+comment on column access.roles.built_in is 'Built-in roles hold the permissions that name them in access.permissions.';
+comment on column access.roles.created_at is 'When it was made.';
+
+create table if not exists access.role_permissions (
+  organization_id uuid not null,
+  role_id uuid not null,
+  permission text not null constraint role_permissions_permission_exists references access.permissions (name) on delete cascade,
+  constraint role_permissions_pkey primary key (organization_id, role_id, permission),
+  constraint role_permissions_role_exists foreign key (organization_id, role_id)
+    references access.roles (organization_id, id) on delete cascade
+);
+create index if not exists role_permissions_permission_idx on access.role_permissions (permission);
+alter table access.role_permissions enable row level security, force row level security;
+comment on table access.role_permissions is 'What a role permits.';
+comment on column access.role_permissions.organization_id is 'Organization.';
+comment on column access.role_permissions.role_id is 'Role.';
+comment on column access.role_permissions.permission is 'Permission.';
+
+create table if not exists access.memberships (
+  organization_id uuid not null constraint memberships_organization_exists references access.organizations (id) on delete cascade,
+  id uuid not null default platform.uuid_v7(),
+  person_id uuid not null constraint memberships_person_exists references identity.people (id) on delete cascade,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint memberships_pkey primary key (organization_id, id),
+  constraint memberships_person_unique unique (organization_id, person_id)
+);
+create index if not exists memberships_person_id_idx on access.memberships (person_id, organization_id);
+alter table access.memberships enable row level security, force row level security;
+comment on table access.memberships is 'Who belongs to an organization.';
+comment on column access.memberships.organization_id is 'Organization.';
+comment on column access.memberships.id is 'UUID version 7.';
+comment on column access.memberships.person_id is 'Person.';
+comment on column access.memberships.created_at is 'Since when.';
+
+create table if not exists access.membership_roles (
+  organization_id uuid not null,
+  id uuid not null default platform.uuid_v7(),
+  membership_id uuid not null,
+  role_id uuid not null,
+  valid_from timestamptz not null default '-infinity',
+  valid_until timestamptz not null default 'infinity',
+  created_at timestamptz not null default clock_timestamp(),
+  constraint membership_roles_pkey primary key (organization_id, id),
+  constraint membership_roles_membership_exists foreign key (organization_id, membership_id)
+    references access.memberships (organization_id, id) on delete cascade,
+  constraint membership_roles_role_exists foreign key (organization_id, role_id)
+    references access.roles (organization_id, id) on delete cascade,
+  constraint membership_roles_window_order check (valid_from < valid_until)
+);
+create index if not exists membership_roles_membership_idx on access.membership_roles (organization_id, membership_id);
+create index if not exists membership_roles_role_idx on access.membership_roles (organization_id, role_id);
+alter table access.membership_roles enable row level security, force row level security;
+comment on table access.membership_roles is 'Roles that a member holds, each for its time.';
+comment on column access.membership_roles.organization_id is 'Organization.';
+comment on column access.membership_roles.id is 'UUID version 7.';
+comment on column access.membership_roles.membership_id is 'Membership.';
+comment on column access.membership_roles.role_id is 'Role.';
+comment on column access.membership_roles.valid_from is 'From when it counts.';
+comment on column access.membership_roles.valid_until is 'Until when it counts; no job has to run for it to end.';
+comment on column access.membership_roles.created_at is 'When it was granted.';
+
+create table if not exists access_private.held_permissions (
+  organization_id uuid not null,
+  person_id uuid not null,
+  permission text not null,
+  valid tstzmultirange not null,
+  constraint held_permissions_pkey primary key (organization_id, person_id, permission)
+);
+alter table access_private.held_permissions enable row level security, force row level security;
+comment on table access_private.held_permissions is 'Worked out from roles and grants by triggers: what a member may do, and when. Read at each request.can().';
+comment on column access_private.held_permissions.organization_id is 'Organization.';
+comment on column access_private.held_permissions.person_id is 'Person.';
+comment on column access_private.held_permissions.permission is 'Permission.';
+comment on column access_private.held_permissions.valid is 'Times at which at least one of the member''s roles gives it.';
+
+create table if not exists access.rules (
+  relation regclass not null,
+  command text not null constraint rules_command_known check (command in ('select', 'insert', 'update', 'delete')),
+  organization_column name not null,
+  owner_column name,
+  permission text constraint rules_permission_exists references access.permissions (name) on delete restrict,
+  assurance integer not null default 1 constraint rules_assurance_range check (assurance between 1 and 3),
+  roles name[] not null default '{safetypin_member}',
+  constraint rules_pkey primary key (relation, command),
+  constraint rules_says_who check (permission is not null or owner_column is not null)
+);
+create index if not exists rules_permission_idx on access.rules (permission);
+alter table access.rules enable row level security, force row level security;
+comment on table access.rules is 'Rules as data: what access.protect() compiles into policies, one row per table and command.';
+comment on column access.rules.relation is 'Protected table.';
+comment on column access.rules.command is 'select, insert, update or delete. A command without a row is allowed to nobody.';
+comment on column access.rules.organization_column is 'Column that says whose row it is.';
+comment on column access.rules.owner_column is 'Column with the person whose own row it is; own rows need no permission.';
+comment on column access.rules.permission is 'Permission that the command needs.';
+comment on column access.rules.assurance is 'Assurance level that the session needs (SP 800-63B).';
+comment on column access.rules.roles is 'Database roles that the rule is for.';
+--! EndIncluded access/tables.sql
+--! Included access/internal.sql
+-- Purpose: steps about organizations that the API's functions are made of; the definer's own.
+
+grant create on schema access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.work_out(organization_id uuid, person_id uuid) returns void
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  with now_held as (
+    select rp.permission, range_agg(tstzrange(mr.valid_from, mr.valid_until)) as valid
+      from access.memberships m
+      join access.membership_roles mr on mr.organization_id = m.organization_id and mr.membership_id = m.id
+      join access.role_permissions rp on rp.organization_id = mr.organization_id and rp.role_id = mr.role_id
+      where m.organization_id = work_out.organization_id and m.person_id = work_out.person_id
+      group by rp.permission
+  ), gone as (
+    delete from access_private.held_permissions h
+      where h.organization_id = work_out.organization_id and h.person_id = work_out.person_id
+        and not exists (select from now_held n where n.permission = h.permission)
+  )
+  insert into access_private.held_permissions (organization_id, person_id, permission, valid)
+    select work_out.organization_id, work_out.person_id, n.permission, n.valid from now_held n
+    on conflict on constraint held_permissions_pkey do update set valid = excluded.valid
+      where held_permissions.valid is distinct from excluded.valid
+$$;
+comment on function access_private.work_out(uuid, uuid) is 'Works out anew what one member may do.';
+
+create or replace function access_private.found_organization(name text, person_id uuid) returns uuid
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid := platform.uuid_v7();
+  v_membership uuid := platform.uuid_v7();
+begin
+  insert into access.organizations (id, name, created_by) values (v_id, found_organization.name, found_organization.person_id);
+  insert into access.roles (organization_id, name, built_in)
+    select v_id, r, true from unnest(array['owner', 'admin', 'member', 'viewer']) r;
+  insert into access.role_permissions (organization_id, role_id, permission)
+    select r.organization_id, r.id, p.name
+    from access.roles r
+    join access.permissions p on r.name = any (p.default_roles)
+    where r.organization_id = v_id;
+  insert into access.memberships (organization_id, id, person_id) values (v_id, v_membership, found_organization.person_id);
+  insert into access.membership_roles (organization_id, membership_id, role_id)
+    select v_id, v_membership, r.id from access.roles r where r.organization_id = v_id and r.name = 'owner';
+  perform audit_private.append('organization.create', v_id, found_organization.person_id);
+  return v_id;
+end $$;
+comment on function access_private.found_organization(text, uuid) is 'Founds an organization with its four roles and its first owner.';
+
+create or replace function access_private.valid_name(name text) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(length(btrim(name)) between 1 and platform.limit_value('organization.name_length')
+    and name !~ '[[:cntrl:]]', false)
+$$;
+comment on function access_private.valid_name(text) is 'Whether a text can be the name of an organization.';
+
+reset role;
+reset row_security;
+revoke create on schema access_private from safetypin_definer;
+--! EndIncluded access/internal.sql
+--! Included access/functions.sql
+-- Purpose: what a DBA calls to put tables under rules.
+
+grant create on schema access to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access.define_permission(name text, description text, roles text[] default '{owner,admin}') returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Borrows the right to write the catalog; only owners of tables are granted it, and it can add, never take.
+begin
+  insert into access.permissions (name, description, default_roles)
+    values (define_permission.name, define_permission.description, define_permission.roles)
+    on conflict on constraint permissions_pkey do update
+      set description = excluded.description, default_roles = excluded.default_roles;
+  insert into access.role_permissions (organization_id, role_id, permission)
+    select r.organization_id, r.id, define_permission.name
+    from access.roles r
+    where r.built_in and r.name = any (define_permission.roles)
+    on conflict do nothing;
+end $$;
+comment on function access.define_permission(text, text, text[]) is
+  'Adds a permission (noun.verb) to the catalog and gives it to built-in roles of all organizations.';
+
+create or replace function access.set_rule(
+  relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[]
+) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Borrows the right to write rules. The check instead: who calls must be able to act as the table's owner.
+begin
+  if not exists (select from pg_class c where c.oid = set_rule.relation and pg_has_role(session_user, c.relowner, 'member')) then
+    raise exception 'only the owner of a table can set its rules' using errcode = '42501';
+  end if;
+  delete from access.rules r where r.relation = set_rule.relation and r.command = set_rule.command;
+  if set_rule.permission is not null or set_rule.owner_column is not null then
+    insert into access.rules (relation, command, organization_column, owner_column, permission, assurance, roles)
+      values (set_rule.relation, set_rule.command, set_rule.organization_column, set_rule.owner_column,
+        set_rule.permission, set_rule.assurance, set_rule.roles);
+  end if;
+end $$;
+comment on function access.set_rule(regclass, text, name, name, text, integer, name[]) is
+  'Writes one row of access.rules, or removes it when neither permission nor owner is given. 42501 unless the caller owns the table. access.protect() calls it.';
+
+reset role;
+reset row_security;
+
+create or replace function access.protect(
+  relation regclass,
+  organization name default 'organization_id',
+  owner name default null,
+  "select" text default 'row.read',
+  "insert" text default 'row.create',
+  "update" text default 'row.update',
+  "delete" text default 'row.delete',
+  assurance integer default 1,
+  roles name[] default '{safetypin_member}',
+  audited boolean default true
+) returns text[]
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Invoker: only a table's owner can do what it does.
+declare
+  v_command text;
+  v_permission text;
+  v_condition text;
+  v_tenant text;
+  v_rule access.rules;
+  v_role name;
+  v_key name[];
+  v_columns text;
+  v_said text[] := '{}';
+  v_table text := relation::text;
+  v_kind "char";
+  v_name name;
+  v_schema name;
+begin
+  select c.relkind, c.relname, n.nspname into v_kind, v_name, v_schema
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation;
+  v_table := format('%I.%I', v_schema, v_name);
+  if v_kind not in ('r', 'p') then
+    raise exception '% is not a table', v_table using errcode = 'PRTCT';
+  end if;
+  if not exists (select from pg_attribute a where a.attrelid = relation and a.attname = organization
+      and a.atttypid = 'uuid'::regtype and a.attnotnull and not a.attisdropped) then
+    raise exception '% needs a column % of type uuid, not null', v_table, quote_ident(organization)
+      using errcode = 'PRTCT', hint = format(
+        'alter table %s add column %I uuid not null default request.organization_id() references access.organizations (id) on delete cascade;',
+        v_table, organization);
+  end if;
+  if owner is not null and not exists (select from pg_attribute a where a.attrelid = relation and a.attname = owner
+      and a.atttypid = 'uuid'::regtype and not a.attisdropped) then
+    raise exception '% needs a column % of type uuid', v_table, quote_ident(owner) using errcode = 'PRTCT';
+  end if;
+  select array_agg(a.attname order by k.position) into v_key
+    from pg_index i
+    cross join unnest(i.indkey) with ordinality as k (attnum, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = relation and i.indisprimary;
+  if v_key is null then
+    raise exception '% needs a primary key', v_table using errcode = 'PRTCT';
+  end if;
+
+  -- Foreign policies would widen or defeat ours, for permissive ones add up.
+  if exists (select from pg_policy p where p.polrelid = relation and p.polname !~ '^safetypin_' and p.polroles && (
+      select array_agg(r.oid) || 0::oid from pg_roles r where r.rolname = any (roles))) then
+    raise exception '% has policies of its own for these roles', v_table
+      using errcode = 'PRTCT', hint = format('drop them first: see \d %s', v_table);
+  end if;
+
+  execute format('alter table %s enable row level security', v_table);
+  if exists (select from pg_attribute a where a.attrelid = relation and a.attname = organization and not a.atthasdef)
+    and v_name not in ('organizations') then
+    execute format('alter table %s alter column %I set default request.organization_id()', v_table, organization);
+    v_said := v_said || format('%I defaults to the active organization', organization);
+  end if;
+
+  foreach v_command in array array['select', 'insert', 'update', 'delete'] loop
+    v_permission := case v_command when 'select' then "select" when 'insert' then "insert" when 'update' then "update" else "delete" end;
+    perform access.set_rule(relation, v_command, organization,
+      case when v_permission is not null or v_command = 'select' then owner end, v_permission, assurance, roles);
+    execute format('drop policy if exists safetypin_tenant_%s on %s', v_command, v_table);
+    execute format('drop policy if exists safetypin_may_%s on %s', v_command, v_table);
+    select r.* into v_rule from access.rules r where r.relation = protect.relation and r.command = v_command;
+    continue when not found;
+
+    -- One restrictive policy for the tenant and one permissive for the rest, so that the index on the tenant serves.
+    v_tenant := format('(%I = (select request.organization_id()))', v_rule.organization_column);
+    v_condition := concat_ws(' or ',
+      case when v_rule.permission is not null then format('(select request.can(%L))', v_rule.permission) end,
+      case when v_rule.owner_column is not null then format('%I = (select request.user_id())', v_rule.owner_column) end);
+    if v_rule.assurance > 1 then
+      v_condition := format('(select request.assurance()) >= %s and (%s)', v_rule.assurance, v_condition);
+    end if;
+    execute format('create policy safetypin_tenant_%s on %s as restrictive for %s to %s %s',
+      v_command, v_table, v_command, array_to_string(array(select quote_ident(r) from unnest(v_rule.roles) r), ', '),
+      case v_command when 'insert' then 'with check ' || v_tenant
+        when 'update' then 'using ' || v_tenant || ' with check ' || v_tenant else 'using ' || v_tenant end);
+    execute format('create policy safetypin_may_%s on %s for %s to %s %s',
+      v_command, v_table, v_command, array_to_string(array(select quote_ident(r) from unnest(v_rule.roles) r), ', '),
+      case v_command when 'insert' then 'with check (' || v_condition || ')'
+        when 'update' then 'using (' || v_condition || ') with check (' || v_condition || ')' else 'using (' || v_condition || ')' end);
+    v_said := v_said || format('%s: %s', v_command, v_condition);
+  end loop;
+
+  foreach v_role in array roles loop
+    execute format('revoke all on table %s from %I', v_table, v_role);
+    execute format('grant usage on schema %I to %I', v_schema, v_role);
+    if "select" is not null or owner is not null then
+      execute format('grant select on table %s to %I', v_table, v_role);
+    end if;
+    if "delete" is not null then
+      execute format('grant delete on table %s to %I', v_table, v_role);
+    end if;
+    -- Keys, the tenant and generated columns are never written by a client.
+    select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
+      from pg_attribute a
+      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
+        and a.attgenerated = '' and a.attidentity <> 'a'
+        and (a.attname <> all (v_key) or not a.atthasdef);
+    if "insert" is not null and v_columns is not null then
+      execute format('grant insert (%s) on table %s to %I', v_columns, v_table, v_role);
+    end if;
+    select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
+      from pg_attribute a
+      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
+        and a.attgenerated = '' and a.attidentity = '' and a.attname <> all (v_key);
+    if "update" is not null and v_columns is not null then
+      execute format('grant update (%s) on table %s to %I', v_columns, v_table, v_role);
+    end if;
+  end loop;
+
+  if not exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+      where i.indrelid = relation and a.attname = organization and i.indpred is null and i.indisvalid) then
+    execute format('create index on %s (%s)', v_table, (
+      select string_agg(quote_ident(c), ', ') from unnest(array[organization] || array_remove(v_key, organization)) c));
+    v_said := v_said || format('index on %I made', organization);
+  end if;
+
+  if audited then
+    execute format('create or replace trigger _800_audit after insert or update or delete on %s for each row execute function audit.record_change(%s)',
+      v_table, (select string_agg(quote_literal(c), ', ') from unnest(array[organization] || v_key) c));
+    execute format('alter table %s enable always trigger _800_audit', v_table);
+  end if;
+  return v_said;
+end $$;
+comment on function access.protect(regclass, name, name, text, text, text, text, integer, name[], boolean) is
+  'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did. PRTCT names what the table lacks.';
+--! EndIncluded access/functions.sql
+--! Included access/triggers.sql
+-- Purpose: what a change of roles and memberships brings about, whichever function makes it.
+
+grant create on schema access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.tg_membership_roles__work_out() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+declare
+  v_row record;
+begin
+  for v_row in
+    select distinct m.organization_id, m.person_id
+    from access.memberships m
+    where m.organization_id in (new.organization_id, old.organization_id)
+      and m.id in (new.membership_id, old.membership_id)
+  loop
+    perform access_private.work_out(v_row.organization_id, v_row.person_id);
+  end loop;
+  return null;
+end $$;
+comment on function access_private.tg_membership_roles__work_out() is 'A role was given or taken: works out anew what the member may do.';
+
+create or replace function access_private.tg_role_permissions__work_out() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+declare
+  v_row record;
+begin
+  for v_row in
+    select distinct m.organization_id, m.person_id
+    from access.membership_roles mr
+    join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+    where mr.organization_id in (new.organization_id, old.organization_id)
+      and mr.role_id in (new.role_id, old.role_id)
+  loop
+    perform access_private.work_out(v_row.organization_id, v_row.person_id);
+  end loop;
+  return null;
+end $$;
+comment on function access_private.tg_role_permissions__work_out() is 'A role permits more or less: works out anew what its holders may do.';
+
+create or replace function access_private.tg_memberships__work_out() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+begin
+  perform access_private.work_out(old.organization_id, old.person_id);
+  return null;
+end $$;
+comment on function access_private.tg_memberships__work_out() is 'A member left: nothing is held any more.';
+
+reset role;
+reset row_security;
+revoke create on schema access_private from safetypin_definer;
+
+-- The functions belong to the definer; making a trigger of one needs EXECUTE for the table's owner.
+set local role safetypin_definer;
+set local row_security = on;
+grant execute on function access_private.tg_membership_roles__work_out(), access_private.tg_role_permissions__work_out(),
+  access_private.tg_memberships__work_out() to safetypin_owner;
+reset role;
+reset row_security;
+set local role safetypin_keeper;
+set local row_security = on;
+grant execute on function audit.record_change() to safetypin_owner;
+reset role;
+reset row_security;
+
+create or replace trigger _500_work_out after insert or update or delete on access.membership_roles
+  for each row execute function access_private.tg_membership_roles__work_out();
+create or replace trigger _500_work_out after insert or update or delete on access.role_permissions
+  for each row execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _500_work_out after delete on access.memberships
+  for each row execute function access_private.tg_memberships__work_out();
+--! EndIncluded access/triggers.sql
+
+--! Included sessions/schema.sql
+-- Purpose: sessions: how a proved identity becomes an open request, and how it ends.
+
+create schema if not exists sessions;
+comment on schema sessions is 'Sessions, and opening a request with one.';
+create schema if not exists sessions_private;
+comment on schema sessions_private is 'Credentials and refresh tokens, as hashes; no run-time role reaches it.';
+grant usage on schema sessions, sessions_private to safetypin_keeper, safetypin_definer;
+--! EndIncluded sessions/schema.sql
+--! Included sessions/tables.sql
+-- Purpose: sessions and the hashes of what opens them.
+
+create table if not exists sessions.sessions (
+  id uuid constraint sessions_pkey primary key default platform.uuid_v7(),
+  person_id uuid not null constraint sessions_person_exists references identity.people (id) on delete cascade,
+  organization_id uuid constraint sessions_organization_exists references access.organizations (id) on delete cascade,
+  assurance integer not null default 1 constraint sessions_assurance_range check (assurance between 1 and 3),
+  created_at timestamptz not null default clock_timestamp(),
+  authenticated_at timestamptz not null default clock_timestamp(),
+  ends_at timestamptz not null,
+  ended_because text constraint sessions_ended_because_known
+    check (ended_because in ('logout', 'revoked', 'replay', 'password', 'person', 'membership', 'organization', 'limit'))
+);
+create index if not exists sessions_person_id_idx on sessions.sessions (person_id, created_at desc);
+create index if not exists sessions_organization_id_idx on sessions.sessions (organization_id);
+alter table sessions.sessions enable row level security, force row level security;
+comment on table sessions.sessions is 'A session of a person. Global: a session has one active organization at a time, or none.';
+comment on column sessions.sessions.id is 'UUID version 7; not a secret.';
+comment on column sessions.sessions.person_id is 'Whose session it is.';
+comment on column sessions.sessions.organization_id is 'Active organization.';
+comment on column sessions.sessions.assurance is 'Authenticator assurance level, 1 to 3 (SP 800-63B).';
+comment on column sessions.sessions.created_at is 'When it began.';
+comment on column sessions.sessions.authenticated_at is 'When the person last proved who they are.';
+comment on column sessions.sessions.ends_at is 'Absolute end, not moved by use; set to the moment when the session is ended.';
+comment on column sessions.sessions.ended_because is 'Why it was ended before its time; null if it was not.';
+
+create table if not exists sessions_private.credentials (
+  hash bytea constraint credentials_pkey primary key constraint credentials_hash_length check (length(hash) = 32),
+  session_id uuid not null constraint credentials_session_exists references sessions.sessions (id) on delete cascade,
+  issued_with bytea,
+  expires_at timestamptz not null,
+  first_used_at timestamptz
+);
+create index if not exists credentials_session_id_idx on sessions_private.credentials (session_id);
+create index if not exists credentials_issued_with_idx on sessions_private.credentials (issued_with);
+alter table sessions_private.credentials enable row level security, force row level security;
+comment on table sessions_private.credentials is 'What an access token carries: 256 random bits, kept as SHA-256.';
+comment on column sessions_private.credentials.hash is 'SHA-256 of the credential.';
+comment on column sessions_private.credentials.session_id is 'Session that it opens.';
+comment on column sessions_private.credentials.issued_with is 'Hash of the refresh token that was issued beside it.';
+comment on column sessions_private.credentials.expires_at is 'End of the access token.';
+comment on column sessions_private.credentials.first_used_at is 'First use: from then on the refresh token before it is spent for good.';
+
+create table if not exists sessions_private.refresh_tokens (
+  hash bytea constraint refresh_tokens_pkey primary key constraint refresh_tokens_hash_length check (length(hash) = 32),
+  session_id uuid not null constraint refresh_tokens_session_exists references sessions.sessions (id) on delete cascade,
+  successor bytea constraint refresh_tokens_successor_length check (length(successor) = 32),
+  created_at timestamptz not null default clock_timestamp(),
+  rotated_at timestamptz,
+  constraint refresh_tokens_rotated_has_successor check ((successor is null) = (rotated_at is null))
+);
+create index if not exists refresh_tokens_session_id_idx on sessions_private.refresh_tokens (session_id);
+alter table sessions_private.refresh_tokens enable row level security, force row level security;
+comment on table sessions_private.refresh_tokens is 'Refresh tokens of a session, oldest to newest, as SHA-256.';
+comment on column sessions_private.refresh_tokens.hash is 'SHA-256 of the token.';
+comment on column sessions_private.refresh_tokens.session_id is 'Session; its absolute end is the token''s.';
+comment on column sessions_private.refresh_tokens.successor is 'Hash of the token it was exchanged for.';
+comment on column sessions_private.refresh_tokens.created_at is 'When it was issued.';
+comment on column sessions_private.refresh_tokens.rotated_at is 'When it was first exchanged.';
+
+create table if not exists sessions.activity (
+  session_id uuid constraint activity_pkey primary key constraint activity_session_exists references sessions.sessions (id) on delete cascade,
+  last_used_at timestamptz not null
+) with (fillfactor = 70);
+alter table sessions.activity enable row level security, force row level security;
+comment on table sessions.activity is 'Last use of sessions, written in batches, apart from the session so that use never waits for revocation or the other way round.';
+comment on column sessions.activity.session_id is 'Session.';
+comment on column sessions.activity.last_used_at is 'Last use, to about a minute.';
+--! EndIncluded sessions/tables.sql
+--! Included sessions/keeper.sql
+-- Purpose: the one call that opens every request. Belongs to the keeper, since it seals the context.
+
+grant create on schema sessions to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function sessions.open_request(credential bytea, envelope bytea, metadata jsonb) returns text
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Writes nothing, so that a slow request never stands in the way of a revocation.
+declare
+  v_hash bytea;
+  v_session record;
+  v_deadline timestamptz := clock_timestamp() + make_interval(secs => platform.limit_value('request.seconds'));
+begin
+  if credential is null then
+    perform request_private.write_context(0, v_deadline, null, null, null, null, 0, metadata, envelope);
+    return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_anonymous' end;
+  end if;
+  v_hash := sha256(credential);
+  select s.id, s.person_id, m.organization_id, s.assurance
+    into v_session
+    from sessions_private.credentials c
+    join sessions.sessions s on s.id = c.session_id
+    join identity.people p on p.id = s.person_id
+    left join access.organizations o on o.id = s.organization_id and o.status = 'active'
+    left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
+    left join sessions.activity a on a.session_id = s.id
+    where c.hash = v_hash
+      and c.expires_at > clock_timestamp()
+      and s.ends_at > clock_timestamp()
+      and p.status = 'active'
+      and greatest(s.created_at, a.last_used_at)
+        > clock_timestamp() - make_interval(secs => platform.limit_value('session.idle_seconds'));
+  if not found then
+    raise exception 'no live session for this credential' using errcode = 'AUTHN';
+  end if;
+  perform request_private.write_context(1, v_deadline, v_session.id, v_session.person_id, v_session.organization_id,
+    v_hash, v_session.assurance, metadata, envelope);
+  return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_member' end;
+end $$;
+comment on function sessions.open_request(bytea, bytea, jsonb) is
+  'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, CTXAG if the transaction has a context, CTXTX in the message that began it.';
+
+reset role;
+reset row_security;
+revoke create on schema sessions from safetypin_keeper;
+--! EndIncluded sessions/keeper.sql
+--! Included sessions/internal.sql
+-- Purpose: steps about sessions that the API's functions are made of; the definer's own.
+
+grant create on schema sessions_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function sessions_private.end_session(session_id uuid, because text) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_session sessions.sessions;
+begin
+  update sessions.sessions s set ends_at = clock_timestamp(), ended_because = end_session.because
+    where s.id = end_session.session_id and s.ends_at > clock_timestamp()
+    returning s.* into v_session;
+  if not found then
+    return false;
+  end if;
+  perform audit_private.append('session.end', v_session.organization_id, v_session.person_id,
+    jsonb_build_object('session', v_session.id, 'because', end_session.because));
+  return true;
+end $$;
+comment on function sessions_private.end_session(uuid, text) is 'Ends a session now; false if it was over.';
+
+create or replace function sessions_private.end_sessions(person_id uuid, because text, keep uuid default null) returns integer
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  select count(*) filter (where sessions_private.end_session(s.id, end_sessions.because))::integer
+  from sessions.sessions s
+  where s.person_id = end_sessions.person_id and s.ends_at > clock_timestamp()
+    and s.id is distinct from end_sessions.keep
+$$;
+comment on function sessions_private.end_sessions(uuid, text, uuid) is 'Ends all sessions of a person but one; returns how many.';
+
+create or replace function sessions_private.issue(session_id uuid, credential_hash bytea, refresh_hash bytea, out access_expires_at timestamptz)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select least(s.ends_at, clock_timestamp() + make_interval(secs => platform.limit_value('session.access_seconds')))
+    into access_expires_at
+    from sessions.sessions s where s.id = issue.session_id;
+  insert into sessions_private.credentials (hash, session_id, issued_with, expires_at)
+    values (issue.credential_hash, issue.session_id, issue.refresh_hash, issue.access_expires_at);
+end $$;
+comment on function sessions_private.issue(uuid, bytea, bytea) is 'Issues a credential for a session beside a refresh token, both given as SHA-256; returns its end.';
+
+create or replace function sessions_private.start_session(
+  person_id uuid, organization_id uuid, assurance integer, credential_hash bytea, refresh_hash bytea
+) returns uuid
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid := platform.uuid_v7();
+begin
+  -- One person's sign-ins take their turn here, so that the number of sessions holds in a race too.
+  perform from identity.people p where p.id = start_session.person_id for no key update;
+  perform sessions_private.end_session(s.id, 'limit')
+    from (select s.id from sessions.sessions s
+          where s.person_id = start_session.person_id and s.ends_at > clock_timestamp()
+          order by s.created_at desc
+          offset platform.limit_value('session.parallel') - 1) s;
+  insert into sessions.sessions (id, person_id, organization_id, assurance, ends_at)
+    values (v_id, start_session.person_id, start_session.organization_id, start_session.assurance,
+      clock_timestamp() + make_interval(secs => platform.limit_value('session.absolute_seconds')));
+  insert into sessions_private.refresh_tokens (hash, session_id) values (start_session.refresh_hash, v_id);
+  return v_id;
+end $$;
+comment on function sessions_private.start_session(uuid, uuid, integer, bytea, bytea) is
+  'Starts a session and its family of refresh tokens; ends the oldest when the person has too many.';
+
+create or replace function sessions_private.choose_organization(person_id uuid, wanted uuid) returns uuid
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- The one that was asked for, else where the person was last, else the oldest membership.
+  select m.organization_id
+  from access.memberships m
+  join access.organizations o on o.id = m.organization_id and o.status = 'active'
+  left join lateral (
+    select max(s.created_at) as at from sessions.sessions s
+    where s.person_id = m.person_id and s.organization_id = m.organization_id) last on true
+  where m.person_id = choose_organization.person_id
+    and (choose_organization.wanted is null or m.organization_id = choose_organization.wanted)
+  order by last.at desc nulls last, m.created_at
+  limit 1
+$$;
+comment on function sessions_private.choose_organization(uuid, uuid) is 'Active organization of a new session; null if there is none, or the wanted one is not the person''s.';
+
+reset role;
+reset row_security;
+revoke create on schema sessions_private from safetypin_definer;
+--! EndIncluded sessions/internal.sql
+--! Included sessions/functions.sql
+-- Purpose: keeping track of use. Both are for the application's login, outside any request.
+
+grant create on schema sessions to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function sessions.record_activity(credential_hashes bytea[], used_at timestamptz[]) returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count integer;
+begin
+  -- One batch at a time; a batch that meets another is dropped, the next one brings the same sessions again.
+  if not pg_try_advisory_xact_lock(hashtextextended('safetypin activity', 0)) then
+    return 0;
+  end if;
+  insert into sessions.activity as a (session_id, last_used_at)
+    select c.session_id, least(max(u.at), clock_timestamp())
+      from unnest(credential_hashes, used_at) as u (hash, at)
+      join sessions_private.credentials c on c.hash = u.hash
+      join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
+      group by c.session_id
+      order by c.session_id
+    on conflict on constraint activity_pkey do update
+      set last_used_at = greatest(a.last_used_at, excluded.last_used_at);
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+comment on function sessions.record_activity(bytea[], timestamptz[]) is
+  'Notes the last use of credentials (SHA-256), gathered by the application and sent about once a minute; returns how many sessions were noted.';
+
+reset role;
+reset row_security;
+revoke create on schema sessions from safetypin_definer;
+--! EndIncluded sessions/functions.sql
+--! Included sessions/triggers.sql
+-- Purpose: whatever takes the ground from under a session ends it, in the same transaction, whichever function did it.
+
+grant create on schema sessions_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function sessions_private.tg_people__end_sessions() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+begin
+  if new.status <> 'active' and old.status = 'active' then
+    perform sessions_private.end_sessions(new.id, 'person');
+  end if;
+  return null;
+end $$;
+comment on function sessions_private.tg_people__end_sessions() is 'A person is not active any more: all sessions end.';
+
+create or replace function sessions_private.tg_memberships__end_sessions() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+begin
+  perform sessions_private.end_session(s.id, 'membership')
+    from sessions.sessions s
+    where s.person_id = old.person_id and s.organization_id = old.organization_id;
+  return null;
+end $$;
+comment on function sessions_private.tg_memberships__end_sessions() is 'A membership ended: the person''s sessions in that organization end.';
+
+create or replace function sessions_private.tg_organizations__end_sessions() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+begin
+  if new.status <> 'active' and old.status = 'active' then
+    perform sessions_private.end_session(s.id, 'organization')
+      from sessions.sessions s
+      where s.organization_id = new.id;
+  end if;
+  return null;
+end $$;
+comment on function sessions_private.tg_organizations__end_sessions() is 'An organization is not active any more: the sessions in it end.';
+
+grant execute on function sessions_private.tg_people__end_sessions(), sessions_private.tg_memberships__end_sessions(),
+  sessions_private.tg_organizations__end_sessions() to safetypin_owner;
+reset role;
+reset row_security;
+
+create or replace trigger _500_end_sessions after update of status on identity.people
+  for each row execute function sessions_private.tg_people__end_sessions();
+create or replace trigger _510_end_sessions after delete on access.memberships
+  for each row execute function sessions_private.tg_memberships__end_sessions();
+create or replace trigger _500_end_sessions after update of status on access.organizations
+  for each row execute function sessions_private.tg_organizations__end_sessions();
+--! EndIncluded sessions/triggers.sql
+
+--! Included api/schema.sql
+-- Purpose: what composes several domains. `api` is served as GraphQL as it stands; `api_steps` is what the TypeScript
+-- layer calls, one function per step, each in a transaction of its own.
+
+create schema if not exists api;
+comment on schema api is 'Functions of the GraphQL API that compose several domains.';
+create schema if not exists api_steps;
+comment on schema api_steps is 'Steps of sign-up, sign-in and recovery, called by the TypeScript layer; not served by themselves.';
+grant usage on schema api, api_steps to safetypin_keeper, safetypin_definer;
+--! EndIncluded api/schema.sql
+--! Included api/types.sql
+-- Purpose: what the functions of the API answer with.
+
+do $$
+begin
+  if to_regtype('api.sent_outcome') is null then
+    create type api.sent_outcome as enum ('SENT');
+    create type api.ended_outcome as enum ('ENDED', 'REFUSED');
+    create type api.created_outcome as enum ('CREATED', 'REFUSED');
+    create type api.profile as (id uuid, email text, display_name text, email_verified boolean, locale text, created_at timestamptz);
+    create type api_steps.password_challenge as (
+      outcome text, reasons text[], scheme text, parameters jsonb, salt bytea);
+    create type api_steps.sign_in_challenge as (
+      attempt uuid, retry_after integer, scheme text, parameters jsonb, salt bytea);
+    create type api_steps.sign_in_result as (
+      outcome text, session_id uuid, person_id uuid, organization_id uuid, assurance integer, authenticated_at timestamptz,
+      access_expires_at timestamptz, expires_at timestamptz, retry_after integer, mfa_methods text[]);
+    create type api_steps.outcome_with_reasons as (outcome text, reasons text[]);
+  end if;
+end $$;
+comment on type api.sent_outcome is 'Always SENT: whether there was anybody to write to is not said.';
+comment on type api.ended_outcome is 'Whether something was ended; REFUSED says nothing about why.';
+comment on type api.created_outcome is 'Whether something was made.';
+comment on type api.profile is 'A person as she sees herself.';
+comment on type api_steps.password_challenge is 'How a new password is to be hashed, or the outcome if it is refused before.';
+comment on type api_steps.sign_in_challenge is 'How a password is to be hashed for a counted attempt; attempt is null while the account is locked.';
+comment on type api_steps.sign_in_result is 'Outcome of a sign-in, refresh or switch, and what the access token says.';
+comment on type api_steps.outcome_with_reasons is 'Outcome, and why it was refused.';
+--! EndIncluded api/types.sql
+--! Included api/registration.sql
+-- Purpose: signing up. Whether the address is known already changes nothing that a caller can see: the same answer, the
+-- same rows, the same mail job; the job finds out.
+
+grant create on schema api, api_steps to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api_steps.registration_reasons(email text, display_name text, organization_name text, password jsonb) returns text[]
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select array_remove(array[
+    case when identity_private.normalize_email(email) is null then 'EMAIL_INVALID' end,
+    case when not coalesce(length(btrim(display_name)) between 1 and platform.limit_value('person.name_length')
+      and display_name !~ '[[:cntrl:]]', false) then 'DISPLAY_NAME_INVALID' end,
+    case when organization_name is not null and not access_private.valid_name(organization_name) then 'ORGANIZATION_NAME_INVALID' end
+  ], null) || identity_private.password_reasons(password)
+$$;
+comment on function api_steps.registration_reasons(text, text, text, jsonb) is 'Why a registration is refused; empty if it is not.';
+
+create or replace function api_steps.prepare_registration(email text, display_name text, organization_name text, password jsonb) returns api_steps.password_challenge
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_reasons text[] := api_steps.registration_reasons(email, display_name, organization_name, password);
+begin
+  if cardinality(v_reasons) > 0 then
+    return ('REFUSED', v_reasons, null, null, null)::api_steps.password_challenge;
+  end if;
+  return (null, '{}', 'argon2id', identity_private.new_password_parameters(), extensions.gen_random_bytes(16))::api_steps.password_challenge;
+end $$;
+comment on function api_steps.prepare_registration(text, text, text, jsonb) is
+  'First step of register: REFUSED with reasons, or how to hash the password. `password` are facts about it, never the password.';
+
+create or replace function api_steps.register(
+  email text, display_name text, organization_name text, password jsonb, scheme text, parameters jsonb, salt bytea, tag bytea
+) returns api_steps.outcome_with_reasons
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_none constant uuid := platform.no_organization();
+  v_reasons text[] := api_steps.registration_reasons(email, display_name, organization_name, password);
+  v_id uuid := platform.uuid_v7();
+begin
+  if cardinality(v_reasons) > 0 then
+    return ('REFUSED', v_reasons)::api_steps.outcome_with_reasons;
+  end if;
+  perform identity_private.check_new_password(scheme, parameters, salt, tag);
+  insert into identity_private.registrations (id, email, lookup, display_name, organization_name, scheme, parameters, salt, verifier)
+    values (v_id,
+      keyring_private.seal('identity.registrations.email', v_none, v_id, v_id, identity_private.normalize_email(email)),
+      identity_private.email_lookup(email),
+      keyring_private.seal('identity.registrations.display_name', v_none, v_id, v_id, btrim(display_name)),
+      keyring_private.seal('identity.registrations.organization_name', v_none, v_id, v_id, btrim(organization_name)),
+      register.scheme, register.parameters, register.salt,
+      keyring_private.seal('identity.registrations.verifier', v_none, v_id, v_id, identity_private.verifier(tag)));
+  perform identity_private.ask_for_mail('registration', null, v_id);
+  perform audit_private.append('registration.request', details => jsonb_build_object('registration', v_id), origin_subject => v_id);
+  return ('VERIFICATION_SENT', '{}')::api_steps.outcome_with_reasons;
+end $$;
+comment on function api_steps.register(text, text, text, jsonb, text, jsonb, bytea, bytea) is
+  'Second step of register: VERIFICATION_SENT, or REFUSED with reasons. The account is made when the address is proved.';
+
+create or replace function api_steps.complete(registration_id uuid) returns text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_done record;
+begin
+  v_done := identity_private.complete_registration(registration_id);
+  if v_done.person_id is null then
+    perform audit_private.append('email.refuse', details => jsonb_build_object('registration', registration_id));
+    return 'REFUSED';
+  end if;
+  perform audit_private.append('registration.complete', actor_id => v_done.person_id, origin_subject => v_done.person_id);
+  perform audit_private.append('email.verify', actor_id => v_done.person_id);
+  if v_done.organization_name is not null then
+    perform access_private.found_organization(v_done.organization_name, v_done.person_id);
+  end if;
+  return 'VERIFIED';
+end $$;
+comment on function api_steps.complete(uuid) is 'Makes person and organization of a registration whose address was proved.';
+
+create or replace function api_steps.verify_email(token bytea) returns text
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_registration uuid;
+begin
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    where t.hash = sha256(verify_email.token) and t.purpose = 'verification'
+      and t.consumed_at is null and t.expires_at > clock_timestamp()
+    returning t.registration_id into v_registration;
+  if not found then
+    perform audit_private.append('email.refuse');
+    return 'REFUSED';
+  end if;
+  return api_steps.complete(v_registration);
+end $$;
+comment on function api_steps.verify_email(bytea) is 'Proves an address with the token of its mail, once: VERIFIED or REFUSED.';
+
+create or replace function api_steps.start_email_code(email text, out attempt uuid, out retry_after integer)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_started record;
+begin
+  v_started := identity_private.start_attempt('email_code', identity_private.email_lookup(email));
+  attempt := v_started.attempt;
+  retry_after := v_started.retry_after;
+end $$;
+comment on function api_steps.start_email_code(text) is 'Counts an attempt at the code of a mail; attempt is null while the account is locked.';
+
+create or replace function api_steps.submit_email_code(attempt uuid, code text) returns boolean
+  language sql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$ select identity_private.submit_attempt(attempt, 'email_code', convert_to(code, 'UTF8')) $$;
+comment on function api_steps.submit_email_code(uuid, text) is 'Stores the guessed code of a counted attempt.';
+
+create or replace function api_steps.finish_email_code(attempt uuid, code text) returns text
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_account bytea := identity_private.resolve_attempt(finish_email_code.attempt, 'email_code', convert_to(finish_email_code.code, 'UTF8'));
+  v_registration uuid;
+  v_outcome text;
+begin
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    from identity_private.registrations r
+    where r.lookup = v_account and t.registration_id = r.id and t.purpose = 'verification'
+      and t.consumed_at is null and t.code_expires_at > clock_timestamp()
+      and t.code_mac = keyring_private.guess_mac(t.mail_id, convert_to(finish_email_code.code, 'UTF8'))
+    returning t.registration_id into v_registration;
+  if not found then
+    perform audit_private.append('email.refuse');
+    return 'REFUSED';
+  end if;
+  v_outcome := api_steps.complete(v_registration);
+  if v_outcome = 'VERIFIED' then
+    perform identity_private.forgive(v_account);
+  end if;
+  return v_outcome;
+end $$;
+comment on function api_steps.finish_email_code(uuid, text) is 'Answers a stored code, once: VERIFIED or REFUSED. GUESS in the transaction that stored it.';
+
+create or replace function api.resend_verification(email text) returns api.sent_outcome
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lookup bytea := identity_private.email_lookup(email);
+  v_registration uuid;
+begin
+  select r.id into v_registration
+    from identity_private.registrations r
+    where r.lookup = v_lookup and r.completed_at is null
+      and r.created_at > clock_timestamp() - make_interval(secs => platform.limit_value('token.verification_seconds'))
+    order by r.created_at desc
+    limit 1;
+  -- A mail to nobody is asked for as well, so that both cases take the same work.
+  perform identity_private.ask_for_mail('registration', case when v_registration is null then v_lookup end, v_registration);
+  perform audit_private.append('verification.request');
+  return 'SENT';
+end $$;
+comment on function api.resend_verification(text) is 'Sends the mail that proves an address again, if somebody waits for it. Always SENT.';
+
+reset role;
+reset row_security;
+revoke create on schema api, api_steps from safetypin_definer;
+--! EndIncluded api/registration.sql
+--! Included api/sign-in.sql
+-- Purpose: signing in with a password: count, hash (in TypeScript), store the guess, answer. Four steps, three of them
+-- here, each in a transaction of its own.
+
+grant create on schema api_steps to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api_steps.start_sign_in(email text) returns api_steps.sign_in_challenge
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_account bytea := identity_private.email_lookup(email);
+  v_started record;
+  v_password identity_private.passwords;
+begin
+  v_started := identity_private.start_attempt('password', v_account);
+  if v_started.attempt is null then
+    perform audit_private.append('login.failure', details => '{"because": "locked"}');
+    return (null, v_started.retry_after, null, null, null)::api_steps.sign_in_challenge;
+  end if;
+  if v_started.locked then
+    perform audit_private.append('login.lock',
+      actor_id => (select e.person_id from identity_private.emails e where e.lookup = v_account));
+  end if;
+  select p.* into v_password
+    from identity_private.emails e
+    join identity_private.passwords p on p.person_id = e.person_id
+    where e.lookup = v_account;
+  -- An unknown account has a salt too, the same each time, and the present cost.
+  return (v_started.attempt, null,
+    coalesce(v_password.scheme, 'argon2id'),
+    coalesce(v_password.parameters, identity_private.new_password_parameters()),
+    coalesce(v_password.salt, substr(keyring_private.blind_index('identity.passwords.salt', platform.no_organization(),
+      encode(v_account, 'hex')), 1, 16)))::api_steps.sign_in_challenge;
+end $$;
+comment on function api_steps.start_sign_in(text) is
+  'Counts a sign-in and says how to hash the password: scheme, cost and salt, never a hash. attempt is null while the account is locked, with retry_after in whole seconds.';
+
+create or replace function api_steps.submit_sign_in(attempt uuid, tag bytea) returns boolean
+  language sql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$ select identity_private.submit_attempt(attempt, 'password', tag) $$;
+comment on function api_steps.submit_sign_in(uuid, bytea) is 'Stores the tag of a counted attempt, as HMAC; false if it has a guess already.';
+
+create or replace function api_steps.finish_sign_in(
+  attempt uuid, tag bytea, organization_id uuid, credential_hash bytea, refresh_hash bytea
+) returns api_steps.sign_in_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_account bytea := identity_private.resolve_attempt(finish_sign_in.attempt, 'password', finish_sign_in.tag);
+  v_person uuid;
+  v_status text;
+  v_verifier text;
+  v_organization uuid;
+  v_result api_steps.sign_in_result;
+begin
+  select e.person_id, p.status, keyring_private.open('identity.passwords.verifier', platform.no_organization(), w.person_id, w.verifier)
+    into v_person, v_status, v_verifier
+    from identity_private.emails e
+    join identity.people p on p.id = e.person_id
+    join identity_private.passwords w on w.person_id = e.person_id
+    where e.lookup = v_account and e.verified_at is not null;
+  if v_account is not null and v_verifier = identity_private.verifier(finish_sign_in.tag) and v_status = 'active' then
+    v_organization := sessions_private.choose_organization(v_person, finish_sign_in.organization_id);
+    if v_organization is not null or finish_sign_in.organization_id is null then
+      perform identity_private.forgive(v_account);
+      v_result.session_id := sessions_private.start_session(v_person, v_organization, 1, credential_hash, refresh_hash);
+      v_result.access_expires_at := sessions_private.issue(v_result.session_id, credential_hash, refresh_hash);
+      select 'SIGNED_IN', s.person_id, s.organization_id, s.assurance, s.authenticated_at, s.ends_at
+        into v_result.outcome, v_result.person_id, v_result.organization_id, v_result.assurance, v_result.authenticated_at, v_result.expires_at
+        from sessions.sessions s where s.id = v_result.session_id;
+      perform audit_private.append('login.success', v_organization, v_person,
+        jsonb_build_object('session', v_result.session_id, 'method', 'password'), origin_subject => v_person);
+      return v_result;
+    end if;
+  end if;
+  perform audit_private.append('login.failure', actor_id => v_person, details => '{"because": "refused"}', origin_subject => v_person);
+  v_result.outcome := 'REFUSED';
+  return v_result;
+end $$;
+comment on function api_steps.finish_sign_in(uuid, bytea, uuid, bytea, bytea) is
+  'Answers a stored guess, once: SIGNED_IN with a session under the given hashes, or REFUSED, which never says why. GUESS in the transaction that stored the guess.';
+
+reset role;
+reset row_security;
+revoke create on schema api_steps from safetypin_definer;
+--! EndIncluded api/sign-in.sql
+--! Included api/session.sql
+-- Purpose: staying signed in, switching, and ending sessions.
+
+grant create on schema api, api_steps to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api_steps.note_first_use(credential bytea) returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+  update sessions_private.credentials c set first_used_at = clock_timestamp()
+    where c.hash = sha256(note_first_use.credential) and c.first_used_at is null
+$$;
+comment on function api_steps.note_first_use(bytea) is 'Notes that a credential was used; called when a process sees it for the first time.';
+
+create or replace function api_steps.refresh_session(refresh_token bytea, successor_hash bytea, credential_hash bytea) returns api_steps.sign_in_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- The successor is derived from the presented token (by HMAC, in TypeScript), so that a lost answer can be given again
+-- without having been stored.
+declare
+  v_hash bytea := sha256(refresh_session.refresh_token);
+  v_token sessions_private.refresh_tokens;
+  v_session sessions.sessions;
+  v_result api_steps.sign_in_result;
+begin
+  v_result.outcome := 'REFUSED';
+  -- All refreshes of one session take their turn, so that parallel ones get one successor.
+  select s.* into v_session
+    from sessions.sessions s
+    where s.id = (select t.session_id from sessions_private.refresh_tokens t where t.hash = v_hash)
+    for no key update;
+  if not found or v_session.ends_at <= clock_timestamp()
+    or not exists (select from identity.people p where p.id = v_session.person_id and p.status = 'active')
+    or greatest(v_session.created_at, (select a.last_used_at from sessions.activity a where a.session_id = v_session.id),
+         (select max(t.created_at) from sessions_private.refresh_tokens t where t.session_id = v_session.id))
+       <= clock_timestamp() - make_interval(secs => platform.limit_value('session.idle_seconds')) then
+    return v_result;
+  end if;
+  select t.* into v_token from sessions_private.refresh_tokens t where t.hash = v_hash;
+  if v_token.rotated_at is null then
+    update sessions_private.refresh_tokens t set rotated_at = clock_timestamp(), successor = refresh_session.successor_hash
+      where t.hash = v_hash;
+    insert into sessions_private.refresh_tokens (hash, session_id) values (refresh_session.successor_hash, v_session.id);
+    perform audit_private.append('token.refresh', v_session.organization_id, v_session.person_id, jsonb_build_object('session', v_session.id));
+  elsif v_token.successor is distinct from refresh_session.successor_hash
+    or exists (select from sessions_private.refresh_tokens t where t.hash = v_token.successor and t.rotated_at is not null)
+    or exists (select from sessions_private.credentials c where c.issued_with = v_token.successor and c.first_used_at is not null) then
+    -- The successor is in use already: whoever presents this token is not who holds that one.
+    perform audit_private.append('token.replay', v_session.organization_id, v_session.person_id,
+      jsonb_build_object('session', v_session.id), origin_subject => v_session.person_id);
+    perform sessions_private.end_session(v_session.id, 'replay');
+    return v_result;
+  end if;
+  v_result.access_expires_at := sessions_private.issue(v_session.id, refresh_session.credential_hash, refresh_session.successor_hash);
+  v_result.outcome := 'SIGNED_IN';
+  v_result.session_id := v_session.id;
+  v_result.person_id := v_session.person_id;
+  v_result.organization_id := v_session.organization_id;
+  v_result.assurance := v_session.assurance;
+  v_result.authenticated_at := v_session.authenticated_at;
+  v_result.expires_at := v_session.ends_at;
+  return v_result;
+end $$;
+comment on function api_steps.refresh_session(bytea, bytea, bytea) is
+  'Exchanges a refresh token for its successor: the same one again while neither it nor an access token issued with it was used (RFC 9700 4.14.2); anything older ends the session.';
+
+create or replace function api_steps.switch_organization(organization_id uuid, credential_hash bytea, refresh_hash bytea) returns api_steps.sign_in_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_person uuid := request.user_id();
+  v_session uuid := request.session_id();
+  v_organization uuid;
+  v_result api_steps.sign_in_result;
+begin
+  v_result.outcome := 'REFUSED';
+  if v_person is null or v_session is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  v_organization := sessions_private.choose_organization(v_person, switch_organization.organization_id);
+  if v_organization is null or switch_organization.organization_id is null then
+    perform audit_private.append('access.refuse', details => '{"what": "switch"}');
+    return v_result;
+  end if;
+  perform audit_private.append('session.switch', v_organization);
+  -- Old tokens stop working: they speak for the other organization.
+  update sessions.sessions s set organization_id = v_organization where s.id = v_session;
+  delete from sessions_private.credentials c where c.session_id = v_session;
+  delete from sessions_private.refresh_tokens t where t.session_id = v_session;
+  insert into sessions_private.refresh_tokens (hash, session_id) values (switch_organization.refresh_hash, v_session);
+  v_result.access_expires_at := sessions_private.issue(v_session, switch_organization.credential_hash, switch_organization.refresh_hash);
+  select 'SIGNED_IN', s.id, s.person_id, s.organization_id, s.assurance, s.authenticated_at, s.ends_at
+    into v_result.outcome, v_result.session_id, v_result.person_id, v_result.organization_id, v_result.assurance,
+      v_result.authenticated_at, v_result.expires_at
+    from sessions.sessions s where s.id = v_session;
+  return v_result;
+end $$;
+comment on function api_steps.switch_organization(uuid, bytea, bytea) is 'Makes another organization of the person the active one, under new tokens; REFUSED if it is not hers. AUTHN for nobody.';
+
+create or replace function api.logout() returns api.ended_outcome
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if request.session_id() is null or not sessions_private.end_session(request.session_id(), 'logout') then
+    return 'REFUSED';
+  end if;
+  return 'ENDED';
+end $$;
+comment on function api.logout() is 'Ends this session, its access tokens and its refresh token.';
+
+create or replace function api.revoke_session(session_id uuid) returns api.ended_outcome
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from sessions.sessions s where s.id = revoke_session.session_id and s.person_id = request.user_id())
+    or not sessions_private.end_session(revoke_session.session_id, 'revoked') then
+    perform audit_private.append('access.refuse', details => '{"what": "revoke session"}');
+    return 'REFUSED';
+  end if;
+  return 'ENDED';
+end $$;
+comment on function api.revoke_session(uuid) is 'Ends a session of one''s own; its next statement is refused.';
+
+create or replace function api.revoke_other_sessions() returns api.ended_outcome
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if request.session_id() is null then
+    return 'REFUSED';
+  end if;
+  perform sessions_private.end_sessions(request.user_id(), 'revoked', request.session_id());
+  return 'ENDED';
+end $$;
+comment on function api.revoke_other_sessions() is 'Ends all sessions of one''s own but this.';
+
+reset role;
+reset row_security;
+revoke create on schema api, api_steps from safetypin_definer;
+--! EndIncluded api/session.sql
+--! Included api/recovery.sql
+-- Purpose: a forgotten password.
+
+grant create on schema api, api_steps to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api.request_password_reset(email text) returns api.sent_outcome
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform identity_private.ask_for_mail('password_reset', identity_private.email_lookup(email));
+  perform audit_private.append('password_reset.request');
+  return 'SENT';
+end $$;
+comment on function api.request_password_reset(text) is 'Sends a link to reset a password, if the address is somebody''s. Always SENT.';
+
+create or replace function api_steps.reset_subject(token bytea) returns uuid
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select t.person_id
+  from identity_private.tokens t
+  join identity.people p on p.id = t.person_id and p.status = 'active'
+  where t.hash = sha256(reset_subject.token) and t.purpose = 'password_reset'
+    and t.consumed_at is null and t.expires_at > clock_timestamp()
+$$;
+comment on function api_steps.reset_subject(bytea) is 'Whose password a live token resets; null for any other token.';
+
+create or replace function api_steps.prepare_password_reset(token bytea, password jsonb) returns api_steps.password_challenge
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_reasons text[] := identity_private.password_reasons(password);
+begin
+  if api_steps.reset_subject(token) is null then
+    perform audit_private.append('password_reset.refuse');
+    return ('REFUSED', '{TOKEN_INVALID}', null, null, null)::api_steps.password_challenge;
+  end if;
+  if cardinality(v_reasons) > 0 then
+    return ('REFUSED', v_reasons, null, null, null)::api_steps.password_challenge;
+  end if;
+  return (null, '{}', 'argon2id', identity_private.new_password_parameters(), extensions.gen_random_bytes(16))::api_steps.password_challenge;
+end $$;
+comment on function api_steps.prepare_password_reset(bytea, jsonb) is
+  'First step of resetPassword: REFUSED with reasons, or how to hash the new password. Uses nothing up.';
+
+create or replace function api_steps.reset_password(
+  token bytea, password jsonb, scheme text, parameters jsonb, salt bytea, tag bytea
+) returns api_steps.outcome_with_reasons
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_reasons text[] := identity_private.password_reasons(password);
+  v_person uuid := api_steps.reset_subject(token);
+begin
+  if cardinality(v_reasons) > 0 then
+    return ('REFUSED', v_reasons)::api_steps.outcome_with_reasons;
+  end if;
+  perform identity_private.check_new_password(scheme, parameters, salt, tag);
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    where t.hash = sha256(reset_password.token) and t.person_id = v_person and t.purpose = 'password_reset'
+      and t.consumed_at is null and t.expires_at > clock_timestamp();
+  if not found then
+    perform audit_private.append('password_reset.refuse');
+    return ('REFUSED', '{TOKEN_INVALID}')::api_steps.outcome_with_reasons;
+  end if;
+  perform identity_private.set_password(v_person, scheme, parameters, salt, identity_private.verifier(tag));
+  -- Whoever knew the old password is out, and the owner of the address is told. The lock goes too: the mailbox proved more.
+  perform sessions_private.end_sessions(v_person, 'password');
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    where t.person_id = v_person and t.purpose = 'password_reset' and t.consumed_at is null;
+  perform identity_private.forgive(e.lookup) from identity_private.emails e where e.person_id = v_person;
+  perform identity_private.ask_for_mail('password_changed', null, null, v_person);
+  perform audit_private.append('password_reset.success', actor_id => v_person, origin_subject => v_person);
+  return ('CHANGED', '{}')::api_steps.outcome_with_reasons;
+end $$;
+comment on function api_steps.reset_password(bytea, jsonb, text, jsonb, bytea, bytea) is
+  'Second step of resetPassword: uses the token once, sets the password and ends all sessions: CHANGED, or REFUSED with reasons.';
+
+reset role;
+reset row_security;
+revoke create on schema api, api_steps from safetypin_definer;
+--! EndIncluded api/recovery.sql
+--! Included api/functions.sql
+-- Purpose: who am I, where am I; founding an organization; what the API itself reports.
+
+grant create on schema api, api_steps to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api."current_user"() returns api.profile
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows the reading of one's own sealed name and address; the check is the sealed person id.
+  select p.id,
+    keyring_private.open('identity.emails.address', platform.no_organization(), e.id, e.address),
+    keyring_private.open('identity.people.display_name', platform.no_organization(), p.id, f.display_name),
+    e.verified_at is not null, p.locale, p.created_at
+  from identity.people p
+  left join identity_private.emails e on e.person_id = p.id and e.is_primary
+  left join identity_private.profiles f on f.person_id = p.id
+  where p.id = (select request.user_id())
+$$;
+comment on function api."current_user"() is 'The person who is signed in; null for nobody.';
+
+create or replace function api.current_organization() returns access.organizations
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$ select o.* from access.organizations o where o.id = (select request.organization_id()) $$;
+comment on function api.current_organization() is 'The active organization; null if there is none.';
+
+create or replace function api.current_session() returns sessions.sessions
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$ select s.* from sessions.sessions s where s.id = (select request.session_id()) $$;
+comment on function api.current_session() is 'This session; null for nobody.';
+
+create or replace function api.my_organizations() returns setof access.organizations
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows reading beyond the active organization; the check is the person's own membership.
+  select o.*
+  from access.organizations o
+  join access.memberships m on m.organization_id = o.id
+  where m.person_id = (select request.user_id()) and o.status = 'active'
+  order by m.created_at, o.id
+$$;
+comment on function api.my_organizations() is 'Organizations that the caller belongs to, oldest membership first; what switchOrganization takes.';
+
+create or replace function api.create_organization(name text) returns api.created_outcome
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_person uuid := request.user_id();
+begin
+  if v_person is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  -- The person's row is held, so that the limit holds when two are founded at once.
+  perform from identity.people p where p.id = v_person for no key update;
+  if not access_private.valid_name(name) or (select count(*) from access.organizations o where o.created_by = v_person)
+      >= platform.limit_value('organization.per_person') then
+    return 'REFUSED';
+  end if;
+  perform access_private.found_organization(btrim(name), v_person);
+  return 'CREATED';
+end $$;
+comment on function api.create_organization(text) is
+  'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED for a bad name or over the limit; AUTHN for nobody.';
+
+create or replace function api_steps.record_fault(request_id uuid, code text, name text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform audit_private.append('request.fault', details => jsonb_build_object(
+    'request', request_id, 'code', left(code, 5), 'name', left(regexp_replace(name, '[^A-Za-z0-9_.]', '', 'g'), 100)));
+end $$;
+comment on function api_steps.record_fault(uuid, text, text) is 'Records that a request failed unexpectedly: its id, the SQLSTATE and where, no text.';
+
+create or replace function api_steps.clean_up() returns bigint
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Nothing waits for this to run out: it only removes what has.
+declare
+  v_count bigint;
+  v_total bigint := 0;
+begin
+  if request.task() is distinct from 'platform__clean_up' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  delete from identity_private.attempts a where a.created_at < clock_timestamp() - interval '1 day';
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from identity_private.lockouts l where l.last_at < clock_timestamp() - make_interval(secs =>
+    platform.limit_value('attempt.forget_seconds') + platform.limit_value('attempt.lock_maximum_seconds'));
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from sessions_private.credentials c where c.expires_at < clock_timestamp() - interval '1 day';
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from platform_private.job_contexts j where j.created_at < clock_timestamp() - interval '7 days';
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  with gone as (
+    delete from identity_private.registrations r
+      where r.created_at < clock_timestamp() - make_interval(secs => 2 * platform.limit_value('token.verification_seconds'))
+      returning r.id)
+  select count(keyring_private.destroy_data_key(g.id)) into v_count from gone g;
+  return v_total + v_count;
+end $$;
+comment on function api_steps.clean_up() is 'Task platform__clean_up: removes attempts, credentials, registrations and job contexts that have run out; returns how many.';
+
+reset role;
+reset row_security;
+revoke create on schema api, api_steps from safetypin_definer;
+--! EndIncluded api/functions.sql
+
+-- Second pass: who may, and first rows.
+--! Included platform/policies.sql
+-- Purpose: what everybody may read of the ground, and what the internal roles need of it.
+
+drop policy if exists select_all on platform.errors;
+create policy select_all on platform.errors for select
+  to safetypin_authenticator, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor using (true);
+
+select platform_private.admit('safetypin_keeper', 'platform.limits', 'select');
+select platform_private.admit('safetypin_definer', 'platform.limits', 'select');
+select platform_private.admit('safetypin_owner', 'platform.limits', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_owner', 'platform.errors', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_keeper', 'platform.tasks', 'select');
+select platform_private.admit('safetypin_definer', 'platform.tasks', 'select');
+select platform_private.admit('safetypin_owner', 'platform.tasks', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_keeper', 'platform_private.job_contexts', 'select', 'insert');
+select platform_private.admit('safetypin_definer', 'platform_private.job_contexts', 'select', 'insert', 'delete');
+--! EndIncluded platform/policies.sql
+--! Included platform/grants.sql
+-- Purpose: who may use the ground.
+
+grant usage on schema platform to safetypin_authenticator, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
+grant usage on schema request to safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
+grant select on platform.errors to safetypin_authenticator, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
+grant execute on function platform.uuid_v7() to safetypin_keeper, safetypin_definer, safetypin_anonymous, safetypin_member, safetypin_jobs;
+grant execute on function platform.no_organization() to safetypin_keeper, safetypin_definer;
+grant execute on function platform.limit_value(text) to safetypin_keeper, safetypin_definer;
+
+set local role safetypin_keeper;
+grant execute on function request.kind(), request.user_id(), request.organization_id(), request.session_id(),
+  request.assurance(), request.id(), request.can(text), request.task()
+  to safetypin_owner, safetypin_definer, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
+grant execute on function platform.open_job(bigint, bytea) to safetypin_jobs;
+reset role;
+--! EndIncluded platform/grants.sql
+--! Included platform/seed.sql
+-- Purpose: the register of errors, the limits and the tasks.
+
+-- Migrations run with row_security off, so that a backfill which a policy would filter fails aloud. Here the owner has
+-- a policy that lets it through.
+set local row_security = on;
+
+insert into platform.errors (sqlstate, code, http_status, message) values
+  ('AUTHN', 'UNAUTHENTICATED',      401, 'Please sign in again.'),
+  ('DENYD', 'FORBIDDEN',            403, 'You may not do this.'),
+  ('NTFND', 'NOT_FOUND',            404, 'There is no such thing here.'),
+  ('BADIN', 'BAD_INPUT',            400, 'The input is not valid.'),
+  ('CNFLT', 'CONFLICT',             409, 'That conflicts with something that exists already.'),
+  ('STALE', 'STALE_VERSION',        409, 'Somebody changed this in the meantime. Please read it again.'),
+  ('LIMIT', 'LIMIT_EXCEEDED',       429, 'That is over a limit. Please try again later.'),
+  ('CTXNO', 'NO_CONTEXT',           401, 'This needs a request that was opened with a valid credential.'),
+  ('CTXAG', 'CONTEXT_EXISTS',       500, 'The request is open already.'),
+  ('CTXTX', 'CONTEXT_NEEDS_TRANSACTION', 500, 'A request must be opened in a later message than its begin.'),
+  ('CTXJB', 'JOB_NOT_RUNNING',      500, 'The job is not running now.'),
+  ('REPLC', 'REPLICA_BEHIND',       503, 'This copy of the data is too old. Please try again.'),
+  ('KEYNO', 'KEY_UNAVAILABLE',      503, 'The encryption key is not available. Please try again later.'),
+  ('KEYBD', 'VALUE_UNREADABLE',     500, 'A protected value cannot be opened.'),
+  ('KEYER', 'ERASED',               410, 'This value was erased.'),
+  ('GUESS', 'ATTEMPT_NOT_COMMITTED', 500, 'The attempt was not recorded. Please try again.'),
+  ('AUDAP', 'AUDIT_APPEND_ONLY',    500, 'Audit events are never changed.'),
+  ('PRTCT', 'CANNOT_PROTECT',       400, 'The table cannot be protected as it is.'),
+  ('22023', 'BAD_INPUT',            400, 'The input is not valid.'),
+  ('22P02', 'BAD_INPUT',            400, 'The input is not valid.'),
+  ('22001', 'BAD_INPUT',            400, 'The input is too long.'),
+  ('22003', 'BAD_INPUT',            400, 'A number is out of range.'),
+  ('22007', 'BAD_INPUT',            400, 'A date or time is not valid.'),
+  ('22008', 'BAD_INPUT',            400, 'A date or time is out of range.'),
+  ('22021', 'BAD_INPUT',            400, 'The text is not valid Unicode.'),
+  ('22P05', 'BAD_INPUT',            400, 'The text is not valid Unicode.'),
+  ('23502', 'BAD_INPUT',            400, 'Something required is missing.'),
+  ('23503', 'CONFLICT',             409, 'That refers to something that is not there.'),
+  ('23505', 'CONFLICT',             409, 'That exists already.'),
+  ('23514', 'BAD_INPUT',            400, 'The input is not valid.'),
+  ('23P01', 'CONFLICT',             409, 'That conflicts with something that exists already.'),
+  ('25006', 'READ_ONLY',            503, 'This can only be read here.'),
+  ('40001', 'TRY_AGAIN',            503, 'Two changes met. Please try again.'),
+  ('40P01', 'TRY_AGAIN',            503, 'Two changes met. Please try again.'),
+  ('42501', 'FORBIDDEN',            403, 'You may not do this.'),
+  ('53300', 'UNAVAILABLE',          503, 'The service is busy. Please try again.'),
+  ('55P03', 'TRY_AGAIN',            503, 'The service is busy. Please try again.'),
+  ('57014', 'TIMEOUT',              503, 'That took too long.'),
+  ('57P01', 'UNAVAILABLE',          503, 'The service is restarting. Please try again.'),
+  ('57P03', 'UNAVAILABLE',          503, 'The service is restarting. Please try again.'),
+  ('P0002', 'NOT_FOUND',            404, 'There is no such thing here.')
+on conflict (sqlstate) do update
+  set code = excluded.code, http_status = excluded.http_status, message = excluded.message;
+
+-- An operator's value survives the next migration: only new limits are added.
+insert into platform.limits (name, value, unit, minimum, maximum, description) values
+  ('password.minimum_length',       15, 'characters', 8, 64,       'Shortest password where it is the only factor (SP 800-63B-4: 15).'),
+  ('password.maximum_bytes',      1024, 'bytes',      64, 4096,    'Longest password; longer ones are refused before any hashing.'),
+  ('password.memory',            19456, 'KiB',        19456, 1048576, 'Argon2id memory cost of new passwords (OWASP: 19456 with two passes).'),
+  ('password.passes',                2, 'passes',     2, 20,       'Argon2id time cost of new passwords.'),
+  ('password.parallelism',           1, 'lanes',      1, 8,        'Argon2id lanes of new passwords.'),
+  ('attempt.failures',               5, 'attempts',   3, 50,       'Attempts on one account before it is locked for a while, over all doors together.'),
+  ('attempt.lock_seconds',          60, 'seconds',    10, 3600,    'First lock; it doubles with each further failure.'),
+  ('attempt.lock_maximum_seconds', 3600, 'seconds',   60, 86400,   'Longest lock.'),
+  ('attempt.forget_seconds',     86400, 'seconds',    3600, 2592000, 'Quiet time after which failures are forgotten.'),
+  ('attempt.answer_seconds',       120, 'seconds',    10, 600,     'How long a counted attempt may take to be answered.'),
+  ('token.verification_seconds', 86400, 'seconds',    600, 604800, 'Life of a token that proves an e-mail address.'),
+  ('token.reset_seconds',         1800, 'seconds',    300, 86400,  'Life of a token that resets a password.'),
+  ('token.code_seconds',           600, 'seconds',    120, 3600,   'Life of a six-digit code sent by mail.'),
+  ('mail.per_address_per_hour',      5, 'mails',      1, 100,      'Mails of one kind that one address gets in an hour.'),
+  ('session.access_seconds',       600, 'seconds',    60, 3600,    'Life of an access token (RFC 9068).'),
+  ('session.absolute_seconds', 2592000, 'seconds',    3600, 2592000, 'Life of a session however much it is used (SP 800-63B-4, AAL1: 30 days).'),
+  ('session.idle_seconds',     1209600, 'seconds',    300, 2592000, 'Life of a session that nobody uses.'),
+  ('session.parallel',              50, 'sessions',   1, 1000,     'Live sessions of one person; the oldest ends when there is one more.'),
+  ('request.seconds',               30, 'seconds',    5, 300,      'How long one opened request may act before it must be opened again.'),
+  ('envelope.seconds',              60, 'seconds',    10, 600,     'Longest life of the sealed application key in a request.'),
+  ('transport_key.seconds',      86400, 'seconds',    600, 172800, 'Life of the key that seals the application key on its way.'),
+  ('organization.name_length',     200, 'characters', 1, 1000,     'Longest name of an organization.'),
+  ('person.name_length',           200, 'characters', 1, 1000,     'Longest display name of a person.'),
+  ('organization.per_person',       50, 'organizations', 1, 10000, 'Organizations that one person may create.')
+on conflict (name) do nothing;
+
+insert into platform.tasks (name, scheduled, seconds, description) values
+  ('mail__send', false, 60, 'Writes and sends one mail.'),
+  ('audit__ensure_partitions', true, 60, 'Makes the monthly partitions of the audit trail ahead of time.'),
+  ('platform__clean_up', true, 300, 'Removes what has run out: attempts, tokens, job contexts, transport keys.')
+on conflict (name) do update
+  set scheduled = excluded.scheduled, seconds = excluded.seconds, description = excluded.description;
+
+reset row_security;
+--! EndIncluded platform/seed.sql
+
+--! Included keyring/grants.sql
+-- Purpose: who may touch a key: nobody. Who may ask for values to be sealed and opened: the definer.
+
+grant usage on schema keyring to safetypin_authenticator, safetypin_anonymous, safetypin_jobs, safetypin_auditor;
+
+set local role safetypin_keeper;
+grant execute on function keyring.transport_key() to safetypin_authenticator, safetypin_jobs, safetypin_auditor;
+grant execute on function keyring.bind_application() to safetypin_anonymous;
+grant execute on function
+  keyring_private.seal(text, uuid, uuid, uuid, text), keyring_private.open(text, uuid, uuid, bytea),
+  keyring_private.blind_index(text, uuid, text), keyring_private.guess_mac(uuid, bytea),
+  keyring_private.destroy_data_key(uuid)
+  to safetypin_definer;
+-- For test vectors (RFC 7518 B.3); the key is the caller's.
+grant execute on function
+  keyring_private.a256cbc_hs512_encrypt(bytea, bytea, bytea, bytea),
+  keyring_private.a256cbc_hs512_decrypt(bytea, bytea, bytea, bytea, bytea)
+  to safetypin_owner;
+reset role;
+--! EndIncluded keyring/grants.sql
+--! Included keyring/seed.sql
+-- Purpose: keys of this database, made once where it stands, and the sealed columns of SafetyPin itself.
+
+set local role safetypin_keeper;
+set local row_security = on;
+
+do $$
+declare
+  v_purpose text;
+  v_key bytea;
+  v_inner bytea;
+  v_outer bytea;
+begin
+  foreach v_purpose in array array['request', 'guess'] loop
+    if not exists (select from keyring_private.seal_keys k where k.purpose = v_purpose) then
+      -- A key as long as the block of SHA-256, so that the pads of RFC 2104 are the key xor a constant.
+      v_key := extensions.gen_random_bytes(64);
+      v_inner := v_key;
+      v_outer := v_key;
+      for i in 0..63 loop
+        v_inner := set_byte(v_inner, i, get_byte(v_key, i) # 54);
+        v_outer := set_byte(v_outer, i, get_byte(v_key, i) # 92);
+      end loop;
+      insert into keyring_private.seal_keys (purpose, inner_pad, outer_pad) values (v_purpose, v_inner, v_outer);
+    end if;
+  end loop;
+  if not exists (select from keyring_private.roots) then
+    insert into keyring_private.roots (version, half) values (1, extensions.gen_random_bytes(32));
+  end if;
+end $$;
+
+insert into keyring_private.sealed_columns (id, name, class) values
+  ('019a9d5c-0000-7000-8000-000000000001', 'identity.emails.address', 'personal'),
+  ('019a9d5c-0000-7000-8000-000000000002', 'identity.people.display_name', 'personal'),
+  ('019a9d5c-0000-7000-8000-000000000003', 'identity.passwords.verifier', 'secret'),
+  ('019a9d5c-0000-7000-8000-000000000004', 'identity.passwords.salt', 'secret'),
+  ('019a9d5c-0000-7000-8000-000000000005', 'identity.registrations.email', 'personal'),
+  ('019a9d5c-0000-7000-8000-000000000006', 'identity.registrations.display_name', 'personal'),
+  ('019a9d5c-0000-7000-8000-000000000007', 'identity.registrations.organization_name', 'personal'),
+  ('019a9d5c-0000-7000-8000-000000000008', 'identity.registrations.verifier', 'secret'),
+  ('019a9d5c-0000-7000-8000-000000000009', 'audit.events.origin', 'personal')
+on conflict (name) do nothing;
+
+reset role;
+reset row_security;
+--! EndIncluded keyring/seed.sql
+
+--! Included audit/grants.sql
+-- Purpose: who may reach the trail.
+
+grant usage on schema audit to safetypin_member, safetypin_jobs, safetypin_auditor;
+grant select on audit.actions to safetypin_member, safetypin_auditor;
+grant execute on function audit_private.make_partitions(integer) to safetypin_definer;
+set local role safetypin_keeper;
+grant execute on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid) to safetypin_definer, safetypin_owner;
+reset role;
+set local role safetypin_definer;
+grant execute on function audit.ensure_partitions() to safetypin_jobs;
+reset role;
+--! EndIncluded audit/grants.sql
+
+--! Included identity/policies.sql
+-- Purpose: people are global, so their policies are written by hand: everybody sees themselves.
+
+drop policy if exists select_own on identity.people;
+create policy select_own on identity.people for select to safetypin_member using (id = (select request.user_id()));
+
+select platform_private.admit('safetypin_keeper', 'identity.people', 'select');
+select platform_private.admit('safetypin_definer', 'identity.people', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'identity_private.profiles', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'identity_private.emails', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'identity_private.passwords', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'identity_private.registrations', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'identity_private.mails', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'identity_private.tokens', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'identity_private.lockouts', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'identity_private.attempts', 'select', 'insert', 'update', 'delete');
+
+create or replace trigger _800_audit after insert or update or delete on identity.people
+  for each row execute function audit.record_change('', 'id');
+alter table identity.people enable always trigger _800_audit;
+--! EndIncluded identity/policies.sql
+--! Included identity/grants.sql
+-- Purpose: who may reach people.
+
+grant usage on schema identity to safetypin_member, safetypin_jobs;
+grant select on identity.people to safetypin_member;
+set local role safetypin_definer;
+grant execute on function identity.compose_mail(uuid), identity.mark_mail_sent(uuid) to safetypin_jobs;
+reset role;
+--! EndIncluded identity/grants.sql
+
+--! Included access/policies.sql
+-- Purpose: our own tenant tables are declared like anybody's.
+
+select platform_private.admit('safetypin_owner', 'access.rules', 'select');
+select platform_private.admit('safetypin_definer', 'access.rules', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_owner', 'access.permissions', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access.permissions', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access.organizations', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_keeper', 'access.organizations', 'select');
+select platform_private.admit('safetypin_definer', 'access.roles', 'select', 'insert');
+select platform_private.admit('safetypin_definer', 'access.role_permissions', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_definer', 'access.memberships', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_keeper', 'access.memberships', 'select');
+select platform_private.admit('safetypin_definer', 'access.membership_roles', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access_private.held_permissions', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_keeper', 'access_private.held_permissions', 'select');
+
+drop policy if exists select_signed_in on access.permissions;
+create policy select_signed_in on access.permissions for select to safetypin_member
+  using ((select request.user_id()) is not null);
+--! EndIncluded access/policies.sql
+--! Included access/grants.sql
+-- Purpose: who may reach organizations.
+
+grant usage on schema access to safetypin_member;
+grant select on access.permissions to safetypin_member;
+set local role safetypin_definer;
+-- For a DBA, who works as the owner.
+grant execute on function access.define_permission(text, text, text[]),
+  access.set_rule(regclass, text, name, name, text, integer, name[]) to safetypin_owner;
+reset role;
+--! EndIncluded access/grants.sql
+--! Included access/seed.sql
+-- Purpose: the catalog of permissions, and which built-in roles hold them.
+
+set local row_security = on;
+
+insert into access.permissions (name, description, default_roles) values
+  ('organization.read',   'See the organization.',                       '{owner,admin,member,viewer}'),
+  ('organization.update', 'Rename the organization and change settings.', '{owner,admin}'),
+  ('organization.close',  'Close the organization.',                     '{owner}'),
+  ('member.read',         'See who belongs to the organization.',        '{owner,admin,member,viewer}'),
+  ('member.invite',       'Invite people.',                              '{owner,admin}'),
+  ('member.update',       'Give and take roles.',                        '{owner,admin}'),
+  ('member.remove',       'Remove members.',                             '{owner,admin}'),
+  ('role.read',           'See roles and what they permit.',             '{owner,admin,member,viewer}'),
+  ('role.create',         'Make roles.',                                 '{owner,admin}'),
+  ('role.update',         'Change roles.',                               '{owner,admin}'),
+  ('role.delete',         'Remove roles.',                               '{owner,admin}'),
+  ('session.read',        'See the sessions of members.',                '{owner,admin}'),
+  ('session.end',         'End the sessions of members.',                '{owner,admin}'),
+  ('audit.read',          'Read the audit trail.',                       '{owner,admin}'),
+  ('row.read',            'Read rows of the application''s tables.',     '{owner,admin,member,viewer}'),
+  ('row.create',          'Add rows to the application''s tables.',      '{owner,admin,member}'),
+  ('row.update',          'Change rows of the application''s tables.',   '{owner,admin,member}'),
+  ('row.delete',          'Remove rows of the application''s tables.',   '{owner,admin}')
+on conflict (name) do update set description = excluded.description, default_roles = excluded.default_roles;
+
+reset row_security;
+--! EndIncluded access/seed.sql
+--! Included access/rules.sql
+-- Purpose: our own tenant tables, declared like anybody's. After the catalog of permissions, which rules refer to.
+
+select access.protect('access.organizations', organization => 'id',
+  "select" => 'organization.read', "insert" => null, "update" => null, "delete" => null);
+select access.protect('access.roles',
+  "select" => 'role.read', "insert" => null, "update" => null, "delete" => null);
+select access.protect('access.role_permissions',
+  "select" => 'role.read', "insert" => null, "update" => null, "delete" => null);
+select access.protect('access.memberships', owner => 'person_id',
+  "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
+select access.protect('access.membership_roles',
+  "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
+--! EndIncluded access/rules.sql
+
+--! Included audit/policies.sql
+-- Purpose: who reads events: whoever may, in the organization they belong to.
+
+select platform_private.admit('safetypin_keeper', 'audit.events', 'select', 'insert');
+select platform_private.admit('safetypin_keeper', 'audit.actions', 'select');
+select platform_private.admit('safetypin_owner', 'audit.actions', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_owner', 'audit.events_default', 'select');
+
+drop policy if exists select_all on audit.actions;
+create policy select_all on audit.actions for select to safetypin_member, safetypin_auditor
+  using ((select request.user_id()) is not null);
+
+select access.protect('audit.events', "select" => 'audit.read', "insert" => null, "update" => null, "delete" => null,
+  roles => '{safetypin_member,safetypin_auditor}', audited => false);
+--! EndIncluded audit/policies.sql
+--! Included audit/seed.sql
+-- Purpose: the vocabulary, and the first partitions.
+
+set local row_security = on;
+
+insert into audit.actions (name, category, severity, description) values
+  ('registration.request', 'account', 'info', 'Somebody asked for an account and will prove the address.'),
+  ('registration.complete', 'account', 'notice', 'An address was proved and the account made.'),
+  ('email.verify', 'account', 'notice', 'A person proved an e-mail address.'),
+  ('email.refuse', 'account', 'warning', 'A token or code for an e-mail address was refused.'),
+  ('verification.request', 'account', 'info', 'A new mail to prove an address was asked for.'),
+  ('login.success', 'authentication', 'info', 'A person signed in.'),
+  ('login.failure', 'authentication', 'warning', 'A sign-in was refused.'),
+  ('login.lock', 'authentication', 'alert', 'An account was locked for a while after failures.'),
+  ('password_reset.request', 'account', 'notice', 'A reset of a password was asked for.'),
+  ('password_reset.success', 'account', 'notice', 'A password was reset with a token.'),
+  ('password_reset.refuse', 'account', 'warning', 'A token for a reset was refused.'),
+  ('session.start', 'session', 'info', 'A session began.'),
+  ('session.end', 'session', 'info', 'A session ended.'),
+  ('session.switch', 'session', 'info', 'A session changed its organization.'),
+  ('token.refresh', 'session', 'info', 'A refresh token was exchanged.'),
+  ('token.replay', 'session', 'alert', 'An old refresh token was presented; its session was ended.'),
+  ('organization.create', 'administration', 'notice', 'An organization was founded.'),
+  ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
+  ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
+  ('row.insert', 'data', 'info', 'A row was added.'),
+  ('row.update', 'data', 'info', 'A row was changed.'),
+  ('row.delete', 'data', 'notice', 'A row was removed.'),
+  ('request.fault', 'access', 'warning', 'A request failed unexpectedly.')
+on conflict (name) do update
+  set category = excluded.category, severity = excluded.severity, description = excluded.description;
+
+select audit_private.make_partitions();
+
+reset row_security;
+--! EndIncluded audit/seed.sql
+
+--! Included sessions/policies.sql
+-- Purpose: sessions are the person's, in whatever organization.
+
+drop policy if exists select_own on sessions.sessions;
+create policy select_own on sessions.sessions for select to safetypin_member using (person_id = (select request.user_id()));
+drop policy if exists select_own on sessions.activity;
+create policy select_own on sessions.activity for select to safetypin_member
+  using (session_id in (select s.id from sessions.sessions s where s.person_id = (select request.user_id())));
+
+select platform_private.admit('safetypin_keeper', 'sessions.sessions', 'select');
+select platform_private.admit('safetypin_definer', 'sessions.sessions', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_keeper', 'sessions.activity', 'select');
+select platform_private.admit('safetypin_definer', 'sessions.activity', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_keeper', 'sessions_private.credentials', 'select');
+select platform_private.admit('safetypin_definer', 'sessions_private.credentials', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'sessions_private.refresh_tokens', 'select', 'insert', 'update', 'delete');
+--! EndIncluded sessions/policies.sql
+--! Included sessions/grants.sql
+-- Purpose: who may open a request, and read sessions.
+
+grant usage on schema sessions to safetypin_authenticator, safetypin_auditor, safetypin_member;
+grant select on sessions.sessions, sessions.activity to safetypin_member;
+set local role safetypin_keeper;
+grant execute on function sessions.open_request(bytea, bytea, jsonb) to safetypin_authenticator, safetypin_auditor;
+reset role;
+set local role safetypin_definer;
+grant execute on function sessions.record_activity(bytea[], timestamptz[]) to safetypin_authenticator;
+reset role;
+--! EndIncluded sessions/grants.sql
+
+--! Included api/grants.sql
+-- Purpose: the doors: what an anonymous request may call, and what a member may.
+
+grant usage on schema api, api_steps to safetypin_anonymous, safetypin_member, safetypin_jobs;
+
+set local role safetypin_definer;
+
+grant execute on function
+  api_steps.prepare_registration(text, text, text, jsonb),
+  api_steps.register(text, text, text, jsonb, text, jsonb, bytea, bytea),
+  api_steps.verify_email(bytea),
+  api_steps.start_email_code(text), api_steps.submit_email_code(uuid, text), api_steps.finish_email_code(uuid, text),
+  api_steps.start_sign_in(text), api_steps.submit_sign_in(uuid, bytea),
+  api_steps.finish_sign_in(uuid, bytea, uuid, bytea, bytea),
+  api_steps.refresh_session(bytea, bytea, bytea),
+  api_steps.prepare_password_reset(bytea, jsonb),
+  api_steps.reset_password(bytea, jsonb, text, jsonb, bytea, bytea),
+  api_steps.note_first_use(bytea),
+  api_steps.record_fault(uuid, text, text),
+  api.resend_verification(text), api.request_password_reset(text),
+  api."current_user"()
+  to safetypin_anonymous, safetypin_member;
+
+grant execute on function
+  api_steps.switch_organization(uuid, bytea, bytea),
+  api.logout(), api.revoke_session(uuid), api.revoke_other_sessions(),
+  api.create_organization(text), api.my_organizations()
+  to safetypin_member;
+
+-- Invoker: they show what row-level security lets through.
+grant execute on function api.current_organization(), api.current_session() to safetypin_member, safetypin_anonymous;
+
+grant execute on function api_steps.clean_up() to safetypin_jobs;
+
+reset role;
+--! EndIncluded api/grants.sql
+--! EndIncluded all.sql
