@@ -109,9 +109,9 @@ async function npmCi(lock) {
   options.push('--loglevel=error');
   const child = spawn(found ? process.execPath : 'npm', found ? [npm, ...options] : options, {
     cwd: root,
-    // npm inherits the lock as well: if this process alone is killed, the next start waits for the orphaned npm
-    // rather than running a second one beside it.
-    stdio: ['ignore', 2, 2, /** @type {any} */ (lock)],
+    // npm inherits the lock's file descriptor as well: if this process alone is killed, the next start waits for the
+    // orphaned npm rather than running a second one beside it.
+    stdio: ['ignore', 2, 2, /** @type {any} */ (lock)._handle?.fd ?? 'ignore'],
   });
   /** @type {NodeJS.Signals | undefined} */
   let stopped;
