@@ -13,6 +13,10 @@ export interface RequestSource {
   readonly userAgent: string | null;
 }
 
+/** The same client without its session: for steps that prove a person anew. */
+export const withoutCredential = (source: RequestSource): RequestSource =>
+  source.credential === null ? source : { ...source, credential: null };
+
 /** Seals the application's half of the key for one credential; the result travels with each opening of a request. */
 export interface Sealer {
   seal(credential: Buffer | null): Promise<Buffer>;

@@ -29,6 +29,9 @@ export function isStorableText(text: string): boolean {
   return text.isWellFormed() && !text.includes('\0');
 }
 
+/** Typed text as SQL can take it: what cannot be stored is nobody's address and no name, and becomes empty. */
+export const storable = (text: string): string => (isStorableText(text) ? text : '');
+
 function assertStorable(values: readonly unknown[]): void {
   for (const value of values) {
     if (typeof value === 'string' && !isStorableText(value)) {

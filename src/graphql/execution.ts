@@ -1,0 +1,103 @@
+import type {} from 'postgraphile/grafserv';
+import type {} from 'postgraphile/grafserv/node';
+import type { ExecutionArgs, GraphQLSchema } from 'postgraphile/graphql';
+import { GraphQLError, getOperationAST } from 'postgraphile/graphql';
+import type { ErrorRegister } from '../platform/errors.ts';
+import type { RecordFault } from '../platform/faults.ts';
+import type { RequestSource } from './adaptor.ts';
+import { sourceOf } from './context.ts';
+import { Documents } from './documents.ts';
+import { maskError } from './errors.ts';
+import { measurePages } from './limits.ts';
+
+export interface ExecutionOptions {
+  readonly register: ErrorRegister;
+  readonly recordFault: RecordFault;
+  /** Introspection and suggestions, for development. */
+  readonly introspection: boolean;
+  /** Told the code of each error that leaves, for the metrics. */
+  readonly onError: (code: string) => void;
+}
+
+interface Result {
+  data?: unknown;
+  errors?: readonly GraphQLError[] | undefined;
+}
+
+const isMasked = new WeakSet<GraphQLError>();
+
+/** The last net under grafserv: an error that did not pass through our own execution says nothing. */
+export const maskLate = (error: GraphQLError): GraphQLError =>
+  isMasked.has(error)
+    ? error
+    : new GraphQLError('Something went wrong on our side. It has been recorded.', {
+        path: error.path ?? null,
+        extensions: { code: 'INTERNAL' },
+      });
+
+/** Puts our checks around grafserv's: documents before they are validated, pages before execution, errors before they leave. */
+export const executionPlugin = (options: ExecutionOptions): GraphileConfig.Plugin => {
+  let documents: Documents | undefined;
+  let schemaOfDocuments: GraphQLSchema | undefined;
+
+  const documentsOf = (schema: GraphQLSchema): Documents => {
+    if (documents === undefined || schemaOfDocuments !== schema) {
+      documents = new Documents(schema, options.introspection);
+      schemaOfDocuments = schema;
+    }
+    return documents;
+  };
+
+  const masked = (error: GraphQLError, source: RequestSource): GraphQLError => {
+    const { error: told, fault } = maskError(options.register, error, source.requestId);
+    if (fault !== null) options.recordFault(source, fault.cause, fault.where);
+    options.onError(String(told.extensions.code));
+    isMasked.add(told);
+    return told;
+  };
+
+  const tooManyRows = (checked: Documents, args: ExecutionArgs): GraphQLError | null => {
+    const operation = getOperationAST(args.document, args.operationName);
+    const shape = operation && checked.shapeOf(operation);
+    return shape === null || shape === undefined ? null : measurePages(shape, args.variableValues ?? {});
+  };
+
+  return {
+    name: 'SafetyPinExecutionPlugin',
+    version: '0.0.0',
+    grafserv: {
+      middleware: {
+        setPreset(next, event) {
+          const { getExecutionConfig } = event;
+          event.getExecutionConfig = async function (context) {
+            const config = await getExecutionConfig.call(this, context);
+            const source = sourceOf(context.node?.req);
+            const checked = documentsOf(config.schema);
+            const execute: typeof config.execute = async (args) => {
+              const refusal = tooManyRows(checked, args);
+              if (refusal !== null) return { errors: [masked(refusal, source)] };
+              try {
+                const result = (await config.execute(args)) as Result;
+                if (result.errors !== undefined) result.errors = result.errors.map((error) => masked(error, source));
+                return result as never;
+              } catch (error) {
+                const cause = error instanceof Error ? error : new Error('not an error');
+                return { errors: [masked(new GraphQLError('', { originalError: cause }), source)] };
+              }
+            };
+            return {
+              ...config,
+              execute,
+              parseAndValidate: (text: string) => {
+                const result = checked.check(text);
+                for (const error of result.errors ?? []) options.onError(String(error.extensions.code));
+                return result as ReturnType<typeof config.parseAndValidate>;
+              },
+            };
+          };
+          return next();
+        },
+      },
+    },
+  };
+};

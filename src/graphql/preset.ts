@@ -1,0 +1,78 @@
+import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
+import type pg from 'pg';
+import { makePgService } from 'postgraphile/adaptors/pg';
+import type {} from 'postgraphile/grafserv/node';
+import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
+import { IdentityPlugin } from '../identity/plugin.ts';
+import { SessionsPlugin } from '../sessions/plugin.ts';
+import type { StepTools } from '../sessions/steps.ts';
+import { hostMutations, OWN_SCHEMAS } from './behavior.ts';
+import { sourceOf } from './context.ts';
+import { type ExecutionOptions, executionPlugin, maskLate } from './execution.ts';
+import { NamingPlugin } from './naming.ts';
+import { OutcomesPlugin } from './outcomes.ts';
+import { PagingPlugin } from './paging.ts';
+import { TagsPlugin } from './tags.ts';
+
+export interface SchemaOptions {
+  /** Pool that reads the catalog while the schema is built: the login of the API, so that only what it may use is shown. */
+  readonly pool: pg.Pool;
+  /** The host application's schemas. */
+  readonly schemas: readonly string[];
+}
+
+export interface PresetOptions extends SchemaOptions {
+  readonly tools: StepTools;
+  readonly execution: ExecutionOptions;
+  /** Ruru, for development. */
+  readonly ruru: boolean;
+}
+
+/** What decides the shape of the GraphQL schema; enough to print it. */
+export const schemaPreset = ({ pool, schemas }: SchemaOptions): GraphileConfig.Preset => ({
+  extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
+  plugins: [
+    NamingPlugin,
+    TagsPlugin,
+    OutcomesPlugin,
+    PagingPlugin,
+    hostMutations(schemas),
+    SessionsPlugin,
+    IdentityPlugin,
+  ],
+  // The context below brings our own door to the database; PostGraphile's would run without a sealed request.
+  disablePlugins: ['PgContextPlugin'],
+  pgServices: [makePgService({ pool, schemas: [...OWN_SCHEMAS, ...schemas], pubsub: false })],
+  schema: { dontSwallowErrors: true, retryOnInitFail: false },
+});
+
+/** The whole server: the schema, who asks, and limits in time and size. */
+export const serverPreset = (options: PresetOptions): GraphileConfig.Preset => ({
+  extends: [schemaPreset(options)],
+  plugins: [executionPlugin(options.execution)],
+  grafast: {
+    context: ({ node }) => {
+      const source = sourceOf(node?.req);
+      return {
+        pgSettings: null,
+        withPgClient: options.tools.requests.withPgClient(source),
+        safetypin: { source, tools: options.tools },
+      } as unknown as Partial<Grafast.Context>;
+    },
+    timeouts: { planning: 500, execution: 30_000 },
+    explain: false,
+  },
+  grafserv: {
+    graphqlPath: '/graphql',
+    graphqlOverGET: false,
+    graphiql: options.ruru,
+    graphiqlOnGraphQLGET: false,
+    graphiqlPath: '/',
+    maxRequestLength: 100_000,
+    allowedRequestContentTypes: ['application/json'],
+    outputDataAsString: true,
+    websockets: false,
+    watch: false,
+    maskError: maskLate,
+  },
+});

@@ -1,0 +1,69 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import type { RequestSource, Requests } from '../graphql/adaptor.ts';
+import { AppError, SQLSTATE } from '../platform/errors.ts';
+import type { AccessToken, AccessTokens } from '../sessions/tokens.ts';
+import type { ClientAddress } from './client-address.ts';
+
+const USER_AGENT_LENGTH = 512;
+const BEARER = /^Bearer +([^ ]+) *$/i;
+
+/** Who is asking, before any token was looked at. */
+export function anonymousSource(request: IncomingMessage, clientAddress: ClientAddress): RequestSource {
+  const { headers, socket } = request;
+  const forwarded = headers['x-forwarded-for'];
+  const userAgent = headers['user-agent']?.slice(0, USER_AGENT_LENGTH).toWellFormed() ?? null;
+  return {
+    requestId: randomUUID(),
+    credential: null,
+    ip: clientAddress(socket.remoteAddress, Array.isArray(forwarded) ? forwarded.join(',') : forwarded),
+    userAgent,
+  };
+}
+
+/** Turns a bearer token into the credential that SQL asks for. A token that is not good is an error, never anonymous. */
+export class Authenticator {
+  readonly #tokens: AccessTokens;
+  readonly #requests: Requests;
+  readonly #checking = new Map<string, Promise<AccessToken>>();
+
+  constructor(tokens: AccessTokens, requests: Requests) {
+    this.#tokens = tokens;
+    this.#requests = requests;
+  }
+
+  /** Known tokens are answered at once; only a new one makes a promise. */
+  authenticate(source: RequestSource, authorization: string | undefined): RequestSource | Promise<RequestSource> {
+    if (authorization === undefined) return source;
+    const token = BEARER.exec(authorization)?.[1];
+    if (token === undefined) throw new AppError(SQLSTATE.unauthenticated, 'not a bearer token');
+    const known = this.#tokens.recall(token);
+    if (known !== undefined) return { ...source, credential: known.credential };
+    return this.#firstUse(source, token).then(({ credential }) => ({ ...source, credential }));
+  }
+
+  /** Several requests at once with a new token check it once. */
+  #firstUse(source: RequestSource, token: string): Promise<AccessToken> {
+    let checking = this.#checking.get(token);
+    if (checking === undefined) {
+      checking = this.#check(source, token).finally(() => this.#checking.delete(token));
+      this.#checking.set(token, checking);
+    }
+    return checking;
+  }
+
+  /** SQL is told that the token arrived before anything is done with it: the refresh token it replaced is dead from now on. */
+  async #check(source: RequestSource, token: string): Promise<AccessToken> {
+    const verified = await this.#tokens.verify(token);
+    if (verified === null) throw new AppError(SQLSTATE.unauthenticated, 'not a good token');
+    await this.#requests.inRequest(source, (client) =>
+      client.query({
+        name: 'note_first_use',
+        text: 'select api_steps.note_first_use($1)',
+        values: [verified.credential],
+      }),
+    );
+    this.#tokens.remember(verified);
+    return verified;
+  }
+}
