@@ -152,6 +152,8 @@ async function run(program, args) {
   env.INIT_CWD ??= process.cwd();
   // Compiled code is kept beside the packages: a third of a warm start is compiling.
   env.NODE_COMPILE_CACHE ??= join(modules, '.cache', 'node');
+  // Grafast asks for it at import, and would warn and run without its checks.
+  env.GRAPHILE_ENV ??= env.NODE_ENV === 'production' ? 'production' : 'development';
   // The program has this very process id when it replaces this process, and may then watch npm itself.
   if (startedByNpm) env.SAFETYPIN_PARENT = `${process.pid}:${parent}`;
   process.chdir(root);

@@ -69,22 +69,19 @@ function versionOf(native: string): string {
   return version;
 }
 
-/** Copies the binaries into `place`, once. Complete when it is there, since the name comes last. */
-function copyTo(place: string, native: string): string {
-  const home = join(place, `embedded-${versionOf(native)}`);
-  if (!existsSync(home)) {
-    const unfinished = `${home}.${process.pid}`;
-    cpSync(native, join(unfinished, 'native'), { recursive: true, verbatimSymlinks: true });
-    makeLinks(join(unfinished, 'native'));
-    spawnSync('chmod', ['-R', 'a+rX', unfinished]);
-    try {
-      renameSync(unfinished, home);
-    } catch (error) {
-      rmSync(unfinished, { recursive: true, force: true });
-      if (!existsSync(home)) throw error;
-    }
+/** Copies the binaries to `home`, which is complete when it is there, since the name comes last. */
+function copyTo(home: string, native: string): void {
+  const unfinished = `${home}.${process.pid}`;
+  cpSync(native, join(unfinished, 'native'), { recursive: true, verbatimSymlinks: true });
+  makeLinks(join(unfinished, 'native'));
+  spawnSync('chmod', ['-R', 'a+rX', unfinished]);
+  try {
+    renameSync(unfinished, home);
+  } catch (error) {
+    // Another start in the same clone was faster.
+    rmSync(unfinished, { recursive: true, force: true });
+    if (!existsSync(home)) throw error;
   }
-  return join(home, 'native');
 }
 
 /**
@@ -99,9 +96,13 @@ export function usableBinaries(
 ): Binaries {
   const inPlace = makeLinks(native) ? tryToRun(native, account) : undefined;
   if (inPlace) return inPlace;
-  const copy = copyTo(account ? publicPlace(native) : dataDirectory, native);
+  const home = join(account ? publicPlace(native) : dataDirectory, `embedded-${versionOf(native)}`);
+  const copy = join(home, 'native');
+  if (!existsSync(home)) {
+    say(`${account?.name ?? 'this user'} cannot run PostgreSQL from ${native}: copied to ${copy}`);
+    copyTo(home, native);
+  }
   const copied = tryToRun(copy, account);
   if (!copied) throw new StartupError(`PostgreSQL does not run from ${copy}: set DATABASE_URL to a server of your own`);
-  say(`PostgreSQL runs from ${copy}, since ${account?.name ?? 'this user'} cannot use the copy in the project`);
   return copied;
 }
