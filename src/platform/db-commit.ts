@@ -1,14 +1,13 @@
 // `npm run db:commit`: makes a committed migration and proves that it runs before anything in git changes.
 // graphile-migrate's own `commit` overwrites current.sql with expanded text when it fails, and cannot build the roles,
 // extensions and job queue that its shadow database needs; so this writes the same file format by its parts.
-import { chmod, copyFile, mkdir, mkdtemp, readFile, realpath, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { calculateHash } from 'graphile-migrate/dist/hash.js';
 import { compileIncludes, parseMigrationText, serializeMigration } from 'graphile-migrate/dist/migration.js';
 import type { ParsedSettings } from 'graphile-migrate/dist/settings.js';
 import { sluggify } from 'graphile-migrate/dist/sluggify.js';
-import pg from 'pg';
 import type { DatabaseAccess } from './access.ts';
 import type { Say } from './connection.ts';
 import { buildDatabase, withMigrationLock } from './migrate.ts';
@@ -16,6 +15,8 @@ import { committedFiles, committedMigrations, MIGRATIONS_FOLDER } from './migrat
 import { withMaintenance } from './provision.ts';
 import { StartupError } from './startup-error.ts';
 
+const SHADOW = 'safetypin_shadow';
+const INITIAL_FILE = '000001-initial.sql';
 const BLANK = '-- Enter migration here\n';
 const INITIAL = '--! Message: initial\n\n--!include all.sql\n';
 
@@ -55,7 +56,7 @@ async function planCommit(message: string | undefined): Promise<Plan> {
     }
     return {
       initial: true,
-      filename: '000001-initial.sql',
+      filename: INITIAL_FILE,
       source: INITIAL,
       previous: undefined,
       replaces: files,
@@ -85,39 +86,49 @@ async function isReleased(): Promise<boolean> {
   return JSON.parse(text).version !== '0.0.0';
 }
 
-async function compose(plan: Plan): Promise<string> {
+async function compose(plan: Pick<Plan, 'filename' | 'source' | 'previous'>): Promise<string> {
   const settings = { migrationsFolder: MIGRATIONS_FOLDER } as ParsedSettings; // all that including needs
-  const expanded = await compileIncludes(settings, plan.source, new Set(['current.sql']));
-  const { headers, body } = parseMigrationText('current.sql', expanded, false);
+  const expanded = await compileIncludes(settings, plan.source, new Set([plan.filename]));
+  const { headers, body } = parseMigrationText(plan.filename, expanded, false);
   const hash = calculateHash(body, plan.previous ?? null);
   return serializeMigration(body, { Previous: plan.previous ?? '-', Hash: hash, ...headers });
 }
 
-/** Runs the whole chain with the new file in a database of its own, which is dropped again. */
-async function proveInShadow(access: DatabaseAccess, plan: Plan, text: string, say: Say): Promise<void> {
-  const folder = await realpath(await mkdtemp(join(tmpdir(), 'safetypin-commit-')));
-  const shadow = 'safetypin_shadow';
-  const drop = () =>
-    withMaintenance(access, (admin) =>
-      admin.query(`drop database if exists ${pg.escapeIdentifier(shadow)} with (force)`),
-    );
+/** The initial migration as sql/ says it now. */
+export function composeInitial(): Promise<string> {
+  return compose({ filename: INITIAL_FILE, source: INITIAL, previous: undefined });
+}
+
+/** A folder of migrations that is not the clone's own, for as long as `work` runs. */
+export async function withMigrationsFolder<T>(
+  committed: Readonly<Record<string, string>>,
+  work: (folder: string) => Promise<T>,
+): Promise<T> {
+  const folder = await mkdtemp(join(tmpdir(), 'safetypin-migrations-'));
   try {
     await mkdir(join(folder, 'committed'));
-    await symlink(await realpath(join(MIGRATIONS_FOLDER, 'fixtures')), join(folder, 'fixtures'));
-    for (const name of plan.keeps)
-      await copyFile(join(MIGRATIONS_FOLDER, 'committed', name), join(folder, 'committed', basename(name)));
-    await writeFile(join(folder, 'committed', plan.filename), text);
-    await withMigrationLock(access, say, async () => {
-      await drop();
-      try {
-        await buildDatabase(access, shadow, () => {}, folder);
-      } finally {
-        await drop();
-      }
-    });
+    for (const [name, text] of Object.entries(committed)) await writeFile(join(folder, 'committed', name), text);
+    return await work(folder);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** Runs the whole chain with the new file in a database of its own, which is dropped again. */
+async function proveInShadow(access: DatabaseAccess, plan: Plan, text: string, say: Say): Promise<void> {
+  const drop = () => withMaintenance(access, (admin) => admin.query(`drop database if exists ${SHADOW} with (force)`));
+  const chain: Record<string, string> = { [plan.filename]: text };
+  for (const name of plan.keeps) chain[name] = await readFile(join(MIGRATIONS_FOLDER, 'committed', name), 'utf8');
+  await withMigrationsFolder(chain, (folder) =>
+    withMigrationLock(access, say, async () => {
+      await drop();
+      try {
+        await buildDatabase(access, SHADOW, () => {}, folder);
+      } finally {
+        await drop();
+      }
+    }),
+  );
 }
 
 async function writeReadOnly(path: string, text: string): Promise<void> {

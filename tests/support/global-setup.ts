@@ -29,7 +29,6 @@ const SETTINGS = {
 };
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const say = (line: string) => process.stderr.write(`${line}\n`);
   await removeAbandoned();
   const dataDirectory = realpathSync(mkdtempSync(join(tmpdir(), DATA_PREFIX)));
   const embedded = await startEmbedded({ dataDirectory, settings: SETTINGS });
@@ -44,7 +43,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
       passwords: { ...loadSecrets(dataDirectory) },
     };
     const access = accessTo(cluster, TEMPLATE);
-    await buildDatabase(access, TEMPLATE, say);
+    await buildDatabase(access, TEMPLATE, () => {});
     await withClient(access.admin, (admin) =>
       admin.query(`alter database ${TEMPLATE} with is_template true allow_connections false`),
     );

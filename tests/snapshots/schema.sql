@@ -1,0 +1,3283 @@
+-- default privileges
+of safetypin_definer on functions: safetypin_definer=X/safetypin_definer
+of safetypin_keeper on functions: safetypin_keeper=X/safetypin_keeper
+of safetypin_owner on functions: safetypin_owner=X/safetypin_owner
+
+-- extension pgcrypto
+schema extensions
+
+-- extension plpgsql
+schema pg_catalog
+
+-- function access.define_permission(name text, description text, roles text[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.define_permission(name text, description text, roles text[] DEFAULT '{owner,admin}'::text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Borrows the right to write the catalog; only owners of tables are granted it, and it can add, never take.
+begin
+  insert into access.permissions (name, description, default_roles)
+    values (define_permission.name, define_permission.description, define_permission.roles)
+    on conflict on constraint permissions_pkey do update
+      set description = excluded.description, default_roles = excluded.default_roles;
+  insert into access.role_permissions (organization_id, role_id, permission)
+    select r.organization_id, r.id, define_permission.name
+    from access.roles r
+    where r.built_in and r.name = any (define_permission.roles)
+    on conflict do nothing;
+end $function$
+comment 'Adds a permission (noun.verb) to the catalog and gives it to built-in roles of all organizations.'
+
+-- function access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access.protect(relation regclass, organization name DEFAULT 'organization_id'::name, owner name DEFAULT NULL::name, "select" text DEFAULT 'row.read'::text, insert text DEFAULT 'row.create'::text, update text DEFAULT 'row.update'::text, delete text DEFAULT 'row.delete'::text, assurance integer DEFAULT 1, roles name[] DEFAULT '{safetypin_member}'::name[], audited boolean DEFAULT true)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Invoker: only a table's owner can do what it does.
+declare
+  v_command text;
+  v_permission text;
+  v_condition text;
+  v_tenant text;
+  v_rule access.rules;
+  v_role name;
+  v_key name[];
+  v_columns text;
+  v_said text[] := '{}';
+  v_table text := relation::text;
+  v_kind "char";
+  v_name name;
+  v_schema name;
+begin
+  select c.relkind, c.relname, n.nspname into v_kind, v_name, v_schema
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation;
+  v_table := format('%I.%I', v_schema, v_name);
+  if v_kind not in ('r', 'p') then
+    raise exception '% is not a table', v_table using errcode = 'PRTCT';
+  end if;
+  if not exists (select from pg_attribute a where a.attrelid = relation and a.attname = organization
+      and a.atttypid = 'uuid'::regtype and a.attnotnull and not a.attisdropped) then
+    raise exception '% needs a column % of type uuid, not null', v_table, quote_ident(organization)
+      using errcode = 'PRTCT', hint = format(
+        'alter table %s add column %I uuid not null default request.organization_id() references access.organizations (id) on delete cascade;',
+        v_table, organization);
+  end if;
+  if owner is not null and not exists (select from pg_attribute a where a.attrelid = relation and a.attname = owner
+      and a.atttypid = 'uuid'::regtype and not a.attisdropped) then
+    raise exception '% needs a column % of type uuid', v_table, quote_ident(owner) using errcode = 'PRTCT';
+  end if;
+  select array_agg(a.attname order by k.position) into v_key
+    from pg_index i
+    cross join unnest(i.indkey) with ordinality as k (attnum, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = relation and i.indisprimary;
+  if v_key is null then
+    raise exception '% needs a primary key', v_table using errcode = 'PRTCT';
+  end if;
+
+  -- Foreign policies would widen or defeat ours, for permissive ones add up.
+  if exists (select from pg_policy p where p.polrelid = relation and p.polname !~ '^safetypin_' and p.polroles && (
+      select array_agg(r.oid) || 0::oid from pg_roles r where r.rolname = any (roles))) then
+    raise exception '% has policies of its own for these roles', v_table
+      using errcode = 'PRTCT', hint = format('drop them first: see \d %s', v_table);
+  end if;
+
+  execute format('alter table %s enable row level security', v_table);
+  if exists (select from pg_attribute a where a.attrelid = relation and a.attname = organization and not a.atthasdef)
+    and v_name not in ('organizations') then
+    execute format('alter table %s alter column %I set default request.organization_id()', v_table, organization);
+    v_said := v_said || format('%I defaults to the active organization', organization);
+  end if;
+
+  foreach v_command in array array['select', 'insert', 'update', 'delete'] loop
+    v_permission := case v_command when 'select' then "select" when 'insert' then "insert" when 'update' then "update" else "delete" end;
+    perform access.set_rule(relation, v_command, organization,
+      case when v_permission is not null or v_command = 'select' then owner end, v_permission, assurance, roles);
+    execute format('drop policy if exists safetypin_tenant_%s on %s', v_command, v_table);
+    execute format('drop policy if exists safetypin_may_%s on %s', v_command, v_table);
+    select r.* into v_rule from access.rules r where r.relation = protect.relation and r.command = v_command;
+    continue when not found;
+
+    -- One restrictive policy for the tenant and one permissive for the rest, so that the index on the tenant serves.
+    v_tenant := format('(%I = (select request.organization_id()))', v_rule.organization_column);
+    v_condition := concat_ws(' or ',
+      case when v_rule.permission is not null then format('(select request.can(%L))', v_rule.permission) end,
+      case when v_rule.owner_column is not null then format('%I = (select request.user_id())', v_rule.owner_column) end);
+    if v_rule.assurance > 1 then
+      v_condition := format('(select request.assurance()) >= %s and (%s)', v_rule.assurance, v_condition);
+    end if;
+    execute format('create policy safetypin_tenant_%s on %s as restrictive for %s to %s %s',
+      v_command, v_table, v_command, array_to_string(array(select quote_ident(r) from unnest(v_rule.roles) r), ', '),
+      case v_command when 'insert' then 'with check ' || v_tenant
+        when 'update' then 'using ' || v_tenant || ' with check ' || v_tenant else 'using ' || v_tenant end);
+    execute format('create policy safetypin_may_%s on %s for %s to %s %s',
+      v_command, v_table, v_command, array_to_string(array(select quote_ident(r) from unnest(v_rule.roles) r), ', '),
+      case v_command when 'insert' then 'with check (' || v_condition || ')'
+        when 'update' then 'using (' || v_condition || ') with check (' || v_condition || ')' else 'using (' || v_condition || ')' end);
+    v_said := v_said || format('%s: %s', v_command, v_condition);
+  end loop;
+
+  foreach v_role in array roles loop
+    execute format('revoke all on table %s from %I', v_table, v_role);
+    execute format('grant usage on schema %I to %I', v_schema, v_role);
+    if "select" is not null or owner is not null then
+      execute format('grant select on table %s to %I', v_table, v_role);
+    end if;
+    if "delete" is not null then
+      execute format('grant delete on table %s to %I', v_table, v_role);
+    end if;
+    -- Keys, the tenant and generated columns are never written by a client.
+    select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
+      from pg_attribute a
+      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
+        and a.attgenerated = '' and a.attidentity <> 'a'
+        and (a.attname <> all (v_key) or not a.atthasdef);
+    if "insert" is not null and v_columns is not null then
+      execute format('grant insert (%s) on table %s to %I', v_columns, v_table, v_role);
+    end if;
+    select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
+      from pg_attribute a
+      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
+        and a.attgenerated = '' and a.attidentity = '' and a.attname <> all (v_key);
+    if "update" is not null and v_columns is not null then
+      execute format('grant update (%s) on table %s to %I', v_columns, v_table, v_role);
+    end if;
+  end loop;
+
+  if not exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+      where i.indrelid = relation and a.attname = organization and i.indpred is null and i.indisvalid) then
+    execute format('create index on %s (%s)', v_table, (
+      select string_agg(quote_ident(c), ', ') from unnest(array[organization] || array_remove(v_key, organization)) c));
+    v_said := v_said || format('index on %I made', organization);
+  end if;
+
+  if audited then
+    execute format('create or replace trigger _800_audit after insert or update or delete on %s for each row execute function audit.record_change(%s)',
+      v_table, (select string_agg(quote_literal(c), ', ') from unnest(array[organization] || v_key) c));
+    execute format('alter table %s enable always trigger _800_audit', v_table);
+  end if;
+  return v_said;
+end $function$
+comment 'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did. PRTCT names what the table lacks.'
+
+-- function access.set_rule(relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.set_rule(relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Borrows the right to write rules. The check instead: who calls must be able to act as the table's owner.
+begin
+  if not exists (select from pg_class c where c.oid = set_rule.relation and pg_has_role(session_user, c.relowner, 'member')) then
+    raise exception 'only the owner of a table can set its rules' using errcode = '42501';
+  end if;
+  delete from access.rules r where r.relation = set_rule.relation and r.command = set_rule.command;
+  if set_rule.permission is not null or set_rule.owner_column is not null then
+    insert into access.rules (relation, command, organization_column, owner_column, permission, assurance, roles)
+      values (set_rule.relation, set_rule.command, set_rule.organization_column, set_rule.owner_column,
+        set_rule.permission, set_rule.assurance, set_rule.roles);
+  end if;
+end $function$
+comment 'Writes one row of access.rules, or removes it when neither permission nor owner is given. 42501 unless the caller owns the table. access.protect() calls it.'
+
+-- function access_private.found_organization(name text, person_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.found_organization(name text, person_id uuid)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid := platform.uuid_v7();
+  v_membership uuid := platform.uuid_v7();
+begin
+  insert into access.organizations (id, name, created_by) values (v_id, found_organization.name, found_organization.person_id);
+  insert into access.roles (organization_id, name, built_in)
+    select v_id, r, true from unnest(array['owner', 'admin', 'member', 'viewer']) r;
+  insert into access.role_permissions (organization_id, role_id, permission)
+    select r.organization_id, r.id, p.name
+    from access.roles r
+    join access.permissions p on r.name = any (p.default_roles)
+    where r.organization_id = v_id;
+  insert into access.memberships (organization_id, id, person_id) values (v_id, v_membership, found_organization.person_id);
+  insert into access.membership_roles (organization_id, membership_id, role_id)
+    select v_id, v_membership, r.id from access.roles r where r.organization_id = v_id and r.name = 'owner';
+  perform audit_private.append('organization.create', v_id, found_organization.person_id);
+  return v_id;
+end $function$
+comment 'Founds an organization with its four roles and its first owner.'
+
+-- function access_private.tg_membership_roles__work_out()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.tg_membership_roles__work_out()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+declare
+  v_row record;
+begin
+  for v_row in
+    select distinct m.organization_id, m.person_id
+    from access.memberships m
+    where m.organization_id in (new.organization_id, old.organization_id)
+      and m.id in (new.membership_id, old.membership_id)
+  loop
+    perform access_private.work_out(v_row.organization_id, v_row.person_id);
+  end loop;
+  return null;
+end $function$
+comment 'A role was given or taken: works out anew what the member may do.'
+
+-- function access_private.tg_memberships__work_out()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.tg_memberships__work_out()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+begin
+  perform access_private.work_out(old.organization_id, old.person_id);
+  return null;
+end $function$
+comment 'A member left: nothing is held any more.'
+
+-- function access_private.tg_role_permissions__work_out()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.tg_role_permissions__work_out()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+declare
+  v_row record;
+begin
+  for v_row in
+    select distinct m.organization_id, m.person_id
+    from access.membership_roles mr
+    join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+    where mr.organization_id in (new.organization_id, old.organization_id)
+      and mr.role_id in (new.role_id, old.role_id)
+  loop
+    perform access_private.work_out(v_row.organization_id, v_row.person_id);
+  end loop;
+  return null;
+end $function$
+comment 'A role permits more or less: works out anew what its holders may do.'
+
+-- function access_private.valid_name(name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.valid_name(name text)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(length(btrim(name)) between 1 and platform.limit_value('organization.name_length')
+    and name !~ '[[:cntrl:]]', false)
+$function$
+comment 'Whether a text can be the name of an organization.'
+
+-- function access_private.work_out(organization_id uuid, person_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.work_out(organization_id uuid, person_id uuid)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with now_held as (
+    select rp.permission, range_agg(tstzrange(mr.valid_from, mr.valid_until)) as valid
+      from access.memberships m
+      join access.membership_roles mr on mr.organization_id = m.organization_id and mr.membership_id = m.id
+      join access.role_permissions rp on rp.organization_id = mr.organization_id and rp.role_id = mr.role_id
+      where m.organization_id = work_out.organization_id and m.person_id = work_out.person_id
+      group by rp.permission
+  ), gone as (
+    delete from access_private.held_permissions h
+      where h.organization_id = work_out.organization_id and h.person_id = work_out.person_id
+        and not exists (select from now_held n where n.permission = h.permission)
+  )
+  insert into access_private.held_permissions (organization_id, person_id, permission, valid)
+    select work_out.organization_id, work_out.person_id, n.permission, n.valid from now_held n
+    on conflict on constraint held_permissions_pkey do update set valid = excluded.valid
+      where held_permissions.valid is distinct from excluded.valid
+$function$
+comment 'Works out anew what one member may do.'
+
+-- function api.create_organization(name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.create_organization(name text)
+ RETURNS api.created_outcome
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_person uuid := request.user_id();
+begin
+  if v_person is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  -- The person's row is held, so that the limit holds when two are founded at once.
+  perform from identity.people p where p.id = v_person for no key update;
+  if not access_private.valid_name(name) or (select count(*) from access.organizations o where o.created_by = v_person)
+      >= platform.limit_value('organization.per_person') then
+    return 'REFUSED';
+  end if;
+  perform access_private.found_organization(btrim(name), v_person);
+  return 'CREATED';
+end $function$
+comment 'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED for a bad name or over the limit; AUTHN for nobody.'
+
+-- function api.current_organization()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.current_organization()
+ RETURNS access.organizations
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select o.* from access.organizations o where o.id = (select request.organization_id()) $function$
+comment 'The active organization; null if there is none.'
+
+-- function api.current_session()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.current_session()
+ RETURNS sessions.sessions
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select s.* from sessions.sessions s where s.id = (select request.session_id()) $function$
+comment 'This session; null for nobody.'
+
+-- function api.current_user()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api."current_user"()
+ RETURNS api.profile
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows the reading of one's own sealed name and address; the check is the sealed person id.
+  select p.id,
+    keyring_private.open('identity.emails.address', platform.no_organization(), e.id, e.address),
+    keyring_private.open('identity.people.display_name', platform.no_organization(), p.id, f.display_name),
+    e.verified_at is not null, p.locale, p.created_at
+  from identity.people p
+  left join identity_private.emails e on e.person_id = p.id and e.is_primary
+  left join identity_private.profiles f on f.person_id = p.id
+  where p.id = (select request.user_id())
+$function$
+comment 'The person who is signed in; null for nobody.'
+
+-- function api.logout()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.logout()
+ RETURNS api.ended_outcome
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if request.session_id() is null or not sessions_private.end_session(request.session_id(), 'logout') then
+    return 'REFUSED';
+  end if;
+  return 'ENDED';
+end $function$
+comment 'Ends this session, its access tokens and its refresh token.'
+
+-- function api.my_organizations()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.my_organizations()
+ RETURNS SETOF access.organizations
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows reading beyond the active organization; the check is the person's own membership.
+  select o.*
+  from access.organizations o
+  join access.memberships m on m.organization_id = o.id
+  where m.person_id = (select request.user_id()) and o.status = 'active'
+  order by m.created_at, o.id
+$function$
+comment 'Organizations that the caller belongs to, oldest membership first; what switchOrganization takes.'
+
+-- function api.request_password_reset(email text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.request_password_reset(email text)
+ RETURNS api.sent_outcome
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform identity_private.ask_for_mail('password_reset', identity_private.email_lookup(email));
+  perform audit_private.append('password_reset.request');
+  return 'SENT';
+end $function$
+comment 'Sends a link to reset a password, if the address is somebody''s. Always SENT.'
+
+-- function api.resend_verification(email text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.resend_verification(email text)
+ RETURNS api.sent_outcome
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_lookup bytea := identity_private.email_lookup(email);
+  v_registration uuid;
+begin
+  select r.id into v_registration
+    from identity_private.registrations r
+    where r.lookup = v_lookup and r.completed_at is null
+      and r.created_at > clock_timestamp() - make_interval(secs => platform.limit_value('token.verification_seconds'))
+    order by r.created_at desc
+    limit 1;
+  -- A mail to nobody is asked for as well, so that both cases take the same work.
+  perform identity_private.ask_for_mail('registration', case when v_registration is null then v_lookup end, v_registration);
+  perform audit_private.append('verification.request');
+  return 'SENT';
+end $function$
+comment 'Sends the mail that proves an address again, if somebody waits for it. Always SENT.'
+
+-- function api.revoke_other_sessions()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.revoke_other_sessions()
+ RETURNS api.ended_outcome
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if request.session_id() is null then
+    return 'REFUSED';
+  end if;
+  perform sessions_private.end_sessions(request.user_id(), 'revoked', request.session_id());
+  return 'ENDED';
+end $function$
+comment 'Ends all sessions of one''s own but this.'
+
+-- function api.revoke_session(session_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.revoke_session(session_id uuid)
+ RETURNS api.ended_outcome
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not exists (select from sessions.sessions s where s.id = revoke_session.session_id and s.person_id = request.user_id())
+    or not sessions_private.end_session(revoke_session.session_id, 'revoked') then
+    perform audit_private.append('access.refuse', details => '{"what": "revoke session"}');
+    return 'REFUSED';
+  end if;
+  return 'ENDED';
+end $function$
+comment 'Ends a session of one''s own; its next statement is refused.'
+
+-- function api_steps.clean_up()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.clean_up()
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Nothing waits for this to run out: it only removes what has.
+declare
+  v_count bigint;
+  v_total bigint := 0;
+begin
+  if request.task() is distinct from 'platform__clean_up' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  delete from identity_private.attempts a where a.created_at < clock_timestamp() - interval '1 day';
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from identity_private.lockouts l where l.last_at < clock_timestamp() - make_interval(secs =>
+    platform.limit_value('attempt.forget_seconds') + platform.limit_value('attempt.lock_maximum_seconds'));
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from sessions_private.credentials c where c.expires_at < clock_timestamp() - interval '1 day';
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from platform_private.job_contexts j where j.created_at < clock_timestamp() - interval '7 days';
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  with gone as (
+    delete from identity_private.registrations r
+      where r.created_at < clock_timestamp() - make_interval(secs => 2 * platform.limit_value('token.verification_seconds'))
+      returning r.id)
+  select count(keyring_private.destroy_data_key(g.id)) into v_count from gone g;
+  return v_total + v_count;
+end $function$
+comment 'Task platform__clean_up: removes attempts, credentials, registrations and job contexts that have run out; returns how many.'
+
+-- function api_steps.complete(registration_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.complete(registration_id uuid)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_done record;
+begin
+  v_done := identity_private.complete_registration(registration_id);
+  if v_done.person_id is null then
+    perform audit_private.append('email.refuse', details => jsonb_build_object('registration', registration_id));
+    return 'REFUSED';
+  end if;
+  perform audit_private.append('registration.complete', actor_id => v_done.person_id, origin_subject => v_done.person_id);
+  perform audit_private.append('email.verify', actor_id => v_done.person_id);
+  if v_done.organization_name is not null then
+    perform access_private.found_organization(v_done.organization_name, v_done.person_id);
+  end if;
+  return 'VERIFIED';
+end $function$
+comment 'Makes person and organization of a registration whose address was proved.'
+
+-- function api_steps.finish_email_code(attempt uuid, code text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.finish_email_code(attempt uuid, code text)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_account bytea := identity_private.resolve_attempt(finish_email_code.attempt, 'email_code', convert_to(finish_email_code.code, 'UTF8'));
+  v_registration uuid;
+  v_outcome text;
+begin
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    from identity_private.registrations r
+    where r.lookup = v_account and t.registration_id = r.id and t.purpose = 'verification'
+      and t.consumed_at is null and t.code_expires_at > clock_timestamp()
+      and t.code_mac = keyring_private.guess_mac(t.mail_id, convert_to(finish_email_code.code, 'UTF8'))
+    returning t.registration_id into v_registration;
+  if not found then
+    perform audit_private.append('email.refuse');
+    return 'REFUSED';
+  end if;
+  v_outcome := api_steps.complete(v_registration);
+  if v_outcome = 'VERIFIED' then
+    perform identity_private.forgive(v_account);
+  end if;
+  return v_outcome;
+end $function$
+comment 'Answers a stored code, once: VERIFIED or REFUSED. GUESS in the transaction that stored it.'
+
+-- function api_steps.finish_sign_in(attempt uuid, tag bytea, organization_id uuid, credential_hash bytea, refresh_hash bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.finish_sign_in(attempt uuid, tag bytea, organization_id uuid, credential_hash bytea, refresh_hash bytea)
+ RETURNS api_steps.sign_in_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_account bytea := identity_private.resolve_attempt(finish_sign_in.attempt, 'password', finish_sign_in.tag);
+  v_person uuid;
+  v_status text;
+  v_verifier text;
+  v_organization uuid;
+  v_result api_steps.sign_in_result;
+begin
+  select e.person_id, p.status, keyring_private.open('identity.passwords.verifier', platform.no_organization(), w.person_id, w.verifier)
+    into v_person, v_status, v_verifier
+    from identity_private.emails e
+    join identity.people p on p.id = e.person_id
+    join identity_private.passwords w on w.person_id = e.person_id
+    where e.lookup = v_account and e.verified_at is not null;
+  if v_account is not null and v_verifier = identity_private.verifier(finish_sign_in.tag) and v_status = 'active' then
+    v_organization := sessions_private.choose_organization(v_person, finish_sign_in.organization_id);
+    if v_organization is not null or finish_sign_in.organization_id is null then
+      perform identity_private.forgive(v_account);
+      v_result.session_id := sessions_private.start_session(v_person, v_organization, 1, credential_hash, refresh_hash);
+      v_result.access_expires_at := sessions_private.issue(v_result.session_id, credential_hash, refresh_hash);
+      select 'SIGNED_IN', s.person_id, s.organization_id, s.assurance, s.authenticated_at, s.ends_at
+        into v_result.outcome, v_result.person_id, v_result.organization_id, v_result.assurance, v_result.authenticated_at, v_result.expires_at
+        from sessions.sessions s where s.id = v_result.session_id;
+      perform audit_private.append('login.success', v_organization, v_person,
+        jsonb_build_object('session', v_result.session_id, 'method', 'password'), origin_subject => v_person);
+      return v_result;
+    end if;
+  end if;
+  perform audit_private.append('login.failure', actor_id => v_person, details => '{"because": "refused"}', origin_subject => v_person);
+  v_result.outcome := 'REFUSED';
+  return v_result;
+end $function$
+comment 'Answers a stored guess, once: SIGNED_IN with a session under the given hashes, or REFUSED, which never says why. GUESS in the transaction that stored the guess.'
+
+-- function api_steps.note_first_use(credential bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.note_first_use(credential bytea)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  update sessions_private.credentials c set first_used_at = clock_timestamp()
+    where c.hash = sha256(note_first_use.credential) and c.first_used_at is null
+$function$
+comment 'Notes that a credential was used; called when a process sees it for the first time.'
+
+-- function api_steps.prepare_password_reset(token bytea, password jsonb)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.prepare_password_reset(token bytea, password jsonb)
+ RETURNS api_steps.password_challenge
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_reasons text[] := identity_private.password_reasons(password);
+begin
+  if api_steps.reset_subject(token) is null then
+    perform audit_private.append('password_reset.refuse');
+    return ('REFUSED', '{TOKEN_INVALID}', null, null, null)::api_steps.password_challenge;
+  end if;
+  if cardinality(v_reasons) > 0 then
+    return ('REFUSED', v_reasons, null, null, null)::api_steps.password_challenge;
+  end if;
+  return (null, '{}', 'argon2id', identity_private.new_password_parameters(), extensions.gen_random_bytes(16))::api_steps.password_challenge;
+end $function$
+comment 'First step of resetPassword: REFUSED with reasons, or how to hash the new password. Uses nothing up.'
+
+-- function api_steps.prepare_registration(email text, display_name text, organization_name text, password jsonb)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.prepare_registration(email text, display_name text, organization_name text, password jsonb)
+ RETURNS api_steps.password_challenge
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_reasons text[] := api_steps.registration_reasons(email, display_name, organization_name, password);
+begin
+  if cardinality(v_reasons) > 0 then
+    return ('REFUSED', v_reasons, null, null, null)::api_steps.password_challenge;
+  end if;
+  return (null, '{}', 'argon2id', identity_private.new_password_parameters(), extensions.gen_random_bytes(16))::api_steps.password_challenge;
+end $function$
+comment 'First step of register: REFUSED with reasons, or how to hash the password. `password` are facts about it, never the password.'
+
+-- function api_steps.record_fault(request_id uuid, code text, name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.record_fault(request_id uuid, code text, name text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform audit_private.append('request.fault', details => jsonb_build_object(
+    'request', request_id, 'code', left(code, 5), 'name', left(regexp_replace(name, '[^A-Za-z0-9_.]', '', 'g'), 100)));
+end $function$
+comment 'Records that a request failed unexpectedly: its id, the SQLSTATE and where, no text.'
+
+-- function api_steps.refresh_session(refresh_token bytea, successor_hash bytea, credential_hash bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.refresh_session(refresh_token bytea, successor_hash bytea, credential_hash bytea)
+ RETURNS api_steps.sign_in_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- The successor is derived from the presented token (by HMAC, in TypeScript), so that a lost answer can be given again
+-- without having been stored.
+declare
+  v_hash bytea := sha256(refresh_session.refresh_token);
+  v_token sessions_private.refresh_tokens;
+  v_session sessions.sessions;
+  v_result api_steps.sign_in_result;
+begin
+  v_result.outcome := 'REFUSED';
+  -- All refreshes of one session take their turn, so that parallel ones get one successor.
+  select s.* into v_session
+    from sessions.sessions s
+    where s.id = (select t.session_id from sessions_private.refresh_tokens t where t.hash = v_hash)
+    for no key update;
+  if not found or v_session.ends_at <= clock_timestamp()
+    or not exists (select from identity.people p where p.id = v_session.person_id and p.status = 'active')
+    or greatest(v_session.created_at, (select a.last_used_at from sessions.activity a where a.session_id = v_session.id),
+         (select max(t.created_at) from sessions_private.refresh_tokens t where t.session_id = v_session.id))
+       <= clock_timestamp() - make_interval(secs => platform.limit_value('session.idle_seconds')) then
+    return v_result;
+  end if;
+  select t.* into v_token from sessions_private.refresh_tokens t where t.hash = v_hash;
+  if v_token.rotated_at is null then
+    update sessions_private.refresh_tokens t set rotated_at = clock_timestamp(), successor = refresh_session.successor_hash
+      where t.hash = v_hash;
+    insert into sessions_private.refresh_tokens (hash, session_id) values (refresh_session.successor_hash, v_session.id);
+    perform audit_private.append('token.refresh', v_session.organization_id, v_session.person_id, jsonb_build_object('session', v_session.id));
+  elsif v_token.successor is distinct from refresh_session.successor_hash
+    or exists (select from sessions_private.refresh_tokens t where t.hash = v_token.successor and t.rotated_at is not null)
+    or exists (select from sessions_private.credentials c where c.issued_with = v_token.successor and c.first_used_at is not null) then
+    -- The successor is in use already: whoever presents this token is not who holds that one.
+    perform audit_private.append('token.replay', v_session.organization_id, v_session.person_id,
+      jsonb_build_object('session', v_session.id), origin_subject => v_session.person_id);
+    perform sessions_private.end_session(v_session.id, 'replay');
+    return v_result;
+  end if;
+  v_result.access_expires_at := sessions_private.issue(v_session.id, refresh_session.credential_hash, refresh_session.successor_hash);
+  v_result.outcome := 'SIGNED_IN';
+  v_result.session_id := v_session.id;
+  v_result.person_id := v_session.person_id;
+  v_result.organization_id := v_session.organization_id;
+  v_result.assurance := v_session.assurance;
+  v_result.authenticated_at := v_session.authenticated_at;
+  v_result.expires_at := v_session.ends_at;
+  return v_result;
+end $function$
+comment 'Exchanges a refresh token for its successor: the same one again while neither it nor an access token issued with it was used (RFC 9700 4.14.2); anything older ends the session.'
+
+-- function api_steps.register(email text, display_name text, organization_name text, password jsonb, scheme text, parameters jsonb, salt bytea, tag bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.register(email text, display_name text, organization_name text, password jsonb, scheme text, parameters jsonb, salt bytea, tag bytea)
+ RETURNS api_steps.outcome_with_reasons
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_none constant uuid := platform.no_organization();
+  v_reasons text[] := api_steps.registration_reasons(email, display_name, organization_name, password);
+  v_id uuid := platform.uuid_v7();
+begin
+  if cardinality(v_reasons) > 0 then
+    return ('REFUSED', v_reasons)::api_steps.outcome_with_reasons;
+  end if;
+  perform identity_private.check_new_password(scheme, parameters, salt, tag);
+  insert into identity_private.registrations (id, email, lookup, display_name, organization_name, scheme, parameters, salt, verifier)
+    values (v_id,
+      keyring_private.seal('identity.registrations.email', v_none, v_id, v_id, identity_private.normalize_email(email)),
+      identity_private.email_lookup(email),
+      keyring_private.seal('identity.registrations.display_name', v_none, v_id, v_id, btrim(display_name)),
+      keyring_private.seal('identity.registrations.organization_name', v_none, v_id, v_id, btrim(organization_name)),
+      register.scheme, register.parameters, register.salt,
+      keyring_private.seal('identity.registrations.verifier', v_none, v_id, v_id, identity_private.verifier(tag)));
+  perform identity_private.ask_for_mail('registration', null, v_id);
+  perform audit_private.append('registration.request', details => jsonb_build_object('registration', v_id), origin_subject => v_id);
+  return ('VERIFICATION_SENT', '{}')::api_steps.outcome_with_reasons;
+end $function$
+comment 'Second step of register: VERIFICATION_SENT, or REFUSED with reasons. The account is made when the address is proved.'
+
+-- function api_steps.registration_reasons(email text, display_name text, organization_name text, password jsonb)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.registration_reasons(email text, display_name text, organization_name text, password jsonb)
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select array_remove(array[
+    case when identity_private.normalize_email(email) is null then 'EMAIL_INVALID' end,
+    case when not coalesce(length(btrim(display_name)) between 1 and platform.limit_value('person.name_length')
+      and display_name !~ '[[:cntrl:]]', false) then 'DISPLAY_NAME_INVALID' end,
+    case when organization_name is not null and not access_private.valid_name(organization_name) then 'ORGANIZATION_NAME_INVALID' end
+  ], null) || identity_private.password_reasons(password)
+$function$
+comment 'Why a registration is refused; empty if it is not.'
+
+-- function api_steps.reset_password(token bytea, password jsonb, scheme text, parameters jsonb, salt bytea, tag bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.reset_password(token bytea, password jsonb, scheme text, parameters jsonb, salt bytea, tag bytea)
+ RETURNS api_steps.outcome_with_reasons
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_reasons text[] := identity_private.password_reasons(password);
+  v_person uuid := api_steps.reset_subject(token);
+begin
+  if cardinality(v_reasons) > 0 then
+    return ('REFUSED', v_reasons)::api_steps.outcome_with_reasons;
+  end if;
+  perform identity_private.check_new_password(scheme, parameters, salt, tag);
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    where t.hash = sha256(reset_password.token) and t.person_id = v_person and t.purpose = 'password_reset'
+      and t.consumed_at is null and t.expires_at > clock_timestamp();
+  if not found then
+    perform audit_private.append('password_reset.refuse');
+    return ('REFUSED', '{TOKEN_INVALID}')::api_steps.outcome_with_reasons;
+  end if;
+  perform identity_private.set_password(v_person, scheme, parameters, salt, identity_private.verifier(tag));
+  -- Whoever knew the old password is out, and the owner of the address is told. The lock goes too: the mailbox proved more.
+  perform sessions_private.end_sessions(v_person, 'password');
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    where t.person_id = v_person and t.purpose = 'password_reset' and t.consumed_at is null;
+  perform identity_private.forgive(e.lookup) from identity_private.emails e where e.person_id = v_person;
+  perform identity_private.ask_for_mail('password_changed', null, null, v_person);
+  perform audit_private.append('password_reset.success', actor_id => v_person, origin_subject => v_person);
+  return ('CHANGED', '{}')::api_steps.outcome_with_reasons;
+end $function$
+comment 'Second step of resetPassword: uses the token once, sets the password and ends all sessions: CHANGED, or REFUSED with reasons.'
+
+-- function api_steps.reset_subject(token bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.reset_subject(token bytea)
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select t.person_id
+  from identity_private.tokens t
+  join identity.people p on p.id = t.person_id and p.status = 'active'
+  where t.hash = sha256(reset_subject.token) and t.purpose = 'password_reset'
+    and t.consumed_at is null and t.expires_at > clock_timestamp()
+$function$
+comment 'Whose password a live token resets; null for any other token.'
+
+-- function api_steps.start_email_code(email text, OUT attempt uuid, OUT retry_after integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.start_email_code(email text, OUT attempt uuid, OUT retry_after integer)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_started record;
+begin
+  v_started := identity_private.start_attempt('email_code', identity_private.email_lookup(email));
+  attempt := v_started.attempt;
+  retry_after := v_started.retry_after;
+end $function$
+comment 'Counts an attempt at the code of a mail; attempt is null while the account is locked.'
+
+-- function api_steps.start_sign_in(email text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.start_sign_in(email text)
+ RETURNS api_steps.sign_in_challenge
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_account bytea := identity_private.email_lookup(email);
+  v_started record;
+  v_password identity_private.passwords;
+begin
+  v_started := identity_private.start_attempt('password', v_account);
+  if v_started.attempt is null then
+    perform audit_private.append('login.failure', details => '{"because": "locked"}');
+    return (null, v_started.retry_after, null, null, null)::api_steps.sign_in_challenge;
+  end if;
+  if v_started.locked then
+    perform audit_private.append('login.lock',
+      actor_id => (select e.person_id from identity_private.emails e where e.lookup = v_account));
+  end if;
+  select p.* into v_password
+    from identity_private.emails e
+    join identity_private.passwords p on p.person_id = e.person_id
+    where e.lookup = v_account;
+  -- An unknown account has a salt too, the same each time, and the present cost.
+  return (v_started.attempt, null,
+    coalesce(v_password.scheme, 'argon2id'),
+    coalesce(v_password.parameters, identity_private.new_password_parameters()),
+    coalesce(v_password.salt, substr(keyring_private.blind_index('identity.passwords.salt', platform.no_organization(),
+      encode(v_account, 'hex')), 1, 16)))::api_steps.sign_in_challenge;
+end $function$
+comment 'Counts a sign-in and says how to hash the password: scheme, cost and salt, never a hash. attempt is null while the account is locked, with retry_after in whole seconds.'
+
+-- function api_steps.submit_email_code(attempt uuid, code text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.submit_email_code(attempt uuid, code text)
+ RETURNS boolean
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select identity_private.submit_attempt(attempt, 'email_code', convert_to(code, 'UTF8')) $function$
+comment 'Stores the guessed code of a counted attempt.'
+
+-- function api_steps.submit_sign_in(attempt uuid, tag bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.submit_sign_in(attempt uuid, tag bytea)
+ RETURNS boolean
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select identity_private.submit_attempt(attempt, 'password', tag) $function$
+comment 'Stores the tag of a counted attempt, as HMAC; false if it has a guess already.'
+
+-- function api_steps.switch_organization(organization_id uuid, credential_hash bytea, refresh_hash bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.switch_organization(organization_id uuid, credential_hash bytea, refresh_hash bytea)
+ RETURNS api_steps.sign_in_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_person uuid := request.user_id();
+  v_session uuid := request.session_id();
+  v_organization uuid;
+  v_result api_steps.sign_in_result;
+begin
+  v_result.outcome := 'REFUSED';
+  if v_person is null or v_session is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  v_organization := sessions_private.choose_organization(v_person, switch_organization.organization_id);
+  if v_organization is null or switch_organization.organization_id is null then
+    perform audit_private.append('access.refuse', details => '{"what": "switch"}');
+    return v_result;
+  end if;
+  perform audit_private.append('session.switch', v_organization);
+  -- Old tokens stop working: they speak for the other organization.
+  update sessions.sessions s set organization_id = v_organization where s.id = v_session;
+  delete from sessions_private.credentials c where c.session_id = v_session;
+  delete from sessions_private.refresh_tokens t where t.session_id = v_session;
+  insert into sessions_private.refresh_tokens (hash, session_id) values (switch_organization.refresh_hash, v_session);
+  v_result.access_expires_at := sessions_private.issue(v_session, switch_organization.credential_hash, switch_organization.refresh_hash);
+  select 'SIGNED_IN', s.id, s.person_id, s.organization_id, s.assurance, s.authenticated_at, s.ends_at
+    into v_result.outcome, v_result.session_id, v_result.person_id, v_result.organization_id, v_result.assurance,
+      v_result.authenticated_at, v_result.expires_at
+    from sessions.sessions s where s.id = v_session;
+  return v_result;
+end $function$
+comment 'Makes another organization of the person the active one, under new tokens; REFUSED if it is not hers. AUTHN for nobody.'
+
+-- function api_steps.verify_email(token bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.verify_email(token bytea)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_registration uuid;
+begin
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    where t.hash = sha256(verify_email.token) and t.purpose = 'verification'
+      and t.consumed_at is null and t.expires_at > clock_timestamp()
+    returning t.registration_id into v_registration;
+  if not found then
+    perform audit_private.append('email.refuse');
+    return 'REFUSED';
+  end if;
+  return api_steps.complete(v_registration);
+end $function$
+comment 'Proves an address with the token of its mail, once: VERIFIED or REFUSED.'
+
+-- function audit.ensure_partitions()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION audit.ensure_partitions()
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if request.task() is distinct from 'audit__ensure_partitions' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  return audit_private.make_partitions();
+end $function$
+comment 'Task audit__ensure_partitions: makes partitions ahead of time; returns how many.'
+
+-- function audit.record_change()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION audit.record_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Arguments of the trigger: column of the organization ('' if none), then the key columns.
+declare
+  v_old jsonb;
+  v_new jsonb;
+  v_row jsonb;
+  v_changed jsonb;
+  v_key text;
+begin
+  if tg_op <> 'INSERT' then
+    v_old := to_jsonb(old);
+  end if;
+  if tg_op <> 'DELETE' then
+    v_new := to_jsonb(new);
+  end if;
+  v_row := coalesce(v_new, v_old);
+  if tg_op = 'UPDATE' then
+    select jsonb_object_agg(n.key, jsonb_build_array(v_old -> n.key, n.value))
+      into v_changed
+      from jsonb_each(v_new) n
+      where n.value is distinct from v_old -> n.key;
+    if v_changed is null then
+      return null;
+    end if;
+    v_changed := jsonb_build_object('changed', v_changed);
+  else
+    v_changed := jsonb_build_object('row', v_row);
+  end if;
+  select string_agg(v_row ->> k.name, ',' order by k.position)
+    into v_key
+    from unnest(tg_argv) with ordinality as k (name, position)
+    where k.position > 1;
+  perform audit_private.append(
+    'row.' || lower(tg_op),
+    case when tg_argv[0] <> '' then (v_row ->> tg_argv[0])::uuid end,
+    null, v_changed, tg_table_schema || '.' || tg_table_name, v_key);
+  return null;
+end $function$
+comment 'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns.'
+
+-- function audit_private.append(action text, organization_id uuid, actor_id uuid, details jsonb, relation text, row_id text, origin_subject uuid)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION audit_private.append(action text, organization_id uuid DEFAULT NULL::uuid, actor_id uuid DEFAULT NULL::uuid, details jsonb DEFAULT '{}'::jsonb, relation text DEFAULT NULL::text, row_id text DEFAULT NULL::text, origin_subject uuid DEFAULT NULL::uuid)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Who acts comes from the seal, which is verified here and not taken from any caller. A caller may name an actor only
+-- where nobody is signed in yet.
+declare
+  v_body bytea := request_private.sealed();
+  v_zero constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_action audit.actions;
+  v_id uuid := platform.uuid_v7();
+  v_now timestamptz := clock_timestamp();
+  v_organization uuid;
+  v_actor uuid;
+  v_session uuid;
+  v_request uuid;
+  v_details jsonb := append.details;
+begin
+  if v_body is null and session_user in ('safetypin_authenticator', 'safetypin_jobs', 'safetypin_auditor') then
+    raise exception 'no sealed context' using errcode = 'CTXNO';
+  end if;
+  select a.* into v_action from audit.actions a where a.name = append.action;
+  if not found then
+    raise exception 'no such action' using errcode = '22023';
+  end if;
+  if v_body is not null then
+    v_actor := nullif(encode(substr(v_body, 55, 16), 'hex')::uuid, v_zero);
+    v_organization := nullif(encode(substr(v_body, 71, 16), 'hex')::uuid, v_zero);
+    v_request := encode(substr(v_body, 121, 16), 'hex')::uuid;
+    if get_byte(v_body, 1) = 1 then
+      v_session := encode(substr(v_body, 39, 16), 'hex')::uuid;
+    end if;
+  end if;
+  v_actor := coalesce(v_actor, append.actor_id);
+  v_organization := coalesce(append.organization_id, v_organization, v_zero);
+  if append.origin_subject is not null and length(v_body) > 136 then
+    v_details := v_details || jsonb_build_object('origin', encode(keyring_private.seal(
+      'audit.events.origin', v_organization, v_id, append.origin_subject,
+      convert_from(substr(v_body, 137), 'UTF8')), 'hex'));
+  end if;
+  insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
+      request_id, database_role, relation, row_id, details, entry)
+    values (v_organization, v_id, v_now, v_action.name, v_action.category, v_action.severity, v_actor, v_session,
+      v_request, session_user, append.relation, append.row_id, v_details,
+      audit_private.encode_entry(v_id, v_now, v_organization, v_action.name, v_actor, v_session,
+        v_request, session_user, append.relation, append.row_id, v_details));
+  return v_id;
+end $function$
+comment 'Appends one event and returns its id. From a run-time login only under a valid seal (CTXNO); 22023 for an unknown action. With origin_subject, IP address and user agent are sealed for that person.'
+
+-- function audit_private.encode_entry(id uuid, occurred_at timestamp with time zone, organization_id uuid, action text, actor_id uuid, session_id uuid, request_id uuid, database_role text, relation text, row_id text, details jsonb)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION audit_private.encode_entry(id uuid, occurred_at timestamp with time zone, organization_id uuid, action text, actor_id uuid, session_id uuid, request_id uuid, database_role text, relation text, row_id text, details jsonb)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select '\x01'::bytea
+    || audit_private.field(uuid_send(id)) || audit_private.field(timestamptz_send(occurred_at))
+    || audit_private.field(uuid_send(organization_id)) || audit_private.field(convert_to(action, 'UTF8'))
+    || audit_private.field(uuid_send(actor_id)) || audit_private.field(uuid_send(session_id))
+    || audit_private.field(uuid_send(request_id)) || audit_private.field(convert_to(database_role, 'UTF8'))
+    || audit_private.field(convert_to(relation, 'UTF8')) || audit_private.field(convert_to(row_id, 'UTF8'))
+    || audit_private.field(convert_to(details::text, 'UTF8'))
+$function$
+comment 'The canonical entry of an event, version 1.'
+
+-- function audit_private.field(value bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION audit_private.field(value bytea)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select case when value is null then int4send(-1) else int4send(length(value)) || value end $function$
+comment 'One field of a canonical entry: length and bytes, or -1 for null.'
+
+-- function audit_private.make_partitions(months integer)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION audit_private.make_partitions(months integer DEFAULT 3)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Owned by the owner of the table, since it makes tables; takes nothing from outside but a number.
+declare
+  v_from timestamptz;
+  v_until timestamptz;
+  v_name text;
+  v_made integer := 0;
+begin
+  for i in 0..least(greatest(months, 0), 24) loop
+    v_from := date_trunc('month', (clock_timestamp() at time zone 'UTC') + make_interval(months => i)) at time zone 'UTC';
+    v_name := 'events_' || to_char(v_from at time zone 'UTC', 'YYYY_MM');
+    v_until := date_trunc('month', (v_from at time zone 'UTC') + interval '1 month') at time zone 'UTC';
+    -- Events that the default partition caught already stay there: a partition cannot be made over them.
+    continue when to_regclass('audit.' || v_name) is not null
+      or exists (select from audit.events_default e where e.occurred_at >= v_from and e.occurred_at < v_until);
+    execute format('create table audit.%I partition of audit.events for values from (%L) to (%L)',
+      v_name, v_from, v_until);
+    execute format('alter table audit.%I enable row level security, force row level security', v_name);
+    execute format('alter table audit.%I enable always trigger _200_refuse_change', v_name);
+    v_made := v_made + 1;
+  end loop;
+  return v_made;
+end $function$
+comment 'Makes the monthly partitions of this month and the given number of months ahead; returns how many were missing.'
+
+-- function audit_private.refuse_change()
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION audit_private.refuse_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  raise exception 'audit events are never changed' using errcode = 'AUDAP';
+end $function$
+comment 'Trigger: refuses update, delete and truncate of events, for the owner too.'
+
+-- function identity.compose_mail(id uuid, OUT recipient text, OUT kind text, OUT locale text, OUT variables jsonb)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity.compose_mail(id uuid, OUT recipient text, OUT kind text, OUT locale text, OUT variables jsonb)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Tokens are made here, at the moment of sending, and given to nobody but the mail: no secret waits in a job, an outbox
+-- or a log. A mail that is tried again carries a new token beside the old one.
+declare
+  v_none constant uuid := platform.no_organization();
+  v_mail identity_private.mails;
+  v_registration identity_private.registrations;
+  v_email identity_private.emails;
+  v_token bytea;
+  v_code text;
+  v_hash bytea;
+begin
+  if request.task() is distinct from 'mail__send' then
+    raise exception 'only the job of a mail may do this' using errcode = 'DENYD';
+  end if;
+  select m.* into v_mail from identity_private.mails m where m.id = compose_mail.id and m.sent_at is null;
+  if not found then
+    return;
+  end if;
+  kind := v_mail.kind;
+  variables := '{}';
+
+  if v_mail.registration_id is not null then
+    select r.* into v_registration
+      from identity_private.registrations r
+      where r.id = v_mail.registration_id and r.completed_at is null;
+    if not found then
+      return;
+    end if;
+    recipient := keyring_private.open('identity.registrations.email', v_none, v_registration.id, v_registration.email);
+    locale := v_registration.locale;
+    -- Somebody else's request for an address that has an account: its owner is told, and gets no token.
+    kind := case when exists (select from identity_private.emails e where e.lookup = v_registration.lookup)
+      then 'already_registered' else 'verification' end;
+    variables := jsonb_build_object('name', keyring_private.open('identity.registrations.display_name', v_none,
+      v_registration.id, v_registration.display_name));
+  else
+    select e.* into v_email
+      from identity_private.emails e
+      join identity.people p on p.id = e.person_id
+      where (e.lookup = v_mail.lookup or e.person_id = v_mail.person_id and e.is_primary) and p.status = 'active';
+    if not found then
+      -- Nobody's address: nothing is sent, and nobody outside learns it.
+      update identity_private.mails m set sent_at = clock_timestamp() where m.id = v_mail.id;
+      return;
+    end if;
+    recipient := keyring_private.open('identity.emails.address', v_none, v_email.id, v_email.address);
+    select p.locale, jsonb_build_object('name', keyring_private.open('identity.people.display_name', v_none, p.id, f.display_name))
+      into locale, variables
+      from identity.people p
+      join identity_private.profiles f on f.person_id = p.id
+      where p.id = v_email.person_id;
+  end if;
+
+  -- One mailbox is not flooded through us, whoever asks.
+  if (select count(*)
+      from identity_private.mails m
+      left join identity_private.registrations r on r.id = m.registration_id
+      where coalesce(r.lookup, m.lookup) = coalesce(v_registration.lookup, v_mail.lookup) and m.kind = v_mail.kind
+        and m.sent_at > clock_timestamp() - interval '1 hour') >= platform.limit_value('mail.per_address_per_hour') then
+    update identity_private.mails m set sent_at = clock_timestamp() where m.id = v_mail.id;
+    return;
+  end if;
+
+  if kind in ('verification', 'password_reset') then
+    v_token := extensions.gen_random_bytes(32);
+    v_hash := sha256(v_token);
+    v_code := lpad((('x' || encode(extensions.gen_random_bytes(6), 'hex'))::bit(48)::bigint % 1000000)::text, 6, '0');
+    -- A token asked for anew voids those of earlier mails.
+    update identity_private.tokens t set consumed_at = clock_timestamp()
+      where t.person_id = v_email.person_id and t.purpose = compose_mail.kind and t.mail_id <> v_mail.id and t.consumed_at is null;
+    insert into identity_private.tokens (hash, purpose, mail_id, registration_id, person_id, code_mac, code_expires_at, expires_at)
+      values (v_hash, compose_mail.kind, v_mail.id, v_mail.registration_id, v_email.person_id,
+        keyring_private.guess_mac(v_mail.id, convert_to(v_code, 'UTF8')),
+        clock_timestamp() + make_interval(secs => platform.limit_value('token.code_seconds')),
+        clock_timestamp() + make_interval(secs => platform.limit_value(
+          case compose_mail.kind when 'verification' then 'token.verification_seconds' else 'token.reset_seconds' end)));
+    variables := variables || jsonb_build_object(
+      'token', translate(rtrim(encode(v_token, 'base64'), '='), '+/', '-_'), 'code', v_code);
+  end if;
+  return next;
+end $function$
+comment 'Task mail__send: what to write to whom, with fresh tokens; no row if there is nobody to write to or it was sent. DENYD outside such a job.'
+
+-- function identity.mark_mail_sent(id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity.mark_mail_sent(id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if request.task() is distinct from 'mail__send' then
+    raise exception 'only the job of a mail may do this' using errcode = 'DENYD';
+  end if;
+  update identity_private.mails m set sent_at = clock_timestamp() where m.id = mark_mail_sent.id and m.sent_at is null;
+end $function$
+comment 'Task mail__send: a mail server took the mail. DENYD outside such a job.'
+
+-- function identity_private.ask_for_mail(kind text, lookup bytea, registration_id uuid, person_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.ask_for_mail(kind text, lookup bytea, registration_id uuid DEFAULT NULL::uuid, person_id uuid DEFAULT NULL::uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid;
+begin
+  insert into identity_private.mails (kind, lookup, registration_id, person_id)
+    values (ask_for_mail.kind, ask_for_mail.lookup, ask_for_mail.registration_id, ask_for_mail.person_id)
+    returning id into v_id;
+  perform platform.enqueue('mail__send', json_build_object('id', v_id));
+end $function$
+comment 'Puts a mail into the outbox, with its job, in this transaction.'
+
+-- function identity_private.check_new_password(scheme text, parameters jsonb, salt bytea, tag bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.check_new_password(scheme text, parameters jsonb, salt bytea, tag bytea)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if scheme is distinct from 'argon2id' or parameters is distinct from identity_private.new_password_parameters()
+    or length(salt) is distinct from 16 or length(tag) is distinct from 32 then
+    raise exception 'the password was not hashed as asked' using errcode = '22023';
+  end if;
+end $function$
+comment '22023 unless a tag was made with the present cost.'
+
+-- function identity_private.complete_registration(registration_id uuid, OUT person_id uuid, OUT organization_name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.complete_registration(registration_id uuid, OUT person_id uuid, OUT organization_name text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_none constant uuid := platform.no_organization();
+  v_registration identity_private.registrations;
+  v_email_id uuid := platform.uuid_v7();
+begin
+  update identity_private.registrations r set completed_at = clock_timestamp()
+    where r.id = complete_registration.registration_id and r.completed_at is null
+    returning r.* into v_registration;
+  if not found or exists (select from identity_private.emails e where e.lookup = v_registration.lookup) then
+    return;
+  end if;
+  person_id := platform.uuid_v7();
+  insert into identity.people (id, locale) values (complete_registration.person_id, v_registration.locale);
+  insert into identity_private.emails (id, person_id, address, lookup, verified_at)
+    values (v_email_id, complete_registration.person_id,
+      keyring_private.seal('identity.emails.address', v_none, v_email_id, complete_registration.person_id,
+        keyring_private.open('identity.registrations.email', v_none, v_registration.id, v_registration.email)),
+      v_registration.lookup, clock_timestamp());
+  insert into identity_private.profiles (person_id, display_name)
+    values (complete_registration.person_id,
+      keyring_private.seal('identity.people.display_name', v_none, complete_registration.person_id, complete_registration.person_id,
+        keyring_private.open('identity.registrations.display_name', v_none, v_registration.id, v_registration.display_name)));
+  perform identity_private.set_password(complete_registration.person_id, v_registration.scheme, v_registration.parameters,
+    v_registration.salt,
+    keyring_private.open('identity.registrations.verifier', v_none, v_registration.id, v_registration.verifier));
+  organization_name := keyring_private.open('identity.registrations.organization_name', v_none, v_registration.id,
+    v_registration.organization_name);
+  -- What was asked for under the same address is void now, and the registration's own key has done its work.
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    from identity_private.registrations r
+    where t.registration_id = r.id and r.lookup = v_registration.lookup and t.consumed_at is null;
+  perform keyring_private.destroy_data_key(v_registration.id);
+end $function$
+comment 'Makes the person of a registration whose address was just proved; person_id is null if the address has an account by now. Two at once: the unique index on the address lets one through, the other fails with 23505.'
+
+-- function identity_private.email_lookup(email text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.email_lookup(email text)
+ RETURNS bytea
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- What is not an address is looked up as it was typed: it is nobody's, and takes the same work.
+  select keyring_private.blind_index('identity.emails.address', platform.no_organization(),
+    coalesce(identity_private.normalize_email(email), 'malformed ' || coalesce(email, '')))
+$function$
+comment 'Blind index of a typed address. KEYNO without an application key.'
+
+-- function identity_private.forgive(account bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.forgive(account bytea)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  update identity_private.lockouts l set failures = 0, locked_until = null where l.key = forgive.account
+$function$
+comment 'Forgets the failures of an account, after a success.'
+
+-- function identity_private.new_password_parameters()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.new_password_parameters()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_build_object(
+    'memory', platform.limit_value('password.memory'),
+    'passes', platform.limit_value('password.passes'),
+    'parallelism', platform.limit_value('password.parallelism'),
+    'length', 32)
+$function$
+comment 'Present cost of Argon2id: memory in KiB, passes, parallelism, tag length in bytes.'
+
+-- function identity_private.normalize_email(email text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.normalize_email(email text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- Case is folded in both parts, as people expect; nothing else is, so that no two mailboxes become one.
+  select case
+    when length(t.address) <= 254 and t.address ~ '^[^@[:space:][:cntrl:]"(),:;<>\[\\\]]{1,64}@[^@[:space:][:cntrl:]"(),:;<>\[\\\]]+\.[^@[:space:][:cntrl:]"(),:;<>\[\\\].]{2,}$'
+      and t.address !~ '\.\.|^\.|\.@|@\.|@-'
+    then lower(normalize(t.address, nfc))
+  end
+  from (select btrim(normalize_email.email) as address) t
+$function$
+comment 'The address in the form that is compared; null if it is not one.'
+
+-- function identity_private.password_reasons(facts jsonb)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.password_reasons(facts jsonb)
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select array_remove(array[
+    case when jsonb_typeof(facts -> 'characters') is distinct from 'number'
+           or jsonb_typeof(facts -> 'bytes') is distinct from 'number' then 'PASSWORD_INVALID' end,
+    case when (facts ->> 'characters')::numeric < platform.limit_value('password.minimum_length') then 'PASSWORD_TOO_SHORT' end,
+    case when (facts ->> 'bytes')::numeric > platform.limit_value('password.maximum_bytes') then 'PASSWORD_TOO_LONG' end,
+    case when coalesce((facts ->> 'common')::boolean, true) then 'PASSWORD_COMMON' end,
+    case when coalesce((facts ->> 'context')::boolean, true) then 'PASSWORD_CONTEXT' end
+  ], null)
+$function$
+comment 'Why a password is refused, from facts about it: characters (code points), bytes, common (stands in the list), context (is the person''s or the organization''s name). Empty if it is good. SP 800-63B-4 section 3.1.1.2.'
+
+-- function identity_private.resolve_attempt(attempt uuid, door text, guess bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.resolve_attempt(attempt uuid, door text, guess bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- A guess of this very transaction could be rolled back after the answer, and with it the count. (pg_current_xact_id is
+-- the top-level transaction's, so a savepoint does not help.)
+declare
+  v_attempt identity_private.attempts;
+begin
+  update identity_private.attempts a
+    set resolved_at = clock_timestamp()
+    where a.id = resolve_attempt.attempt and a.door = resolve_attempt.door and a.resolved_at is null
+      and a.guess_mac = keyring_private.guess_mac(a.id, resolve_attempt.guess)
+    returning a.* into v_attempt;
+  if v_attempt.guess_transaction = pg_current_xact_id() then
+    raise exception 'attempt is not committed' using errcode = 'GUESS';
+  end if;
+  return v_attempt.account;
+end $function$
+comment 'The account of a stored guess, once, and only in a later transaction (GUESS); null for any other guess.'
+
+-- function identity_private.set_password(person_id uuid, scheme text, parameters jsonb, salt bytea, verifier text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.set_password(person_id uuid, scheme text, parameters jsonb, salt bytea, verifier text)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  insert into identity_private.passwords (person_id, scheme, parameters, salt, verifier)
+    values (set_password.person_id, set_password.scheme, set_password.parameters, set_password.salt,
+      keyring_private.seal('identity.passwords.verifier', platform.no_organization(), set_password.person_id,
+        set_password.person_id, set_password.verifier))
+    on conflict on constraint passwords_pkey do update
+      set scheme = excluded.scheme, parameters = excluded.parameters, salt = excluded.salt,
+          verifier = excluded.verifier, changed_at = clock_timestamp()
+$function$
+comment 'Sets the password of a person from the verifier of its tag.'
+
+-- function identity_private.start_attempt(door text, account bytea, OUT attempt uuid, OUT retry_after integer, OUT locked boolean)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.start_attempt(door text, account bytea, OUT attempt uuid, OUT retry_after integer, OUT locked boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Counts first, in one statement: whoever is counted may guess once. The attempt that reaches the limit still counts
+-- as one; it locks what comes after it.
+declare
+  v_now timestamptz := clock_timestamp();
+  v_failures integer;
+begin
+  insert into identity_private.lockouts as l (key, failures, last_at)
+    values (start_attempt.account, 1, v_now)
+    on conflict on constraint lockouts_pkey do update
+      set failures = case
+            when l.last_at < v_now - make_interval(secs => platform.limit_value('attempt.forget_seconds')) then 1
+            else l.failures + 1 end,
+          last_at = v_now,
+          locked_until = case
+            when l.last_at < v_now - make_interval(secs => platform.limit_value('attempt.forget_seconds')) then null
+            when l.failures + 1 >= platform.limit_value('attempt.failures') then v_now + make_interval(secs => least(
+              platform.limit_value('attempt.lock_maximum_seconds'),
+              platform.limit_value('attempt.lock_seconds')
+                * 2 ^ least(l.failures + 1 - platform.limit_value('attempt.failures'), 20))::double precision)
+            else null end
+      where l.locked_until is null or l.locked_until <= v_now
+    returning l.failures, l.locked_until is not null into v_failures, start_attempt.locked;
+  if v_failures is null then
+    select greatest(1, ceil(extract(epoch from l.locked_until - v_now)))::integer
+      into start_attempt.retry_after
+      from identity_private.lockouts l
+      where l.key = start_attempt.account;
+    retry_after := coalesce(retry_after, 1);
+    locked := false;
+    return;
+  end if;
+  insert into identity_private.attempts (door, account) values (start_attempt.door, start_attempt.account)
+    returning id into start_attempt.attempt;
+end $function$
+comment 'Counts an attempt on an account, over all doors, and gives its id; null with retry_after in whole seconds while the account is locked. locked: this attempt reached the limit.'
+
+-- function identity_private.submit_attempt(attempt uuid, door text, guess bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.submit_attempt(attempt uuid, door text, guess bytea)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  update identity_private.attempts a
+    set guess_mac = keyring_private.guess_mac(a.id, submit_attempt.guess), guess_transaction = pg_current_xact_id()
+    where a.id = submit_attempt.attempt and a.door = submit_attempt.door and a.guess_mac is null and a.resolved_at is null
+      and a.created_at > clock_timestamp() - make_interval(secs => platform.limit_value('attempt.answer_seconds'));
+  return found;
+end $function$
+comment 'Stores the one guess of a counted attempt; false if it has one already or took too long.'
+
+-- function identity_private.verifier(tag bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.verifier(tag bytea)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select encode(sha256(tag), 'hex') $function$
+comment 'What is kept of a tag.'
+
+-- function keyring.bind_application()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.bind_application()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_root keyring_private.roots;
+  v_key bytea;
+  v_check bytea;
+begin
+  select r.* into v_root from keyring_private.roots r order by r.version desc limit 1 for update;
+  v_key := keyring_private.key_encryption_key(v_root.version);
+  v_check := extensions.hmac('safetypin check'::bytea, v_key, 'sha256');
+  if v_root.check_value is null then
+    update keyring_private.roots r set check_value = v_check where r.version = v_root.version;
+  elsif v_root.check_value <> v_check then
+    return false;
+  end if;
+  -- Column keys are made with the first half that comes: each is wrapped under it.
+  insert into keyring_private.index_keys (column_id, root_version, wrapped)
+    select c.id, v_root.version,
+           keyring_private.wrap(v_key, extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(c.id))
+    from keyring_private.sealed_columns c
+    where not exists (select from keyring_private.index_keys k where k.column_id = c.id);
+  return true;
+end $function$
+comment 'Says whether the application of this request holds the half that belongs to this database. The first application ever to ask is the one that does.'
+
+-- function keyring.transport_key(OUT id uuid, OUT key bytea, OUT expires_at timestamp with time zone)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.transport_key(OUT id uuid, OUT key bytea, OUT expires_at timestamp with time zone)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- The key is an answer, never a parameter: parameters are what logs print.
+declare
+  v_life interval := make_interval(secs => platform.limit_value('transport_key.seconds'));
+begin
+  -- One at a time, so that all processes of an application share one key. The lock ends with this transaction.
+  perform pg_advisory_xact_lock(hashtextextended('safetypin transport key', 0));
+  delete from keyring_private.transport_keys t where t.created_at < clock_timestamp() - 2 * v_life;
+  select t.id, t.key, t.created_at + v_life into transport_key.id, transport_key.key, transport_key.expires_at
+    from keyring_private.transport_keys t
+    where t.created_at > clock_timestamp() - v_life * 0.9
+    order by t.created_at desc
+    limit 1;
+  if not found then
+    insert into keyring_private.transport_keys as t (key) values (extensions.gen_random_bytes(64))
+      returning t.id, t.key, t.created_at + v_life into transport_key.id, transport_key.key, transport_key.expires_at;
+  end if;
+end $function$
+comment 'The key under which the application seals its half for a request (64 bytes, A256CBC-HS512), and when to fetch the next one. For the logins only.'
+
+-- function keyring_private.a256cbc_hs512_decrypt(key bytea, iv bytea, ciphertext bytea, tag bytea, aad bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.a256cbc_hs512_decrypt(key bytea, iv bytea, ciphertext bytea, tag bytea, aad bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_mac_key bytea := substr(key, 1, 32);
+  v_tag bytea;
+  v_padded bytea;
+  v_padding integer;
+begin
+  if length(key) = 64 and length(iv) = 16 and length(tag) = 32 and aad is not null
+    and length(ciphertext) > 0 and length(ciphertext) % 16 = 0 then
+    v_tag := substr(extensions.hmac(aad || iv || ciphertext || int8send(length(aad) * 8::bigint), v_mac_key, 'sha512'), 1, 32);
+    -- Compared under a second MAC: the time of the comparison says nothing about the right tag.
+    if extensions.hmac(v_tag, v_mac_key, 'sha512') = extensions.hmac(tag, v_mac_key, 'sha512') then
+      -- The padding is checked by hand, so that bad padding under a good tag gives the same error as all else.
+      v_padded := extensions.decrypt_iv(ciphertext, substr(key, 33, 32), iv, 'aes-cbc/pad:none');
+      v_padding := get_byte(v_padded, length(v_padded) - 1);
+      if v_padding between 1 and 16
+        and substr(v_padded, length(v_padded) - v_padding + 1)
+          = decode(repeat(lpad(to_hex(v_padding), 2, '0'), v_padding), 'hex') then
+        return substr(v_padded, 1, length(v_padded) - v_padding);
+      end if;
+    end if;
+  end if;
+  raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+end $function$
+comment 'A256CBC-HS512 (RFC 7518 5.2.5). The tag is checked before anything is decrypted; KEYBD for every failure alike.'
+
+-- function keyring_private.a256cbc_hs512_encrypt(key bytea, iv bytea, plaintext bytea, aad bytea, OUT ciphertext bytea, OUT tag bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.a256cbc_hs512_encrypt(key bytea, iv bytea, plaintext bytea, aad bytea, OUT ciphertext bytea, OUT tag bytea)
+ RETURNS record
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if length(key) is distinct from 64 or length(iv) is distinct from 16 or plaintext is null or aad is null then
+    raise exception 'the value cannot be sealed' using errcode = 'KEYBD';
+  end if;
+  ciphertext := extensions.encrypt_iv(plaintext, substr(key, 33, 32), iv, 'aes-cbc/pad:pkcs');
+  tag := substr(extensions.hmac(aad || iv || ciphertext || int8send(length(aad) * 8::bigint), substr(key, 1, 32), 'sha512'), 1, 32);
+end $function$
+comment 'A256CBC-HS512 (RFC 7518 5.2.5): 64-byte key, 16-byte IV; gives ciphertext and 32-byte tag. KEYBD for other sizes.'
+
+-- function keyring_private.application_half()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.application_half()
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_envelope bytea;
+  v_setting text := current_setting('safetypin.envelope', true);
+  v_body bytea := request_private.sealed();
+  v_key bytea;
+begin
+  if v_body is null or coalesce(v_setting, '') = '' or length(v_setting) <> 242
+    or translate(v_setting, '0123456789abcdef', '') <> '' then
+    raise exception 'no application key in this request' using errcode = 'KEYNO';
+  end if;
+  v_envelope := decode(v_setting, 'hex');
+  if substr(v_envelope, 18, 8) <= timestamptz_send(clock_timestamp())
+    -- An envelope is short-lived: one that claims more was not made by an application of ours.
+    or substr(v_envelope, 18, 8) > timestamptz_send(clock_timestamp()
+         + make_interval(secs => platform.limit_value('envelope.seconds') + 5)) then
+    raise exception 'the application key in this request has run out' using errcode = 'KEYNO';
+  end if;
+  select t.key into v_key
+    from keyring_private.transport_keys t
+    where t.id = encode(substr(v_envelope, 2, 16), 'hex')::uuid
+      -- Twice its life: an application replaces its key after one, and its last envelope is still good for a minute.
+      and t.created_at > clock_timestamp() - make_interval(secs => 2 * platform.limit_value('transport_key.seconds'));
+  if v_key is null then
+    raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
+  end if;
+  return keyring_private.unwrap(v_key, substr(v_envelope, 26), substr(v_envelope, 1, 25) || substr(v_body, 87, 32));
+end $function$
+comment 'The application''s half of the key, from this transaction''s envelope. KEYNO if there is none, it ran out or its transport key is gone; KEYBD if it is for another credential.'
+
+-- function keyring_private.blind_index(column_name text, organization_id uuid, value text)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.blind_index(column_name text, organization_id uuid, value text)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_column uuid := keyring_private.column_id(blind_index.column_name);
+  v_key bytea;
+begin
+  if value is null then
+    return null;
+  end if;
+  select keyring_private.unwrap(keyring_private.key_encryption_key(k.root_version), k.wrapped, '\x03'::bytea || uuid_send(v_column))
+    into v_key
+    from keyring_private.index_keys k
+    where k.column_id = v_column;
+  if v_key is null then
+    raise exception 'the index key is not there' using errcode = 'KEYNO';
+  end if;
+  return extensions.hmac(uuid_send(blind_index.organization_id) || convert_to(value, 'UTF8'), v_key, 'sha256');
+end $function$
+comment 'HMAC-SHA-256 of organization (zero uuid for what is unique everywhere) and value under the column''s own key, for looking up a sealed value.'
+
+-- function keyring_private.column_id(name text)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.column_id(name text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid;
+begin
+  select c.id into strict v_id from keyring_private.sealed_columns c where c.name = column_id.name;
+  return v_id;
+end $function$
+comment 'Id of a sealed column by its name; P0002 if there is none.'
+
+-- function keyring_private.data_key(key_id uuid)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.data_key(key_id uuid)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_key keyring_private.data_keys;
+begin
+  select k.* into v_key from keyring_private.data_keys k where k.id = data_key.key_id;
+  if not found then
+    raise exception 'the key of this value was destroyed' using errcode = 'KEYER';
+  end if;
+  return keyring_private.unwrap(
+    keyring_private.key_encryption_key(v_key.root_version), v_key.wrapped,
+    '\x02'::bytea || uuid_send(v_key.id) || uuid_send(v_key.subject));
+end $function$
+comment 'A data key, unwrapped. KEYER if it was destroyed: what it sealed is erased.'
+
+-- function keyring_private.destroy_data_key(subject uuid)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.destroy_data_key(subject uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  delete from keyring_private.data_keys k where k.subject = destroy_data_key.subject;
+  return found;
+end $function$
+comment 'Erases everything sealed for a subject by deleting its key.'
+
+-- function keyring_private.ensure_data_key(subject uuid)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.ensure_data_key(subject uuid)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid;
+  v_version integer;
+begin
+  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject;
+  if found then
+    return v_id;
+  end if;
+  v_id := platform.uuid_v7();
+  select max(r.version) into v_version from keyring_private.roots r;
+  insert into keyring_private.data_keys (id, subject, root_version, wrapped)
+    values (v_id, ensure_data_key.subject, v_version, keyring_private.wrap(
+      keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64),
+      '\x02'::bytea || uuid_send(v_id) || uuid_send(ensure_data_key.subject)))
+    on conflict on constraint data_keys_subject_unique do nothing;
+  -- Somebody else may have been first.
+  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject;
+  return v_id;
+end $function$
+comment 'Id of the subject''s data key; makes one if there is none.'
+
+-- function keyring_private.guess_mac(attempt uuid, guess bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.guess_mac(attempt uuid, guess bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (select sha256(k.outer_pad || sha256(k.inner_pad || uuid_send(attempt) || guess))
+          from keyring_private.seal_keys k
+          where k.purpose = 'guess');
+end $function$
+comment 'HMAC-SHA-256 of a guess, under a key of this database; how guesses and short codes rest.'
+
+-- function keyring_private.key_encryption_key(version integer)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.key_encryption_key(version integer)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- HKDF's extract step (RFC 5869) with the database's half as salt; 64 bytes, as the cipher wants.
+  return (select extensions.hmac('safetypin kek '::bytea || int4send(r.version) || keyring_private.application_half(), r.half, 'sha512')
+          from keyring_private.roots r
+          where r.version = key_encryption_key.version);
+end $function$
+comment 'The 64-byte key that wraps data keys, derived from both halves; never stored.'
+
+-- function keyring_private.open(column_name text, organization_id uuid, row_id uuid, sealed bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.open(column_name text, organization_id uuid, row_id uuid, sealed bytea)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_key_id uuid;
+  v_padded bytea;
+begin
+  if sealed is null then
+    return null;
+  end if;
+  if length(sealed) < 97 or get_byte(sealed, 0) <> 1 then
+    raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+  end if;
+  v_key_id := encode(substr(sealed, 2, 16), 'hex')::uuid;
+  v_padded := keyring_private.unwrap(
+    keyring_private.data_key(v_key_id), substr(sealed, 18),
+    '\x01'::bytea || uuid_send(keyring_private.column_id(open.column_name)) || uuid_send(open.organization_id)
+      || uuid_send(open.row_id) || uuid_send(v_key_id));
+  return convert_from(substr(v_padded, 5, ('x' || encode(substr(v_padded, 1, 4), 'hex'))::bit(32)::integer), 'UTF8');
+end $function$
+comment 'Opens what seal() made, in the same column, organization and row; null stays null. KEYER if it was erased, KEYNO without an application key, KEYBD for all else.'
+
+-- function keyring_private.seal(column_name text, organization_id uuid, row_id uuid, subject uuid, value text)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.seal(column_name text, organization_id uuid, row_id uuid, subject uuid, value text)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_text bytea := convert_to(value, 'UTF8');
+  v_bucket integer := 28;
+  v_key_id uuid;
+begin
+  if value is null then
+    return null;
+  end if;
+  while v_bucket < length(v_text) + 4 loop
+    v_bucket := v_bucket * 2 + 4;
+  end loop;
+  v_key_id := keyring_private.ensure_data_key(seal.subject);
+  return '\x01'::bytea || uuid_send(v_key_id) || keyring_private.wrap(
+    keyring_private.data_key(v_key_id),
+    int4send(length(v_text)) || v_text || decode(repeat('00', v_bucket - 4 - length(v_text)), 'hex'),
+    '\x01'::bytea || uuid_send(keyring_private.column_id(seal.column_name)) || uuid_send(seal.organization_id)
+      || uuid_send(seal.row_id) || uuid_send(v_key_id));
+end $function$
+comment 'Seals a text for a subject, bound to column, organization (zero uuid if none) and row; null stays null. KEYNO without an application key.'
+
+-- function keyring_private.unwrap(key bytea, wrapped bytea, aad bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.unwrap(key bytea, wrapped bytea, aad bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if length(wrapped) < 64 then
+    raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+  end if;
+  return keyring_private.a256cbc_hs512_decrypt(
+    key, substr(wrapped, 1, 16), substr(wrapped, 17, length(wrapped) - 48), substr(wrapped, length(wrapped) - 31), aad);
+end $function$
+comment 'Opens what wrap() made; KEYBD for every failure.'
+
+-- function keyring_private.wrap(key bytea, plaintext bytea, aad bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.wrap(key bytea, plaintext bytea, aad bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_iv bytea := extensions.gen_random_bytes(16);
+  v_sealed record;
+begin
+  v_sealed := keyring_private.a256cbc_hs512_encrypt(key, v_iv, plaintext, aad);
+  return v_iv || v_sealed.ciphertext || v_sealed.tag;
+end $function$
+comment 'Seals under a fresh random IV; returns IV, ciphertext and tag in one.'
+
+-- function platform.enqueue(task text, payload json)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION platform.enqueue(task text, payload json)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_job bigint;
+begin
+  v_job := graphile_worker.safetypin_add_job(enqueue.task, enqueue.payload);
+  insert into platform_private.job_contexts (job_id, task, organization_id, person_id, permissions)
+    select v_job, t.name, request.organization_id(), request.user_id(), t.permissions
+    from platform.tasks t
+    where t.name = enqueue.task;
+  if not found then
+    raise exception 'no task of that name' using errcode = '22023';
+  end if;
+  return v_job;
+end $function$
+comment 'Makes a job of a known task in this transaction, on behalf of who asks now. For definer functions only. 22023 for an unknown task.'
+
+-- function platform.limit_value(name text)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION platform.limit_value(name text)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select l.value from platform.limits l where l.name = limit_value.name
+$function$
+comment 'The number in force for a limit; null for an unknown name.'
+
+-- function platform.no_organization()
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION platform.no_organization()
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select '00000000-0000-0000-0000-000000000000'::uuid $function$
+comment 'The zero uuid: stands for "no organization" where a key needs one.'
+
+-- function platform.open_job(job_id bigint, envelope bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION platform.open_job(job_id bigint, envelope bytea)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows from the keeper: reading the job and sealing a context. Instead of a credential it demands that the job is
+-- locked by a worker now.
+declare
+  v_task platform.tasks;
+  v_context platform_private.job_contexts;
+begin
+  select t.* into v_task
+    from graphile_worker.jobs j
+    join platform.tasks t on t.name = j.task_identifier
+    where j.id = open_job.job_id and j.locked_at is not null;
+  if not found then
+    raise exception 'the job is not running now' using errcode = 'CTXJB';
+  end if;
+  select c.* into v_context
+    from platform_private.job_contexts c
+    where c.job_id = open_job.job_id and c.task = v_task.name;
+  if not found then
+    if not v_task.scheduled then
+      raise exception 'the job has no context' using errcode = 'CTXJB';
+    end if;
+    insert into platform_private.job_contexts (job_id, task, permissions)
+      values (open_job.job_id, v_task.name, v_task.permissions)
+      returning * into v_context;
+  end if;
+  perform request_private.write_context(
+    2, clock_timestamp() + make_interval(secs => v_task.seconds),
+    v_context.id, v_context.person_id, v_context.organization_id, null, 0, '{}', open_job.envelope);
+  return 'safetypin_jobs';
+end $function$
+comment 'Opens the context of a job that is locked by a worker now; returns the role to run as. CTXJB if it is not running or was not made by platform.enqueue().'
+
+-- function platform.uuid_v7()
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION platform.uuid_v7()
+ RETURNS uuid
+ LANGUAGE sql
+ PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- A version 4 uuid has the right variant already; the time goes over its first 48 bits, and two bits turn 4 into 7.
+  select encode(
+    set_bit(set_bit(
+      overlay(uuid_send(gen_random_uuid())
+        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3)
+        from 1 for 6),
+      52, 1), 53, 1), 'hex')::uuid
+$function$
+comment 'A new UUID version 7 (RFC 9562).'
+
+-- function platform_private.admit(role name, relation regclass, VARIADIC commands text[])
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION platform_private.admit(role name, relation regclass, VARIADIC commands text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_command text;
+  v_policy name;
+begin
+  if role not in ('safetypin_keeper', 'safetypin_definer', 'safetypin_owner') then
+    raise exception 'only internal roles are admitted' using errcode = '22023';
+  end if;
+  foreach v_command in array commands loop
+    execute format('grant %s on table %s to %I', v_command, relation, role);
+    v_policy := format('%s_by_%s', v_command, substr(role, 11));
+    execute format('drop policy if exists %I on %s', v_policy, relation);
+    execute format('create policy %I on %s for %s to %I %s', v_policy, relation, v_command, role,
+      case v_command when 'insert' then 'with check (true)' when 'update' then 'using (true) with check (true)' else 'using (true)' end);
+  end loop;
+end $function$
+comment 'Grants commands on a table to an internal role, with the policy that lets it through. For migrations only.'
+
+-- function request.assurance()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request.assurance()
+ RETURNS integer
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_body bytea := request_private.live();
+begin
+  return get_byte(v_body, 118) * 256 + get_byte(v_body, 119);
+end $function$
+comment 'Authenticator assurance level of the session, 1 to 3 (SP 800-63B); 0 for nobody.'
+
+-- function request.can(permission text)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request.can(permission text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_body bytea := request_private.live();
+  v_can boolean;
+begin
+  case get_byte(v_body, 1)
+    when 1 then
+      -- Held permissions are kept per membership with their times, so a grant that ends is over in the next statement.
+      select true into v_can
+        from access_private.held_permissions h
+        where h.organization_id = encode(substr(v_body, 71, 16), 'hex')::uuid
+          and h.person_id = encode(substr(v_body, 55, 16), 'hex')::uuid
+          and h.permission = can.permission
+          and h.valid @> clock_timestamp();
+    when 2 then
+      select true into v_can
+        from platform_private.job_contexts j
+        where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid
+          and can.permission = any (j.permissions);
+    else
+      null;
+  end case;
+  return coalesce(v_can, false);
+end $function$
+comment 'Whether the asker holds a permission (noun.verb) in the active organization, now. In policies always as (select request.can(…)).'
+
+-- function request.id()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request.id()
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return encode(substr(request_private.sealed(), 121, 16), 'hex')::uuid;
+end $function$
+comment 'Id of the request, for correlation with the log of the API.'
+
+-- function request.kind()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request.kind()
+ RETURNS text
+ LANGUAGE sql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select (array['anonymous', 'session', 'job'])[get_byte(request_private.live(), 1) + 1]
+$function$
+comment 'anonymous, session or job; null without a valid context.'
+
+-- function request.organization_id()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request.organization_id()
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return nullif(encode(substr(request_private.live(), 71, 16), 'hex')::uuid, '00000000-0000-0000-0000-000000000000');
+end $function$
+comment 'The active organization; null if none. In policies always as (select request.organization_id()).'
+
+-- function request.session_id()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request.session_id()
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_body bytea := request_private.live();
+begin
+  if get_byte(v_body, 1) = 1 then
+    return encode(substr(v_body, 39, 16), 'hex')::uuid;
+  end if;
+  return null;
+end $function$
+comment 'The session of this request; null for anonymous requests and jobs.'
+
+-- function request.task()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request.task()
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_body bytea := request_private.live();
+begin
+  if get_byte(v_body, 1) = 2 then
+    return (select j.task from platform_private.job_contexts j
+            where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid);
+  end if;
+  return null;
+end $function$
+comment 'Name of the task, inside a job; null elsewhere.'
+
+-- function request.user_id()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request.user_id()
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return nullif(encode(substr(request_private.live(), 55, 16), 'hex')::uuid, '00000000-0000-0000-0000-000000000000');
+end $function$
+comment 'The person who asks; null if nobody is signed in. In policies always as (select request.user_id()).'
+
+-- function request_private.live()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request_private.live()
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_body bytea := request_private.sealed();
+  v_live boolean;
+begin
+  if v_body is null then
+    return null;
+  end if;
+  case get_byte(v_body, 1)
+    when 0 then
+      return v_body;
+    when 1 then
+      -- Read at each statement: a revocation that committed is seen by the next one.
+      select true into v_live
+        from sessions.sessions s
+        where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid
+          and s.ends_at > clock_timestamp();
+    when 2 then
+      select true into v_live
+        from platform_private.job_contexts j
+        where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid;
+  end case;
+  if v_live then
+    return v_body;
+  end if;
+  return null;
+end $function$
+comment 'Body of the context if it is sealed and its session (or job) is live now, else null.'
+
+-- function request_private.seal(body bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request_private.seal(body bytea)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- HMAC from its definition with prepared pads: half the time of pgcrypto's, which looks its digest up each call.
+  return (select encode(sha256(k.outer_pad || sha256(k.inner_pad || body)) || body, 'hex')
+          from keyring_private.seal_keys k
+          where k.purpose = 'request');
+end $function$
+comment 'Hex of seal and body, as the setting safetypin.context holds it.'
+
+-- function request_private.sealed()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request_private.sealed()
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_setting text := current_setting('safetypin.context', true);
+  v_raw bytea;
+  v_body bytea;
+  v_good boolean;
+begin
+  -- Anybody can write anything into the setting: whatever is not ours is nobody, never an error.
+  if v_setting is null or length(v_setting) < 336 or length(v_setting) > 4096
+    or length(v_setting) % 2 = 1 or translate(v_setting, '0123456789abcdef', '') <> '' then
+    return null;
+  end if;
+  v_raw := decode(v_setting, 'hex');
+  v_body := substr(v_raw, 33);
+  if get_byte(v_body, 0) <> 1
+    or substr(v_body, 3, 12) <> int4send(pg_backend_pid()) || timestamptz_send(now())
+    or substr(v_body, 31, 8) <= timestamptz_send(clock_timestamp()) then
+    return null;
+  end if;
+  -- Compared by a second keyed hash, so that the time taken says nothing about the right seal.
+  select sha256(k.outer_pad || sha256(k.outer_pad || sha256(k.inner_pad || v_body)))
+       = sha256(k.outer_pad || substr(v_raw, 1, 32))
+    into v_good
+    from keyring_private.seal_keys k
+    where k.purpose = 'request';
+  if v_good then
+    return v_body;
+  end if;
+  return null;
+end $function$
+comment 'Body of the context if its seal is good and its deadline ahead, else null. Does not ask whether the session still lives: the audit of the statement that ended it needs that.'
+
+-- function request_private.write_context(kind integer, deadline timestamp with time zone, session_id uuid, person_id uuid, organization_id uuid, credential_hash bytea, assurance integer, metadata jsonb, envelope bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request_private.write_context(kind integer, deadline timestamp with time zone, session_id uuid, person_id uuid, organization_id uuid, credential_hash bytea, assurance integer, metadata jsonb, envelope bytea)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_zero constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_request text := metadata ->> 'requestId';
+begin
+  if coalesce(current_setting('safetypin.context', true), '') <> '' then
+    raise exception 'this transaction has a context already' using errcode = 'CTXAG';
+  end if;
+  -- Two transactions of one message share now(), and a context would be good in both. A request that is opened in
+  -- a later message than `begin` cannot be: whatever begins after it begins later.
+  if statement_timestamp() <= transaction_timestamp() then
+    raise exception 'open the request in a later message than begin' using errcode = 'CTXTX';
+  end if;
+  if v_request is null or v_request !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    v_request := platform.uuid_v7()::text;
+  end if;
+  perform set_config('safetypin.context', request_private.seal(
+    '\x01'::bytea || set_byte('\x00'::bytea, 0, kind)
+    || int4send(pg_backend_pid()) || timestamptz_send(now()) || extensions.gen_random_bytes(16)
+    || timestamptz_send(deadline)
+    || uuid_send(coalesce(session_id, v_zero)) || uuid_send(coalesce(person_id, v_zero))
+    || uuid_send(coalesce(organization_id, v_zero))
+    || coalesce(credential_hash, decode(repeat('00', 32), 'hex'))
+    || int2send(assurance::smallint) || uuid_send(v_request::uuid)
+    || convert_to(jsonb_strip_nulls(jsonb_build_object(
+         'ip', left(metadata ->> 'ip', 64), 'userAgent', left(metadata ->> 'userAgent', 400)))::text, 'UTF8')
+  ), true);
+  perform set_config('safetypin.envelope', coalesce(encode(envelope, 'hex'), ''), true);
+end $function$
+comment 'Writes the sealed context of this transaction. CTXAG if it has one, CTXTX if it began in this very message.'
+
+-- function sessions.open_request(credential bytea, envelope bytea, metadata jsonb)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION sessions.open_request(credential bytea, envelope bytea, metadata jsonb)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Writes nothing, so that a slow request never stands in the way of a revocation.
+declare
+  v_hash bytea;
+  v_session record;
+  v_deadline timestamptz := clock_timestamp() + make_interval(secs => platform.limit_value('request.seconds'));
+begin
+  if credential is null then
+    perform request_private.write_context(0, v_deadline, null, null, null, null, 0, metadata, envelope);
+    return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_anonymous' end;
+  end if;
+  v_hash := sha256(credential);
+  select s.id, s.person_id, m.organization_id, s.assurance
+    into v_session
+    from sessions_private.credentials c
+    join sessions.sessions s on s.id = c.session_id
+    join identity.people p on p.id = s.person_id
+    left join access.organizations o on o.id = s.organization_id and o.status = 'active'
+    left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
+    left join sessions.activity a on a.session_id = s.id
+    where c.hash = v_hash
+      and c.expires_at > clock_timestamp()
+      and s.ends_at > clock_timestamp()
+      and p.status = 'active'
+      and greatest(s.created_at, a.last_used_at)
+        > clock_timestamp() - make_interval(secs => platform.limit_value('session.idle_seconds'));
+  if not found then
+    raise exception 'no live session for this credential' using errcode = 'AUTHN';
+  end if;
+  perform request_private.write_context(1, v_deadline, v_session.id, v_session.person_id, v_session.organization_id,
+    v_hash, v_session.assurance, metadata, envelope);
+  return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_member' end;
+end $function$
+comment 'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, CTXAG if the transaction has a context, CTXTX in the message that began it.'
+
+-- function sessions.record_activity(credential_hashes bytea[], used_at timestamp with time zone[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions.record_activity(credential_hashes bytea[], used_at timestamp with time zone[])
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_count integer;
+begin
+  -- One batch at a time; a batch that meets another is dropped, the next one brings the same sessions again.
+  if not pg_try_advisory_xact_lock(hashtextextended('safetypin activity', 0)) then
+    return 0;
+  end if;
+  insert into sessions.activity as a (session_id, last_used_at)
+    select c.session_id, least(max(u.at), clock_timestamp())
+      from unnest(credential_hashes, used_at) as u (hash, at)
+      join sessions_private.credentials c on c.hash = u.hash
+      join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
+      group by c.session_id
+      order by c.session_id
+    on conflict on constraint activity_pkey do update
+      set last_used_at = greatest(a.last_used_at, excluded.last_used_at);
+  get diagnostics v_count = row_count;
+  return v_count;
+end $function$
+comment 'Notes the last use of credentials (SHA-256), gathered by the application and sent about once a minute; returns how many sessions were noted.'
+
+-- function sessions_private.choose_organization(person_id uuid, wanted uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions_private.choose_organization(person_id uuid, wanted uuid)
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- The one that was asked for, else where the person was last, else the oldest membership.
+  select m.organization_id
+  from access.memberships m
+  join access.organizations o on o.id = m.organization_id and o.status = 'active'
+  left join lateral (
+    select max(s.created_at) as at from sessions.sessions s
+    where s.person_id = m.person_id and s.organization_id = m.organization_id) last on true
+  where m.person_id = choose_organization.person_id
+    and (choose_organization.wanted is null or m.organization_id = choose_organization.wanted)
+  order by last.at desc nulls last, m.created_at
+  limit 1
+$function$
+comment 'Active organization of a new session; null if there is none, or the wanted one is not the person''s.'
+
+-- function sessions_private.end_session(session_id uuid, because text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions_private.end_session(session_id uuid, because text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_session sessions.sessions;
+begin
+  update sessions.sessions s set ends_at = clock_timestamp(), ended_because = end_session.because
+    where s.id = end_session.session_id and s.ends_at > clock_timestamp()
+    returning s.* into v_session;
+  if not found then
+    return false;
+  end if;
+  perform audit_private.append('session.end', v_session.organization_id, v_session.person_id,
+    jsonb_build_object('session', v_session.id, 'because', end_session.because));
+  return true;
+end $function$
+comment 'Ends a session now; false if it was over.'
+
+-- function sessions_private.end_sessions(person_id uuid, because text, keep uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions_private.end_sessions(person_id uuid, because text, keep uuid DEFAULT NULL::uuid)
+ RETURNS integer
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select count(*) filter (where sessions_private.end_session(s.id, end_sessions.because))::integer
+  from sessions.sessions s
+  where s.person_id = end_sessions.person_id and s.ends_at > clock_timestamp()
+    and s.id is distinct from end_sessions.keep
+$function$
+comment 'Ends all sessions of a person but one; returns how many.'
+
+-- function sessions_private.issue(session_id uuid, credential_hash bytea, refresh_hash bytea, OUT access_expires_at timestamp with time zone)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions_private.issue(session_id uuid, credential_hash bytea, refresh_hash bytea, OUT access_expires_at timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  select least(s.ends_at, clock_timestamp() + make_interval(secs => platform.limit_value('session.access_seconds')))
+    into access_expires_at
+    from sessions.sessions s where s.id = issue.session_id;
+  insert into sessions_private.credentials (hash, session_id, issued_with, expires_at)
+    values (issue.credential_hash, issue.session_id, issue.refresh_hash, issue.access_expires_at);
+end $function$
+comment 'Issues a credential for a session beside a refresh token, both given as SHA-256; returns its end.'
+
+-- function sessions_private.start_session(person_id uuid, organization_id uuid, assurance integer, credential_hash bytea, refresh_hash bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions_private.start_session(person_id uuid, organization_id uuid, assurance integer, credential_hash bytea, refresh_hash bytea)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid := platform.uuid_v7();
+begin
+  -- One person's sign-ins take their turn here, so that the number of sessions holds in a race too.
+  perform from identity.people p where p.id = start_session.person_id for no key update;
+  perform sessions_private.end_session(s.id, 'limit')
+    from (select s.id from sessions.sessions s
+          where s.person_id = start_session.person_id and s.ends_at > clock_timestamp()
+          order by s.created_at desc
+          offset platform.limit_value('session.parallel') - 1) s;
+  insert into sessions.sessions (id, person_id, organization_id, assurance, ends_at)
+    values (v_id, start_session.person_id, start_session.organization_id, start_session.assurance,
+      clock_timestamp() + make_interval(secs => platform.limit_value('session.absolute_seconds')));
+  insert into sessions_private.refresh_tokens (hash, session_id) values (start_session.refresh_hash, v_id);
+  return v_id;
+end $function$
+comment 'Starts a session and its family of refresh tokens; ends the oldest when the person has too many.'
+
+-- function sessions_private.tg_memberships__end_sessions()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions_private.tg_memberships__end_sessions()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+begin
+  perform sessions_private.end_session(s.id, 'membership')
+    from sessions.sessions s
+    where s.person_id = old.person_id and s.organization_id = old.organization_id;
+  return null;
+end $function$
+comment 'A membership ended: the person''s sessions in that organization end.'
+
+-- function sessions_private.tg_organizations__end_sessions()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions_private.tg_organizations__end_sessions()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+begin
+  if new.status <> 'active' and old.status = 'active' then
+    perform sessions_private.end_session(s.id, 'organization')
+      from sessions.sessions s
+      where s.organization_id = new.id;
+  end if;
+  return null;
+end $function$
+comment 'An organization is not active any more: the sessions in it end.'
+
+-- function sessions_private.tg_people__end_sessions()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions_private.tg_people__end_sessions()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+begin
+  if new.status <> 'active' and old.status = 'active' then
+    perform sessions_private.end_sessions(new.id, 'person');
+  end if;
+  return null;
+end $function$
+comment 'A person is not active any more: all sessions end.'
+
+-- schema access
+owner safetypin_owner
+comment 'Organizations, memberships, roles, permissions, and access.protect().'
+
+-- schema access_private
+owner safetypin_owner
+comment 'What is worked out from roles and grants.'
+
+-- schema api
+owner safetypin_owner
+comment 'Functions of the GraphQL API that compose several domains.'
+
+-- schema api_steps
+owner safetypin_owner
+comment 'Steps of sign-up, sign-in and recovery, called by the TypeScript layer; not served by themselves.'
+
+-- schema audit
+owner safetypin_owner
+comment 'The audit trail: append-only events, one canonical entry each.'
+
+-- schema audit_private
+owner safetypin_owner
+comment 'Internal parts of the audit trail.'
+
+-- schema extensions
+owner safetypin_owner
+comment 'Functions of PostgreSQL extensions. Only the keeper and the definer may call them.'
+
+-- schema identity
+owner safetypin_owner
+comment 'People.'
+
+-- schema identity_private
+owner safetypin_owner
+comment 'Addresses, passwords, tokens and attempts; no run-time role reaches it.'
+
+-- schema keyring
+owner safetypin_owner
+comment 'Sealed columns: what an application or a DBA calls.'
+
+-- schema keyring_private
+owner safetypin_owner
+comment 'Keys and cipher; keeper only. A key is opened from two halves: one here, one held by the application.'
+
+-- schema platform
+owner safetypin_owner
+comment 'Ground for all domains: error register, limits, ids, jobs.'
+
+-- schema platform_private
+owner safetypin_owner
+comment 'Internal parts of platform; no run-time role reaches it.'
+
+-- schema public
+owner pg_database_owner
+comment 'standard public schema'
+
+-- schema request
+owner safetypin_owner
+comment 'Who is asking: accessors over the sealed context of the current transaction.'
+
+-- schema request_private
+owner safetypin_owner
+comment 'Verification of the sealed context; keeper only.'
+
+-- schema sessions
+owner safetypin_owner
+comment 'Sessions, and opening a request with one.'
+
+-- schema sessions_private
+owner safetypin_owner
+comment 'Credentials and refresh tokens, as hashes; no run-time role reaches it.'
+
+-- table access.membership_roles
+owner safetypin_owner row security forced
+organization_id uuid not null default request.organization_id() -- Organization.
+id uuid not null default platform.uuid_v7() -- UUID version 7.
+membership_id uuid not null -- Membership.
+role_id uuid not null -- Role.
+valid_from timestamp with time zone not null default '-infinity'::timestamp with time zone -- From when it counts.
+valid_until timestamp with time zone not null default 'infinity'::timestamp with time zone -- Until when it counts; no job has to run for it to end.
+created_at timestamp with time zone not null default clock_timestamp() -- When it was granted.
+constraint membership_roles_membership_exists FOREIGN KEY (organization_id, membership_id) REFERENCES access.memberships(organization_id, id) ON DELETE CASCADE
+constraint membership_roles_pkey PRIMARY KEY (organization_id, id)
+constraint membership_roles_role_exists FOREIGN KEY (organization_id, role_id) REFERENCES access.roles(organization_id, id) ON DELETE CASCADE
+constraint membership_roles_window_order CHECK ((valid_from < valid_until))
+CREATE INDEX membership_roles_membership_idx ON access.membership_roles USING btree (organization_id, membership_id)
+CREATE INDEX membership_roles_role_idx ON access.membership_roles USING btree (organization_id, role_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('member.read'::text) AS can))
+policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+CREATE TRIGGER _500_work_out AFTER INSERT OR DELETE OR UPDATE ON access.membership_roles FOR EACH ROW EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.membership_roles FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
+comment 'Roles that a member holds, each for its time.'
+
+-- table access.memberships
+owner safetypin_owner row security forced
+organization_id uuid not null default request.organization_id() -- Organization.
+id uuid not null default platform.uuid_v7() -- UUID version 7.
+person_id uuid not null -- Person.
+created_at timestamp with time zone not null default clock_timestamp() -- Since when.
+constraint memberships_organization_exists FOREIGN KEY (organization_id) REFERENCES access.organizations(id) ON DELETE CASCADE
+constraint memberships_person_exists FOREIGN KEY (person_id) REFERENCES identity.people(id) ON DELETE CASCADE
+constraint memberships_person_unique UNIQUE (organization_id, person_id)
+constraint memberships_pkey PRIMARY KEY (organization_id, id)
+CREATE INDEX memberships_person_id_idx ON access.memberships USING btree (person_id, organization_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy safetypin_may_select as permissive for select to safetypin_member using ((( SELECT request.can('member.read'::text) AS can) OR (person_id = ( SELECT request.user_id() AS user_id))))
+policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_keeper as permissive for select to safetypin_keeper using (true)
+CREATE TRIGGER _500_work_out AFTER DELETE ON access.memberships FOR EACH ROW EXECUTE FUNCTION access_private.tg_memberships__work_out()
+CREATE TRIGGER _510_end_sessions AFTER DELETE ON access.memberships FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_memberships__end_sessions()
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.memberships FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
+comment 'Who belongs to an organization.'
+
+-- table access.organizations
+owner safetypin_owner row security forced
+id uuid not null default platform.uuid_v7() -- UUID version 7.
+name text not null -- Name for people; not unique.
+status text not null default 'active'::text -- Nobody acts in an organization that is not active.
+created_by uuid -- Who founded it; null once that person is gone.
+created_at timestamp with time zone not null default clock_timestamp() -- When it was founded.
+updated_at timestamp with time zone not null default clock_timestamp() -- When it last changed.
+version integer not null default 1 -- Grows with each change; for optimistic locking.
+constraint organizations_creator_exists FOREIGN KEY (created_by) REFERENCES identity.people(id) ON DELETE SET NULL
+constraint organizations_name_length CHECK (((length(name) >= 1) AND (length(name) <= 1000)))
+constraint organizations_pkey PRIMARY KEY (id)
+constraint organizations_status_known CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text, 'closed'::text])))
+CREATE INDEX organizations_created_by_idx ON access.organizations USING btree (created_by)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('organization.read'::text) AS can))
+policy safetypin_tenant_select as restrictive for select to safetypin_member using ((id = ( SELECT request.organization_id() AS organization_id)))
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_keeper as permissive for select to safetypin_keeper using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+CREATE TRIGGER _500_end_sessions AFTER UPDATE OF status ON access.organizations FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_organizations__end_sessions()
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.organizations FOR EACH ROW EXECUTE FUNCTION audit.record_change('id', 'id') -- enabled always
+comment 'An organization: the tenant.'
+
+-- table access.permissions
+owner safetypin_owner row security forced
+name text not null -- noun.verb.
+description text not null -- What it permits, for people.
+default_roles text[] not null default '{owner,admin}'::text[] -- Built-in roles that hold it.
+constraint permissions_name_form CHECK ((name ~ '^[a-z_]+\.[a-z_]+$'::text))
+constraint permissions_pkey PRIMARY KEY (name)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy insert_by_owner as permissive for insert to safetypin_owner with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+policy select_signed_in as permissive for select to safetypin_member using ((( SELECT request.user_id() AS user_id) IS NOT NULL))
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
+comment 'What can be permitted, noun.verb. A host application adds its own with access.define_permission().'
+
+-- table access.role_permissions
+owner safetypin_owner row security forced
+organization_id uuid not null default request.organization_id() -- Organization.
+role_id uuid not null -- Role.
+permission text not null -- Permission.
+constraint role_permissions_permission_exists FOREIGN KEY (permission) REFERENCES access.permissions(name) ON DELETE CASCADE
+constraint role_permissions_pkey PRIMARY KEY (organization_id, role_id, permission)
+constraint role_permissions_role_exists FOREIGN KEY (organization_id, role_id) REFERENCES access.roles(organization_id, id) ON DELETE CASCADE
+CREATE INDEX role_permissions_permission_idx ON access.role_permissions USING btree (permission)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('role.read'::text) AS can))
+policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+CREATE TRIGGER _500_work_out AFTER INSERT OR DELETE OR UPDATE ON access.role_permissions FOR EACH ROW EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.role_permissions FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'role_id', 'permission') -- enabled always
+comment 'What a role permits.'
+
+-- table access.roles
+owner safetypin_owner row security forced
+organization_id uuid not null default request.organization_id() -- Organization.
+id uuid not null default platform.uuid_v7() -- UUID version 7.
+name text not null -- Name, unique in the organization.
+built_in boolean not null default false -- Built-in roles hold the permissions that name them in access.permissions.
+created_at timestamp with time zone not null default clock_timestamp() -- When it was made.
+constraint roles_name_length CHECK (((length(name) >= 1) AND (length(name) <= 100)))
+constraint roles_name_unique UNIQUE (organization_id, name)
+constraint roles_organization_exists FOREIGN KEY (organization_id) REFERENCES access.organizations(id) ON DELETE CASCADE
+constraint roles_pkey PRIMARY KEY (organization_id, id)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('role.read'::text) AS can))
+policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.roles FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
+comment 'Roles of an organization: owner, admin, member and viewer are built in.'
+
+-- table access.rules
+owner safetypin_owner row security forced
+relation regclass not null -- Protected table.
+command text not null -- select, insert, update or delete. A command without a row is allowed to nobody.
+organization_column name not null -- Column that says whose row it is.
+owner_column name -- Column with the person whose own row it is; own rows need no permission.
+permission text -- Permission that the command needs.
+assurance integer not null default 1 -- Assurance level that the session needs (SP 800-63B).
+roles name[] not null default '{safetypin_member}'::name[] -- Database roles that the rule is for.
+constraint rules_assurance_range CHECK (((assurance >= 1) AND (assurance <= 3)))
+constraint rules_command_known CHECK ((command = ANY (ARRAY['select'::text, 'insert'::text, 'update'::text, 'delete'::text])))
+constraint rules_permission_exists FOREIGN KEY (permission) REFERENCES access.permissions(name) ON DELETE RESTRICT
+constraint rules_pkey PRIMARY KEY (relation, command)
+constraint rules_says_who CHECK (((permission IS NOT NULL) OR (owner_column IS NOT NULL)))
+CREATE INDEX rules_permission_idx ON access.rules USING btree (permission)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+comment 'Rules as data: what access.protect() compiles into policies, one row per table and command.'
+
+-- table access_private.held_permissions
+owner safetypin_owner row security forced
+organization_id uuid not null -- Organization.
+person_id uuid not null -- Person.
+permission text not null -- Permission.
+valid tstzmultirange not null -- Times at which at least one of the member's roles gives it.
+constraint held_permissions_pkey PRIMARY KEY (organization_id, person_id, permission)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_keeper as permissive for select to safetypin_keeper using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Worked out from roles and grants by triggers: what a member may do, and when. Read at each request.can().'
+
+-- table audit.actions
+owner safetypin_owner row security forced
+name text not null -- noun.verb, past tense of nothing: what was done or tried.
+category text not null -- Group of actions.
+severity text not null -- How loud it is.
+description text not null -- What an event of this action says.
+constraint actions_category_known CHECK ((category = ANY (ARRAY['authentication'::text, 'session'::text, 'account'::text, 'access'::text, 'data'::text, 'keys'::text, 'administration'::text])))
+constraint actions_name_form CHECK ((name ~ '^[a-z_]+\.[a-z_]+$'::text))
+constraint actions_pkey PRIMARY KEY (name)
+constraint actions_severity_known CHECK ((severity = ANY (ARRAY['info'::text, 'notice'::text, 'warning'::text, 'alert'::text])))
+policy insert_by_owner as permissive for insert to safetypin_owner with check (true)
+policy select_all as permissive for select to safetypin_member, safetypin_auditor using ((( SELECT request.user_id() AS user_id) IS NOT NULL))
+policy select_by_keeper as permissive for select to safetypin_keeper using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
+comment 'Vocabulary of actions. An event of an unknown action is refused.'
+
+-- table audit.events
+owner safetypin_owner row security forced partition by RANGE (occurred_at)
+organization_id uuid not null default request.organization_id() -- Organization; the zero uuid for what belongs to none.
+id uuid not null default platform.uuid_v7() -- UUID version 7.
+occurred_at timestamp with time zone not null default clock_timestamp() -- Moment of the event, by the database's clock.
+action text not null -- What was done or tried, from audit.actions.
+category text not null -- Category of the action.
+severity text not null -- Severity of the action.
+actor_id uuid -- Person who acted; null for nobody or an operator.
+session_id uuid -- Session of the actor.
+request_id uuid -- Request, for correlation with the log of the API.
+database_role text not null -- Login that was connected.
+relation text -- Table of a row event, schema.name.
+row_id text -- Key of the row of a row event.
+details jsonb not null default '{}'::jsonb -- What changed or why; personal values are sealed.
+entry bytea not null -- The event in canonical form, version 1: what is proved. The other columns are copies for queries.
+transaction_id xid8 not null default pg_current_xact_id() -- Transaction that wrote it, for the sealer.
+constraint events_entry_version CHECK ((get_byte(entry, 0) = 1))
+constraint events_pkey PRIMARY KEY (organization_id, id, occurred_at)
+CREATE INDEX events_actor_idx ON ONLY audit.events USING btree (organization_id, actor_id, occurred_at DESC)
+CREATE INDEX events_organization_time_idx ON ONLY audit.events USING btree (organization_id, occurred_at DESC, id)
+CREATE INDEX events_transaction_idx ON ONLY audit.events USING btree (transaction_id)
+policy insert_by_keeper as permissive for insert to safetypin_keeper with check (true)
+policy safetypin_may_select as permissive for select to safetypin_member, safetypin_auditor using (( SELECT request.can('audit.read'::text) AS can))
+policy safetypin_tenant_select as restrictive for select to safetypin_member, safetypin_auditor using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
+policy select_by_keeper as permissive for select to safetypin_keeper using (true)
+CREATE TRIGGER _200_refuse_change BEFORE DELETE OR UPDATE ON audit.events FOR EACH ROW EXECUTE FUNCTION audit_private.refuse_change() -- enabled always
+CREATE TRIGGER _210_refuse_truncate BEFORE TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION audit_private.refuse_change() -- enabled always
+comment 'What happened. Appended by audit_private.append() alone; partitioned by month.'
+
+-- table audit.events_default
+owner safetypin_owner row security forced partition of audit.events DEFAULT
+organization_id uuid not null default request.organization_id()
+id uuid not null default platform.uuid_v7()
+occurred_at timestamp with time zone not null default clock_timestamp()
+action text not null
+category text not null
+severity text not null
+actor_id uuid
+session_id uuid
+request_id uuid
+database_role text not null
+relation text
+row_id text
+details jsonb not null default '{}'::jsonb
+entry bytea not null
+transaction_id xid8 not null default pg_current_xact_id()
+constraint events_default_pkey PRIMARY KEY (organization_id, id, occurred_at)
+constraint events_entry_version CHECK ((get_byte(entry, 0) = 1))
+CREATE INDEX events_default_organization_id_actor_id_occurred_at_idx ON audit.events_default USING btree (organization_id, actor_id, occurred_at DESC)
+CREATE INDEX events_default_organization_id_occurred_at_id_idx ON audit.events_default USING btree (organization_id, occurred_at DESC, id)
+CREATE INDEX events_default_transaction_id_idx ON audit.events_default USING btree (transaction_id)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+comment 'Catches events of months whose partition was not made in time, so that no event is ever refused.'
+
+-- table identity.people
+owner safetypin_owner row security forced
+id uuid not null default platform.uuid_v7() -- UUID version 7; never given to anybody else.
+status text not null default 'active'::text -- Only active people can sign in.
+locale text not null default 'en'::text -- Language of mails, BCP 47.
+created_at timestamp with time zone not null default clock_timestamp() -- When the account was made.
+updated_at timestamp with time zone not null default clock_timestamp() -- When it last changed.
+version integer not null default 1 -- Grows with each change; for optimistic locking.
+constraint people_locale_form CHECK ((locale ~ '^[a-z]{2}(-[A-Z]{2})?$'::text))
+constraint people_pkey PRIMARY KEY (id)
+constraint people_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'active'::text, 'suspended'::text, 'deactivated'::text, 'erased'::text])))
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_keeper as permissive for select to safetypin_keeper using (true)
+policy select_own as permissive for select to safetypin_member using ((id = ( SELECT request.user_id() AS user_id)))
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+CREATE TRIGGER _500_end_sessions AFTER UPDATE OF status ON identity.people FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_people__end_sessions()
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON identity.people FOR EACH ROW EXECUTE FUNCTION audit.record_change('', 'id') -- enabled always
+comment 'A person. Global: belongs to no organization; memberships say where.'
+
+-- table identity_private.attempts
+owner safetypin_owner row security forced
+id uuid not null default platform.uuid_v7() -- UUID version 7.
+door text not null -- What is guessed.
+account bytea not null -- Blind index of the address.
+guess_mac bytea -- Keyed hash of the guess.
+guess_transaction xid8 -- Transaction that stored the guess.
+created_at timestamp with time zone not null default clock_timestamp() -- When it was counted.
+resolved_at timestamp with time zone -- When it was answered.
+constraint attempts_door_known CHECK ((door = ANY (ARRAY['password'::text, 'email_code'::text])))
+constraint attempts_pkey PRIMARY KEY (id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'One guess each: counted when it starts, stored before it is answered, answered once and only in a later transaction. A rollback never gives a try back.'
+
+-- table identity_private.emails
+owner safetypin_owner row security forced
+id uuid not null default platform.uuid_v7() -- UUID version 7.
+person_id uuid not null -- Whose address it is.
+address bytea not null -- Sealed: identity.emails.address.
+lookup bytea not null -- Blind index of the normalised address.
+is_primary boolean not null default true -- The address that mails go to.
+verified_at timestamp with time zone -- When the person proved it; null if never.
+constraint emails_lookup_unique UNIQUE (lookup)
+constraint emails_person_exists FOREIGN KEY (person_id) REFERENCES identity.people(id) ON DELETE CASCADE
+constraint emails_pkey PRIMARY KEY (id)
+CREATE INDEX emails_person_id_idx ON identity_private.emails USING btree (person_id)
+CREATE UNIQUE INDEX emails_primary_unique ON identity_private.emails USING btree (person_id) WHERE is_primary
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'E-mail addresses of people.'
+
+-- table identity_private.lockouts
+owner safetypin_owner row security forced with (fillfactor=50)
+key bytea not null -- Blind index of the account's address, known or not.
+failures integer not null -- Attempts since the last success.
+last_at timestamp with time zone not null -- Last attempt.
+locked_until timestamp with time zone -- Attempts are refused until then.
+constraint lockouts_pkey PRIMARY KEY (key)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Failed attempts by account, over all doors. Logged: a crash forgives nothing. No index on what changes.'
+
+-- table identity_private.mails
+owner safetypin_owner row security forced
+id uuid not null default platform.uuid_v7() -- UUID version 7; all that the job's payload holds.
+kind text not null -- What the mail is about.
+lookup bytea -- Blind index of a typed address, which may be nobody's.
+registration_id uuid -- Registration whose address is written to.
+person_id uuid -- Person whose primary address is written to.
+created_at timestamp with time zone not null default clock_timestamp() -- When it was asked for.
+sent_at timestamp with time zone -- When a mail server took it; null while it waits.
+constraint mails_has_recipient CHECK ((num_nonnulls(lookup, registration_id, person_id) = 1))
+constraint mails_kind_known CHECK ((kind = ANY (ARRAY['registration'::text, 'password_reset'::text, 'password_changed'::text])))
+constraint mails_person_exists FOREIGN KEY (person_id) REFERENCES identity.people(id) ON DELETE CASCADE
+constraint mails_pkey PRIMARY KEY (id)
+constraint mails_registration_exists FOREIGN KEY (registration_id) REFERENCES identity_private.registrations(id) ON DELETE CASCADE
+CREATE INDEX mails_lookup_idx ON identity_private.mails USING btree (lookup, kind, created_at DESC)
+CREATE INDEX mails_person_id_idx ON identity_private.mails USING btree (person_id)
+CREATE INDEX mails_registration_id_idx ON identity_private.mails USING btree (registration_id)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Mails asked for. Whether there is anybody to write to is found out by the job, so that asking takes the same work for a known and an unknown address.'
+
+-- table identity_private.passwords
+owner safetypin_owner row security forced
+person_id uuid not null -- Whose password it is.
+scheme text not null -- Hash function of the tag (Argon2id, RFC 9106).
+parameters jsonb not null -- Cost: memory in KiB, passes, parallelism, tag length in bytes.
+salt bytea not null -- 16 random bytes.
+verifier bytea not null -- Sealed: hex of the SHA-256 of the tag. A dump without the application's key cannot check a guess.
+changed_at timestamp with time zone not null default clock_timestamp() -- When it was set.
+constraint passwords_person_exists FOREIGN KEY (person_id) REFERENCES identity.people(id) ON DELETE CASCADE
+constraint passwords_pkey PRIMARY KEY (person_id)
+constraint passwords_salt_length CHECK (((length(salt) >= 16) AND (length(salt) <= 64)))
+constraint passwords_scheme_known CHECK ((scheme = 'argon2id'::text))
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'How a password is checked: the application computes a tag from scheme, parameters and salt; its SHA-256 must be the verifier.'
+
+-- table identity_private.profiles
+owner safetypin_owner row security forced
+person_id uuid not null -- The person.
+display_name bytea -- Sealed: identity.people.display_name.
+constraint profiles_person_exists FOREIGN KEY (person_id) REFERENCES identity.people(id) ON DELETE CASCADE
+constraint profiles_pkey PRIMARY KEY (person_id)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Sealed parts of a person.'
+
+-- table identity_private.registrations
+owner safetypin_owner row security forced
+id uuid not null default platform.uuid_v7() -- UUID version 7; also the subject of the key that seals the row.
+email bytea not null -- Sealed: identity.registrations.email.
+lookup bytea not null -- Blind index of the address, as in emails.
+display_name bytea not null -- Sealed: identity.registrations.display_name.
+organization_name bytea -- Sealed: identity.registrations.organization_name.
+locale text not null default 'en'::text -- Language of the mail.
+scheme text not null -- As in passwords.
+parameters jsonb not null -- As in passwords.
+salt bytea not null -- As in passwords.
+verifier bytea not null -- Sealed: identity.registrations.verifier.
+created_at timestamp with time zone not null default clock_timestamp() -- When it was asked for.
+completed_at timestamp with time zone -- When the address was proved.
+constraint registrations_pkey PRIMARY KEY (id)
+constraint registrations_scheme_known CHECK ((scheme = 'argon2id'::text))
+CREATE INDEX registrations_lookup_idx ON identity_private.registrations USING btree (lookup, created_at DESC)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Accounts asked for. The account is made when the address is proved, with the password of that very request, so that nobody can plant a password under somebody else''s address.'
+
+-- table identity_private.tokens
+owner safetypin_owner row security forced
+hash bytea not null -- SHA-256 of the token.
+purpose text not null -- A token of one purpose is refused for another.
+mail_id uuid not null -- Mail it went out with. Tokens of a repeated mail live side by side; using one uses them all.
+registration_id uuid -- What it completes.
+person_id uuid -- Whom it is for.
+code_mac bytea -- The six-digit code of the same mail, as keyed hash.
+code_expires_at timestamp with time zone -- End of the code's life, sooner than the token's.
+created_at timestamp with time zone not null default clock_timestamp() -- When it was made.
+expires_at timestamp with time zone not null -- End of its life.
+consumed_at timestamp with time zone -- When it was used or voided.
+constraint tokens_has_subject CHECK ((num_nonnulls(registration_id, person_id) = 1))
+constraint tokens_hash_length CHECK ((length(hash) = 32))
+constraint tokens_mail_exists FOREIGN KEY (mail_id) REFERENCES identity_private.mails(id) ON DELETE CASCADE
+constraint tokens_person_exists FOREIGN KEY (person_id) REFERENCES identity.people(id) ON DELETE CASCADE
+constraint tokens_pkey PRIMARY KEY (hash)
+constraint tokens_purpose_known CHECK ((purpose = ANY (ARRAY['verification'::text, 'password_reset'::text])))
+constraint tokens_registration_exists FOREIGN KEY (registration_id) REFERENCES identity_private.registrations(id) ON DELETE CASCADE
+CREATE INDEX tokens_mail_id_idx ON identity_private.tokens USING btree (mail_id)
+CREATE INDEX tokens_person_id_idx ON identity_private.tokens USING btree (person_id, purpose)
+CREATE INDEX tokens_registration_id_idx ON identity_private.tokens USING btree (registration_id)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'One-time tokens sent by mail: 256 random bits, kept as SHA-256, bound to a purpose and a subject, used once.'
+
+-- table keyring_private.data_keys
+owner safetypin_keeper row security forced
+id uuid not null default platform.uuid_v7() -- Key id, part of the associated data of each value.
+subject uuid not null -- Whose key it is; not a foreign key.
+root_version integer not null -- Root whose key-encryption key wraps it.
+wrapped bytea not null -- IV, ciphertext and tag of the 64-byte key (A256CBC-HS512).
+created_at timestamp with time zone not null default clock_timestamp() -- When the key was made.
+constraint data_keys_pkey PRIMARY KEY (id)
+constraint data_keys_root_exists FOREIGN KEY (root_version) REFERENCES keyring_private.roots(version) ON DELETE RESTRICT
+constraint data_keys_subject_unique UNIQUE (subject)
+CREATE INDEX data_keys_root_version_idx ON keyring_private.data_keys USING btree (root_version)
+policy keeper_delete as permissive for delete to safetypin_keeper using (true)
+policy keeper_insert as permissive for insert to safetypin_keeper with check (true)
+policy keeper_select as permissive for select to safetypin_keeper using (true)
+policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
+comment 'One data key per person, organization or registration, wrapped. Deleting a row erases all that was sealed for its subject.'
+
+-- table keyring_private.index_keys
+owner safetypin_keeper row security forced
+column_id uuid not null -- The sealed column.
+root_version integer not null -- Root whose key-encryption key wraps it.
+wrapped bytea not null -- IV, ciphertext and tag of the 64-byte key.
+created_at timestamp with time zone not null default clock_timestamp() -- When the key was made.
+constraint index_keys_pkey PRIMARY KEY (column_id)
+constraint index_keys_root_exists FOREIGN KEY (root_version) REFERENCES keyring_private.roots(version) ON DELETE RESTRICT
+CREATE INDEX index_keys_root_version_idx ON keyring_private.index_keys USING btree (root_version)
+policy keeper_delete as permissive for delete to safetypin_keeper using (true)
+policy keeper_insert as permissive for insert to safetypin_keeper with check (true)
+policy keeper_select as permissive for select to safetypin_keeper using (true)
+policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
+comment 'Key of the blind index of a sealed column, wrapped.'
+
+-- table keyring_private.roots
+owner safetypin_keeper row security forced
+version integer not null -- Grows with each rotation; the highest is in use.
+half bytea not null -- 32 random bytes.
+check_value bytea -- HMAC under the key-encryption key: tells whether an application holds the right half. Null until the first one came.
+created_at timestamp with time zone not null default clock_timestamp() -- When the half was made.
+constraint roots_half_length CHECK ((length(half) = 32))
+constraint roots_pkey PRIMARY KEY (version)
+policy keeper_delete as permissive for delete to safetypin_keeper using (true)
+policy keeper_insert as permissive for insert to safetypin_keeper with check (true)
+policy keeper_select as permissive for select to safetypin_keeper using (true)
+policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
+comment 'The database''s half of the key-encryption key. Useless without the application''s half.'
+
+-- table keyring_private.seal_keys
+owner safetypin_keeper row security forced
+purpose text not null -- request: seals contexts. guess: guesses of attempts at rest.
+inner_pad bytea not null -- Key xor 0x36.
+outer_pad bytea not null -- Key xor 0x5c.
+constraint seal_keys_inner_pad_length CHECK ((length(inner_pad) = 64))
+constraint seal_keys_outer_pad_length CHECK ((length(outer_pad) = 64))
+constraint seal_keys_pkey PRIMARY KEY (purpose)
+policy keeper_delete as permissive for delete to safetypin_keeper using (true)
+policy keeper_insert as permissive for insert to safetypin_keeper with check (true)
+policy keeper_select as permissive for select to safetypin_keeper using (true)
+policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
+comment 'HMAC-SHA-256 keys of this database, kept as the two padded blocks of RFC 2104.'
+
+-- table keyring_private.sealed_columns
+owner safetypin_keeper row security forced
+id uuid not null default platform.uuid_v7() -- Given once; stands in the associated data, so that renaming leaves values readable.
+name text not null -- What functions call it by; for people.
+class text not null default 'personal'::text -- personal: read by whoever may read the row. secret: never leaves the database. sensitive: each reading is recorded.
+created_at timestamp with time zone not null default clock_timestamp() -- When the column was sealed.
+constraint sealed_columns_class_known CHECK ((class = ANY (ARRAY['personal'::text, 'secret'::text, 'sensitive'::text])))
+constraint sealed_columns_name_unique UNIQUE (name)
+constraint sealed_columns_pkey PRIMARY KEY (id)
+policy keeper_delete as permissive for delete to safetypin_keeper using (true)
+policy keeper_insert as permissive for insert to safetypin_keeper with check (true)
+policy keeper_select as permissive for select to safetypin_keeper using (true)
+policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
+comment 'Columns whose values are sealed.'
+
+-- table keyring_private.transport_keys
+owner safetypin_keeper row security forced unlogged
+id uuid not null default platform.uuid_v7() -- Named in each envelope.
+key bytea not null -- 64 bytes for A256CBC-HS512.
+created_at timestamp with time zone not null default clock_timestamp() -- When the key was made.
+constraint transport_keys_key_length CHECK ((length(key) = 64))
+constraint transport_keys_pkey PRIMARY KEY (id)
+policy keeper_delete as permissive for delete to safetypin_keeper using (true)
+policy keeper_insert as permissive for insert to safetypin_keeper with check (true)
+policy keeper_select as permissive for select to safetypin_keeper using (true)
+policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
+comment 'Keys that seal the application''s half on its way into a request; replaced daily and deleted.'
+
+-- table platform.errors
+owner safetypin_owner row security forced
+sqlstate text not null -- Five characters as in `raise … using errcode`; our own follow PostgreSQL's rules for implementation-defined states.
+code text not null -- Stable upper-case name in `extensions.code` and in the REST envelope.
+http_status integer not null -- Status of the REST door.
+message text not null -- Sentence for people; holds no value of a row, no SQL and no name of a constraint.
+constraint errors_code_form CHECK ((code ~ '^[A-Z][A-Z_]{2,40}$'::text))
+constraint errors_http_status_range CHECK (((http_status >= 400) AND (http_status <= 599)))
+constraint errors_message_length CHECK (((length(message) >= 5) AND (length(message) <= 200)))
+constraint errors_pkey PRIMARY KEY (sqlstate)
+constraint errors_sqlstate_form CHECK ((sqlstate ~ '^[0-9A-Z]{5}$'::text))
+policy insert_by_owner as permissive for insert to safetypin_owner with check (true)
+policy select_all as permissive for select to safetypin_authenticator, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
+comment 'Register of errors: SQLSTATE, API code, HTTP status and the only sentence a client sees.'
+
+-- table platform.limits
+owner safetypin_owner row security forced
+name text not null -- Dotted name, as given to platform.limit_value().
+value bigint not null -- The number in force.
+unit text not null -- Unit of value, minimum and maximum.
+minimum bigint not null -- Lowest value that is allowed.
+maximum bigint not null -- Highest value that is allowed.
+description text not null -- What is limited, and the standard it follows where there is one.
+constraint limits_pkey PRIMARY KEY (name)
+constraint limits_value_in_bounds CHECK (((value >= minimum) AND (value <= maximum)))
+policy insert_by_owner as permissive for insert to safetypin_owner with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_keeper as permissive for select to safetypin_keeper using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
+comment 'Numbers that rules compare with. Changing a value takes effect with the next statement; bounds refuse what would be unsafe.'
+
+-- table platform.tasks
+owner safetypin_owner row security forced
+name text not null -- Task identifier of graphile-worker, domain__verb.
+permissions text[] not null default '{}'::text[] -- What request.can() answers true for, inside a job of this task.
+scheduled boolean not null default false -- True: runs by the clock, for no organization and nobody.
+seconds integer not null default 60 -- How long one opened job context may act.
+description text not null -- What the task does, for operators.
+constraint tasks_name_form CHECK ((name ~ '^[a-z]+__[a-z_]+$'::text))
+constraint tasks_pkey PRIMARY KEY (name)
+constraint tasks_seconds_range CHECK (((seconds >= 1) AND (seconds <= 3600)))
+policy insert_by_owner as permissive for insert to safetypin_owner with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_keeper as permissive for select to safetypin_keeper using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
+comment 'What the worker may run. A job acts with the permissions of its task and nothing more.'
+
+-- table platform_private.job_contexts
+owner safetypin_owner row security forced
+id uuid not null default platform.uuid_v7() -- Stands in the sealed context of the job where a session id would.
+job_id bigint not null -- Id of the job in graphile-worker.
+task text not null -- Task of the job.
+organization_id uuid -- Active organization when the job was made; null if none.
+person_id uuid -- Who made the job; null if nobody was signed in.
+permissions text[] not null -- Permissions of the task when the job was made.
+created_at timestamp with time zone not null default clock_timestamp() -- When the job was made.
+constraint job_contexts_job_id_unique UNIQUE (job_id)
+constraint job_contexts_pkey PRIMARY KEY (id)
+constraint job_contexts_task_exists FOREIGN KEY (task) REFERENCES platform.tasks(name) ON DELETE RESTRICT
+CREATE INDEX job_contexts_task_idx ON platform_private.job_contexts USING btree (task)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy insert_by_keeper as permissive for insert to safetypin_keeper with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_keeper as permissive for select to safetypin_keeper using (true)
+comment 'On whose behalf a job acts; written in the same transaction as the job, from the sealed context.'
+
+-- table sessions.activity
+owner safetypin_owner row security forced with (fillfactor=70)
+session_id uuid not null -- Session.
+last_used_at timestamp with time zone not null -- Last use, to about a minute.
+constraint activity_pkey PRIMARY KEY (session_id)
+constraint activity_session_exists FOREIGN KEY (session_id) REFERENCES sessions.sessions(id) ON DELETE CASCADE
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_keeper as permissive for select to safetypin_keeper using (true)
+policy select_own as permissive for select to safetypin_member using ((session_id IN ( SELECT s.id
+   FROM sessions.sessions s
+  WHERE (s.person_id = ( SELECT request.user_id() AS user_id)))))
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Last use of sessions, written in batches, apart from the session so that use never waits for revocation or the other way round.'
+
+-- table sessions.sessions
+owner safetypin_owner row security forced
+id uuid not null default platform.uuid_v7() -- UUID version 7; not a secret.
+person_id uuid not null -- Whose session it is.
+organization_id uuid -- Active organization.
+assurance integer not null default 1 -- Authenticator assurance level, 1 to 3 (SP 800-63B).
+created_at timestamp with time zone not null default clock_timestamp() -- When it began.
+authenticated_at timestamp with time zone not null default clock_timestamp() -- When the person last proved who they are.
+ends_at timestamp with time zone not null -- Absolute end, not moved by use; set to the moment when the session is ended.
+ended_because text -- Why it was ended before its time; null if it was not.
+constraint sessions_assurance_range CHECK (((assurance >= 1) AND (assurance <= 3)))
+constraint sessions_ended_because_known CHECK ((ended_because = ANY (ARRAY['logout'::text, 'revoked'::text, 'replay'::text, 'password'::text, 'person'::text, 'membership'::text, 'organization'::text, 'limit'::text])))
+constraint sessions_organization_exists FOREIGN KEY (organization_id) REFERENCES access.organizations(id) ON DELETE CASCADE
+constraint sessions_person_exists FOREIGN KEY (person_id) REFERENCES identity.people(id) ON DELETE CASCADE
+constraint sessions_pkey PRIMARY KEY (id)
+CREATE INDEX sessions_organization_id_idx ON sessions.sessions USING btree (organization_id)
+CREATE INDEX sessions_person_id_idx ON sessions.sessions USING btree (person_id, created_at DESC)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_keeper as permissive for select to safetypin_keeper using (true)
+policy select_own as permissive for select to safetypin_member using ((person_id = ( SELECT request.user_id() AS user_id)))
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'A session of a person. Global: a session has one active organization at a time, or none.'
+
+-- table sessions_private.credentials
+owner safetypin_owner row security forced
+hash bytea not null -- SHA-256 of the credential.
+session_id uuid not null -- Session that it opens.
+issued_with bytea -- Hash of the refresh token that was issued beside it.
+expires_at timestamp with time zone not null -- End of the access token.
+first_used_at timestamp with time zone -- First use: from then on the refresh token before it is spent for good.
+constraint credentials_hash_length CHECK ((length(hash) = 32))
+constraint credentials_pkey PRIMARY KEY (hash)
+constraint credentials_session_exists FOREIGN KEY (session_id) REFERENCES sessions.sessions(id) ON DELETE CASCADE
+CREATE INDEX credentials_issued_with_idx ON sessions_private.credentials USING btree (issued_with)
+CREATE INDEX credentials_session_id_idx ON sessions_private.credentials USING btree (session_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_keeper as permissive for select to safetypin_keeper using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'What an access token carries: 256 random bits, kept as SHA-256.'
+
+-- table sessions_private.refresh_tokens
+owner safetypin_owner row security forced
+hash bytea not null -- SHA-256 of the token.
+session_id uuid not null -- Session; its absolute end is the token's.
+successor bytea -- Hash of the token it was exchanged for.
+created_at timestamp with time zone not null default clock_timestamp() -- When it was issued.
+rotated_at timestamp with time zone -- When it was first exchanged.
+constraint refresh_tokens_hash_length CHECK ((length(hash) = 32))
+constraint refresh_tokens_pkey PRIMARY KEY (hash)
+constraint refresh_tokens_rotated_has_successor CHECK (((successor IS NULL) = (rotated_at IS NULL)))
+constraint refresh_tokens_session_exists FOREIGN KEY (session_id) REFERENCES sessions.sessions(id) ON DELETE CASCADE
+constraint refresh_tokens_successor_length CHECK ((length(successor) = 32))
+CREATE INDEX refresh_tokens_session_id_idx ON sessions_private.refresh_tokens USING btree (session_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Refresh tokens of a session, oldest to newest, as SHA-256.'
+
+-- type api.created_outcome
+owner safetypin_owner enum 'CREATED', 'REFUSED'
+comment 'Whether something was made.'
+
+-- type api.ended_outcome
+owner safetypin_owner enum 'ENDED', 'REFUSED'
+comment 'Whether something was ended; REFUSED says nothing about why.'
+
+-- type api.profile
+id uuid
+email text
+display_name text
+email_verified boolean
+locale text
+created_at timestamp with time zone
+
+-- type api.sent_outcome
+owner safetypin_owner enum 'SENT'
+comment 'Always SENT: whether there was anybody to write to is not said.'
+
+-- type api_steps.outcome_with_reasons
+outcome text
+reasons text[]
+
+-- type api_steps.password_challenge
+outcome text
+reasons text[]
+scheme text
+parameters jsonb
+salt bytea
+
+-- type api_steps.sign_in_challenge
+attempt uuid
+retry_after integer
+scheme text
+parameters jsonb
+salt bytea
+
+-- type api_steps.sign_in_result
+outcome text
+session_id uuid
+person_id uuid
+organization_id uuid
+assurance integer
+authenticated_at timestamp with time zone
+access_expires_at timestamp with time zone
+expires_at timestamp with time zone
+retry_after integer
+mfa_methods text[]
