@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:0187b7beb7f602519039b2dd78df7edbcbc0a954
+--! Hash: sha1:a8cc74d47af33e64c4fac2443f2e19434adca439
 --! Message: initial
 
 --! Included all.sql
@@ -184,7 +184,7 @@ comment on function platform_private.admit(name, regclass, text[]) is
 -- transaction; the accessors here verify it at each use. A context that was copied from another backend, another
 -- transaction or an earlier moment, or made up, verifies to nothing, and nothing means no rows.
 --
--- The setting safetypin.context is hex(seal || body). Body, of fixed width up to its tail:
+-- The setting safetypin.context is the hex of the seal, then the hex of the body. Body, of fixed width up to its tail:
 --    1  version, 1      also separates this use of the seal key from others
 --    2  kind            0 anonymous, 1 session, 2 job
 --    3  backend pid     int4
@@ -198,7 +198,7 @@ comment on function platform_private.admit(name, regclass, text[]) is
 --  119  assurance       int2
 --  121  request id      uuid
 --  137  origin          the rest: JSON text with IP address and user agent
--- The seal is HMAC-SHA-256 (RFC 2104) of the body. pid and now() pin it to one transaction of one backend: two
+-- The seal is HMAC-SHA-256 (RFC 2104) of the body's hex. pid and now() pin it to one transaction of one backend: two
 -- transactions of a backend share now() only when both stand in one message, and no request can be opened in the
 -- message that began its transaction (see sessions.open_request).
 
@@ -210,44 +210,43 @@ create or replace function request_private.seal(body bytea) returns text
   language plpgsql stable parallel restricted security definer
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_hex text := encode(body, 'hex');
 begin
-  -- HMAC from its definition with prepared pads: half the time of pgcrypto's, which looks its digest up each call.
-  return (select encode(sha256(k.outer_pad || sha256(k.inner_pad || body)) || body, 'hex')
+  -- HMAC from its definition with prepared pads: pgcrypto's looks its digest up at each call.
+  return (select encode(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(v_hex, 'UTF8'))), 'hex') || v_hex
           from keyring_private.seal_keys k
           where k.purpose = 'request');
 end $$;
-comment on function request_private.seal(bytea) is 'Hex of seal and body, as the setting safetypin.context holds it.';
+comment on function request_private.seal(bytea) is 'Seal and body in hex, as the setting safetypin.context holds them.';
 
 create or replace function request_private.sealed() returns bytea
   language plpgsql stable parallel restricted security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_setting text := current_setting('safetypin.context', true);
-  v_raw bytea;
-  v_body bytea;
+  -- The seal is over the hex as it stands, so that nothing is decoded before it is known to be ours: anybody can write
+  -- anything into the setting, and whatever is not ours is nobody, never an error.
+  v_setting bytea := convert_to(current_setting('safetypin.context', true), 'UTF8');
+  v_text bytea;
   v_good boolean;
+  v_body bytea;
 begin
-  -- Anybody can write anything into the setting: whatever is not ours is nobody, never an error.
-  if v_setting is null or length(v_setting) < 336 or length(v_setting) > 4096
-    or length(v_setting) % 2 = 1 or translate(v_setting, '0123456789abcdef', '') <> '' then
-    return null;
-  end if;
-  v_raw := decode(v_setting, 'hex');
-  v_body := substr(v_raw, 33);
-  if get_byte(v_body, 0) <> 1
-    or substr(v_body, 3, 12) <> int4send(pg_backend_pid()) || timestamptz_send(now())
-    or substr(v_body, 31, 8) <= timestamptz_send(clock_timestamp()) then
-    return null;
-  end if;
-  -- Compared by a second keyed hash, so that the time taken says nothing about the right seal.
-  select sha256(k.outer_pad || sha256(k.outer_pad || sha256(k.inner_pad || v_body)))
-       = sha256(k.outer_pad || substr(v_raw, 1, 32))
-    into v_good
-    from keyring_private.seal_keys k
-    where k.purpose = 'request';
-  if v_good then
-    return v_body;
+  if length(v_setting) > 336 then
+    v_text := substr(v_setting, 65);
+    -- Compared by a second keyed hash: the time it takes says nothing about the right seal.
+    select sha256(k.outer_pad || substr(v_setting, 1, 64)) = sha256(k.outer_pad
+        || convert_to(encode(sha256(k.outer_pad || sha256(k.inner_pad || v_text)), 'hex'), 'UTF8'))
+      into v_good
+      from keyring_private.seal_keys k
+      where k.purpose = 'request';
+    if v_good then
+      v_body := decode(convert_from(v_text, 'UTF8'), 'hex');
+      if substr(v_body, 3, 12) = int4send(pg_backend_pid()) || timestamptz_send(now())
+        and substr(v_body, 31, 8) > timestamptz_send(clock_timestamp()) then
+        return v_body;
+      end if;
+    end if;
   end if;
   return null;
 end $$;
@@ -260,26 +259,19 @@ create or replace function request_private.live() returns bytea
 as $$
 declare
   v_body bytea := request_private.sealed();
-  v_live boolean;
 begin
-  if v_body is null then
-    return null;
-  end if;
   case get_byte(v_body, 1)
-    when 0 then
-      return v_body;
     when 1 then
       -- Read at each statement: a revocation that committed is seen by the next one.
-      select true into v_live
-        from sessions.sessions s
-        where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid
-          and s.ends_at > clock_timestamp();
+      perform from sessions.sessions s
+        where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid and s.ends_at > clock_timestamp();
     when 2 then
-      select true into v_live
-        from platform_private.job_contexts j
+      perform from platform_private.job_contexts j
         where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid;
+    else
+      return v_body;
   end case;
-  if v_live then
+  if found then
     return v_body;
   end if;
   return null;
@@ -3608,8 +3600,9 @@ select access.protect('access.organizations', organization => 'id',
   "select" => 'organization.read', "insert" => null, "update" => null, "delete" => null);
 select access.protect('access.roles',
   "select" => 'role.read', "insert" => null, "update" => null, "delete" => null);
+-- Not audited row by row: what a role permits is changed by functions that record it, and founding is one event.
 select access.protect('access.role_permissions',
-  "select" => 'role.read', "insert" => null, "update" => null, "delete" => null);
+  "select" => 'role.read', "insert" => null, "update" => null, "delete" => null, audited => false);
 select access.protect('access.memberships', owner => 'person_id',
   "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
 select access.protect('access.membership_roles',

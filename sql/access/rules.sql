@@ -4,8 +4,9 @@ select access.protect('access.organizations', organization => 'id',
   "select" => 'organization.read', "insert" => null, "update" => null, "delete" => null);
 select access.protect('access.roles',
   "select" => 'role.read', "insert" => null, "update" => null, "delete" => null);
+-- Not audited row by row: what a role permits is changed by functions that record it, and founding is one event.
 select access.protect('access.role_permissions',
-  "select" => 'role.read', "insert" => null, "update" => null, "delete" => null);
+  "select" => 'role.read', "insert" => null, "update" => null, "delete" => null, audited => false);
 select access.protect('access.memberships', owner => 'person_id',
   "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
 select access.protect('access.membership_roles',

@@ -72,7 +72,7 @@ export class EnvelopeSealer {
     );
     const row = rows[0];
     if (!row) throw new Error('keyring.transport_key() answered nothing');
-    this.#skew = row.now.getTime() - (sent + Date.now()) / 2;
+    this.#skew = Math.round(row.now.getTime() - (sent + Date.now()) / 2);
     const previous = this.#current;
     this.#current = {
       id: Buffer.from(row.id.replaceAll('-', ''), 'hex'),
