@@ -1,5 +1,6 @@
 import type pg from 'pg';
-import { AppError, SQLSTATE } from '../platform/errors.ts';
+import { AppError } from '../platform/app-error.ts';
+import { SQLSTATE, sqlstateOf } from '../platform/errors.ts';
 import { StatementNames } from './statements.ts';
 import { type RequestClient, RequestTransaction, type TransactionState } from './transaction.ts';
 
@@ -20,6 +21,10 @@ export const withoutCredential = (source: RequestSource): RequestSource =>
 /** Seals the application's half of the key for one credential; the result travels with each opening of a request. */
 export interface Sealer {
   seal(credential: Buffer | null): Promise<Buffer>;
+  /** The same without waiting, or null when it must ask the database first. */
+  sealSync?(credential: Buffer | null): Buffer | null;
+  /** Told that the database does not know the key any more. */
+  forget?(): void;
 }
 
 export interface RequestsOptions {
@@ -86,7 +91,7 @@ export function createRequests({ pool, sealer, statementNames = 100 }: RequestsO
 
   async function inRequest<Result>(source: RequestSource, work: Work<Result>, signal?: AbortSignal): Promise<Result> {
     // Sealed before a connection is taken: the sealer may need one itself, and the pool may have only one.
-    const envelope = await sealer.seal(source.credential);
+    const envelope = sealer.sealSync?.(source.credential) ?? (await sealer.seal(source.credential));
     if (signal?.aborted) throw new AppError(SQLSTATE.canceled, 'the client has gone');
     const connection = await pool.connect();
     let broken: Error | undefined;
@@ -98,6 +103,8 @@ export function createRequests({ pool, sealer, statementNames = 100 }: RequestsO
       return await runOpened(connection, source, envelope, work, signal);
     } catch (error) {
       broken ??= await rollBack(connection);
+      // A crash empties the table of transport keys: the next request asks for a new one.
+      if (sqlstateOf(error) === SQLSTATE.keyUnavailable) sealer.forget?.();
       throw error;
     } finally {
       connection.removeListener('error', onError);

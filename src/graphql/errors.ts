@@ -1,6 +1,7 @@
 import { isSafeError } from 'postgraphile/grafast';
 import { GraphQLError } from 'postgraphile/graphql';
 import type { ErrorRegister, SafeFault } from '../platform/errors.ts';
+import type { RequestSource } from './adaptor.ts';
 
 /** What became of an error: what the client gets, and the fault to log and record if it was one of ours. */
 export interface MaskedError {
@@ -45,7 +46,8 @@ function explainSafe(cause: Error): SafeFault {
 }
 
 /** Turns any error of an execution into what a client may see. Nothing of PostgreSQL gets through but the register's sentence. */
-export function maskError(register: ErrorRegister, error: GraphQLError, requestId: string): MaskedError {
+export function maskError(register: ErrorRegister, error: GraphQLError, source: RequestSource): MaskedError {
+  const { requestId, credential } = source;
   const cause = error.originalError ?? undefined;
   const told = (code: string, message: string): MaskedError => ({
     error: rebuilt(error, message, { code, requestId }),
@@ -56,13 +58,8 @@ export function maskError(register: ErrorRegister, error: GraphQLError, requestI
   // Without a path the request itself was refused: variables that do not fit, an operation that is not there.
   if (cause === undefined && error.path === undefined) return told('BAD_INPUT', withoutValues(error.message));
   if (cause instanceof GraphQLError) return told('BAD_INPUT', withoutValues(cause.message));
-  const fault = cause instanceof Error && isSafeError(cause) ? explainSafe(cause) : register.explain(cause);
+  const fault =
+    cause instanceof Error && isSafeError(cause) ? explainSafe(cause) : register.explain(cause, credential === null);
   const masked = told(fault.code, fault.message);
   return fault.expected ? masked : { ...masked, fault: { cause: cause ?? error, where: pathOf(error) } };
-}
-
-/** The answer to a request that never got as far as GraphQL. */
-export function refusal(register: ErrorRegister, cause: unknown, requestId: string): GraphQLError {
-  const { code, message } = register.explain(cause);
-  return new GraphQLError(message, { extensions: { code, requestId } });
 }

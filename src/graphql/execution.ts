@@ -49,7 +49,7 @@ export const executionPlugin = (options: ExecutionOptions): GraphileConfig.Plugi
   };
 
   const masked = (error: GraphQLError, source: RequestSource): GraphQLError => {
-    const { error: told, fault } = maskError(options.register, error, source.requestId);
+    const { error: told, fault } = maskError(options.register, error, source);
     if (fault !== null) options.recordFault(source, fault.cause, fault.where);
     options.onError(String(told.extensions.code));
     isMasked.add(told);

@@ -1,8 +1,6 @@
 import { jsonPgSmartTags } from 'postgraphile/utils';
 
-const outcome = (values: string): { tags: Record<string, string> } => ({
-  tags: { resultFieldName: 'outcome', outcome: values },
-});
+const outcome = { tags: { resultFieldName: 'outcome', notNull: 'true' } };
 
 /** What GraphQL needs to know about our SQL and PostgreSQL cannot say. A test fails when an object named here is gone. */
 export const SMART_TAGS = {
@@ -11,11 +9,15 @@ export const SMART_TAGS = {
   },
   attribute: {},
   constraint: {},
-  procedure: {
-    'api.resend_verification': outcome('SENT'),
-    'api.request_password_reset': outcome('SENT'),
-  },
   type: {},
-} as const;
+  procedure: {
+    'api.resend_verification': outcome,
+    'api.request_password_reset': outcome,
+    'api.logout': outcome,
+    'api.revoke_session': outcome,
+    'api.revoke_other_sessions': outcome,
+    'api.create_organization': outcome,
+  },
+};
 
 export const TagsPlugin: GraphileConfig.Plugin = jsonPgSmartTags({ version: 1, config: SMART_TAGS });

@@ -1,5 +1,6 @@
 import type pg from 'pg';
-import { AppError, SQLSTATE, sqlstateOf } from '../platform/errors.ts';
+import { AppError } from '../platform/app-error.ts';
+import { SQLSTATE, sqlstateOf } from '../platform/errors.ts';
 import type { StatementNames } from './statements.ts';
 
 /** One statement. Values are always bound; SQL text never holds one. */

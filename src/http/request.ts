@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { RequestSource, Requests } from '../graphql/adaptor.ts';
-import { AppError, SQLSTATE } from '../platform/errors.ts';
+import { AppError } from '../platform/app-error.ts';
+import { SQLSTATE } from '../platform/errors.ts';
+import type { Activity } from '../sessions/activity.ts';
 import type { AccessToken, AccessTokens } from '../sessions/tokens.ts';
 import type { ClientAddress } from './client-address.ts';
 
@@ -21,15 +23,20 @@ export function anonymousSource(request: IncomingMessage, clientAddress: ClientA
   };
 }
 
+/** The application itself, asking for nobody. */
+export const nobody = (): RequestSource => ({ requestId: randomUUID(), credential: null, ip: null, userAgent: null });
+
 /** Turns a bearer token into the credential that SQL asks for. A token that is not good is an error, never anonymous. */
 export class Authenticator {
   readonly #tokens: AccessTokens;
   readonly #requests: Requests;
+  readonly #activity: Activity;
   readonly #checking = new Map<string, Promise<AccessToken>>();
 
-  constructor(tokens: AccessTokens, requests: Requests) {
+  constructor(tokens: AccessTokens, requests: Requests, activity: Activity) {
     this.#tokens = tokens;
     this.#requests = requests;
+    this.#activity = activity;
   }
 
   /** Known tokens are answered at once; only a new one makes a promise. */
@@ -38,8 +45,13 @@ export class Authenticator {
     const token = BEARER.exec(authorization)?.[1];
     if (token === undefined) throw new AppError(SQLSTATE.unauthenticated, 'not a bearer token');
     const known = this.#tokens.recall(token);
-    if (known !== undefined) return { ...source, credential: known.credential };
-    return this.#firstUse(source, token).then(({ credential }) => ({ ...source, credential }));
+    if (known !== undefined) return this.#as(source, known);
+    return this.#firstUse(source, token).then((verified) => this.#as(source, verified));
+  }
+
+  #as(source: RequestSource, { credential, credentialHash }: AccessToken): RequestSource {
+    this.#activity.note(credentialHash);
+    return { ...source, credential };
   }
 
   /** Several requests at once with a new token check it once. */

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { hashRaw } from '@node-rs/argon2';
-import { AppError, SQLSTATE } from '../platform/errors.ts';
+import { AppError } from '../platform/app-error.ts';
+import { SQLSTATE } from '../platform/errors.ts';
 
 /** How SQL wants a password hashed. */
 export interface HashRecipe {

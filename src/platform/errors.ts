@@ -25,21 +25,13 @@ export interface RegisterRow {
 /** SQLSTATEs that TypeScript raises itself. Their meaning for the client stands in the register like any other. */
 export const SQLSTATE = {
   unauthenticated: 'AUTHN',
+  forbidden: '42501',
+  keyUnavailable: 'KEYNO',
   malformedText: '22021',
   overloaded: '53300',
   canceled: '57014',
   transactionAborted: '25P02',
 } as const;
-
-/** The only error thrown on purpose. `code` is a SQLSTATE of the register; the message never reaches a client. */
-export class AppError extends Error {
-  override readonly name = 'AppError';
-  readonly code: string;
-  constructor(code: string, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
-}
 
 const INTERNAL: SafeFault = {
   code: 'INTERNAL',
@@ -80,8 +72,10 @@ export class ErrorRegister {
     }
   }
 
-  explain(error: unknown): SafeFault {
+  /** `isAnonymous`: whoever has no session yet is told to sign in, not that he may not. */
+  explain(error: unknown, isAnonymous = false): SafeFault {
     const sqlstate = sqlstateOf(error);
-    return (sqlstate !== null && this.#faults.get(sqlstate)) || INTERNAL;
+    const known = sqlstate === SQLSTATE.forbidden && isAnonymous ? SQLSTATE.unauthenticated : sqlstate;
+    return (known !== null && this.#faults.get(known)) || INTERNAL;
   }
 }

@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import jwt from 'jsonwebtoken';
-import { decodeSecret } from '../identity/secrets.ts';
+import { decodeSecret, hashSecret } from '../identity/secrets.ts';
 import { type AccessKey, loadAccessKeys, type PublicJwk, publicJwk, rotateAccessKeys } from './access-key.ts';
 
 /** What an access token says once it was found good. The session may have ended all the same: SQL decides that. */
@@ -8,6 +8,8 @@ export interface AccessToken {
   /** SHA-256 of the token, base64: the key under which it is remembered. */
   readonly fingerprint: string;
   readonly credential: Buffer;
+  /** SHA-256 of the credential. One object per remembered token, so that it can be a key itself. */
+  readonly credentialHash: Buffer;
   readonly sessionId: string;
   readonly personId: string;
   readonly expiresAt: number;
@@ -149,7 +151,14 @@ export class AccessTokens {
     if (!good) return null;
     const credential = decodeSecret(cred);
     if (credential.length === 0) return null;
-    return { fingerprint: fingerprintOf(token), credential, sessionId: sid, personId: sub, expiresAt: exp * 1000 };
+    return {
+      fingerprint: fingerprintOf(token),
+      credential,
+      credentialHash: hashSecret(credential),
+      sessionId: sid,
+      personId: sub,
+      expiresAt: exp * 1000,
+    };
   }
 
   #liveKeys(): AccessKey[] {

@@ -1,0 +1,143 @@
+import express, { type ErrorRequestHandler, type Express, type RequestHandler } from 'express';
+import { GraphQLError } from 'postgraphile/graphql';
+import { bindSource, sourceOf } from '../graphql/context.ts';
+import type { ErrorRegister, SafeFault } from '../platform/errors.ts';
+import type { RecordFault } from '../platform/faults.ts';
+import type { StepTools } from '../sessions/steps.ts';
+import type { ClientAddress } from './client-address.ts';
+import { sendRefusal } from './envelope.ts';
+import { allowRuru, setSecurityHeaders } from './headers.ts';
+import { mailLinkRouter } from './mail-links.ts';
+import type { Metrics } from './metrics.ts';
+import { type Authenticator, anonymousSource } from './request.ts';
+import { restRouter } from './rest.ts';
+
+export interface AppOptions {
+  readonly tools: StepTools;
+  readonly authenticator: Authenticator;
+  readonly register: ErrorRegister;
+  readonly recordFault: RecordFault;
+  readonly metrics: Metrics;
+  readonly clientAddress: ClientAddress;
+  readonly isReady: () => Promise<boolean>;
+  readonly isHttps: boolean;
+  /** Mails that would have been sent to an address, for development; undefined in production. */
+  readonly mailbox: ((to: string) => unknown) | undefined;
+  /** Ruru at `/`, for development. */
+  readonly ruru: boolean;
+  /** PostGraphile's handler: `/graphql`, and Ruru with its files. */
+  readonly graphql: (app: Express) => Promise<void>;
+}
+
+/** Routes as metrics name them. What is not listed is "other": paths are made up by clients. */
+const ROUTES = /^\/(graphql|healthz|readyz|metrics|\.well-known\/jwks\.json|dev\/mailbox|api\/auth\/[a-z-]+)(?=\/|$)/;
+
+const routeOf = (path: string): string => ROUTES.exec(path)?.[0] ?? (path === '/' ? '/' : 'other');
+
+/** Refusals that body parsers of Express make, in the words of the register. */
+const PARSER_FAULTS: Readonly<Record<number, SafeFault>> = {
+  400: { code: 'BAD_INPUT', status: 400, message: 'The input is not valid.', expected: true },
+  413: { code: 'LIMIT_EXCEEDED', status: 413, message: 'The request is too large.', expected: true },
+  415: { code: 'BAD_INPUT', status: 415, message: 'Please send JSON.', expected: true },
+};
+
+function parserFault(error: unknown): SafeFault | undefined {
+  const { status, type } = (error ?? {}) as { status?: unknown; type?: unknown };
+  return typeof type === 'string' && typeof status === 'number' ? PARSER_FAULTS[status] : undefined;
+}
+
+/** All routes, in the order in which they are asked. */
+export async function createApp(options: AppOptions): Promise<Express> {
+  const { tools, authenticator, register, recordFault, metrics } = options;
+  const app = express();
+  app.disable('x-powered-by');
+  app.set('etag', false);
+  app.set('query parser', 'simple');
+
+  const begin: RequestHandler = (request, response, next) => {
+    const started = performance.now();
+    const source = anonymousSource(request, options.clientAddress);
+    bindSource(request, source);
+    setSecurityHeaders(response, options.isHttps);
+    response.setHeader('X-Request-Id', source.requestId);
+    const route = routeOf(request.path);
+    response.once('close', () => {
+      metrics.observe(route, request.method, response.statusCode, (performance.now() - started) / 1000);
+    });
+    next();
+  };
+
+  /** From here on a request has the session of its token, or was refused. */
+  const authenticate: RequestHandler = async (request, _response, next) => {
+    const source = authenticator.authenticate(sourceOf(request), request.headers.authorization);
+    bindSource(request, source instanceof Promise ? await source : source);
+    next();
+  };
+
+  /** GraphQL answers its own way: status 200 and the error in the body, like a session that ended during execution. */
+  const refuseGraphQL: ErrorRequestHandler = (error, request, response, next) => {
+    if (response.headersSent) return next(error);
+    const source = sourceOf(request);
+    const fault = register.explain(error);
+    if (!fault.expected) recordFault(source, error, 'graphql');
+    metrics.countError(fault.code);
+    const extensions = { code: fault.code, requestId: source.requestId };
+    response.status(200).json({ errors: [new GraphQLError(fault.message, { extensions })] });
+  };
+
+  /** POST and JSON only: nothing that a page of another origin can send without being asked first. */
+  const postJsonOnly: RequestHandler = (request, response, next) => {
+    const refuse = (status: number, message: string): void => {
+      response.status(status).json({ errors: [{ message, extensions: { code: 'BAD_INPUT' } }] });
+    };
+    if (request.method !== 'POST') {
+      response.setHeader('Allow', 'POST');
+      return refuse(405, 'Please use POST.');
+    }
+    const type = request.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
+    return type === 'application/json' ? next() : refuse(415, 'Please send application/json.');
+  };
+
+  app.use(begin);
+  app.use('/graphql', postJsonOnly, authenticate, refuseGraphQL);
+  app.get('/healthz', (_request, response) => void response.json({ status: 'ok' }));
+  app.get('/readyz', async (_request, response) => {
+    const ready = await options.isReady();
+    response.status(ready ? 200 : 503).json({ status: ready ? 'ok' : 'unavailable' });
+  });
+  app.get('/metrics', async (_request, response) => void response.type(metrics.contentType).send(await metrics.read()));
+  app.get('/.well-known/jwks.json', (_request, response) => {
+    response.setHeader('Cache-Control', 'public, max-age=300');
+    response.json(tools.tokens.jwks());
+  });
+  const { mailbox } = options;
+  if (mailbox !== undefined) {
+    app.get('/dev/mailbox', (request, response) => {
+      const { to } = request.query;
+      response.json(typeof to === 'string' ? mailbox(to) : []);
+    });
+  }
+  app.use('/api/auth', authenticate, mailLinkRouter(tools, sourceOf), restRouter(tools, sourceOf));
+  if (options.ruru) {
+    app.use((request, response, next) => {
+      if (request.path === '/' || request.path.startsWith('/ruru-static/')) allowRuru(response);
+      next();
+    });
+  }
+  await options.graphql(app);
+
+  app.use((request, response) => {
+    const refusal = { code: 'NOT_FOUND', status: 404, message: 'There is no such thing here.' };
+    sendRefusal(response, sourceOf(request).requestId, refusal);
+  });
+  const refuse: ErrorRequestHandler = (error, request, response, next) => {
+    if (response.headersSent) return next(error);
+    const source = sourceOf(request);
+    const fault = parserFault(error) ?? register.explain(error, source.credential === null);
+    if (!fault.expected) recordFault(source, error, `${request.method} ${routeOf(request.path)}`);
+    metrics.countError(fault.code);
+    sendRefusal(response, source.requestId, fault);
+  };
+  app.use(refuse);
+  return app;
+}

@@ -1,0 +1,145 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Express } from 'express';
+import pg from 'pg';
+import { postgraphile } from 'postgraphile';
+import { grafserv } from 'postgraphile/grafserv/express/v4';
+import type { Config } from '../config.ts';
+import { createRequests, type Requests } from '../graphql/adaptor.ts';
+import { serverPreset } from '../graphql/preset.ts';
+import { createPasswordHasher } from '../identity/password.ts';
+import type { ApplicationKeys } from '../keyring/application-keys.ts';
+import { EnvelopeSealer } from '../keyring/envelope.ts';
+import type { DatabaseAccess } from '../platform/access.ts';
+import { ErrorRegister, type RegisterRow } from '../platform/errors.ts';
+import { faultRecorder } from '../platform/faults.ts';
+import { describeFault, logFault } from '../platform/log.ts';
+import { StartupError } from '../platform/startup-error.ts';
+import { gatherActivity } from '../sessions/activity.ts';
+import { AccessTokens } from '../sessions/tokens.ts';
+import { createApp } from './app.ts';
+import { trustedClientAddress } from './client-address.ts';
+import { readinessOf } from './health.ts';
+import { createMetrics } from './metrics.ts';
+import { Authenticator, nobody } from './request.ts';
+
+export interface ServerOptions {
+  readonly config: Config;
+  readonly access: DatabaseAccess;
+  readonly keys: ApplicationKeys;
+  readonly say: (line: string) => void;
+}
+
+export interface RunningServer {
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+/** Connections of one process. More would only wait for the same processors. */
+const CONNECTIONS = 10;
+/** How long requests under way may take to end when the server stops. */
+const CLOSE_MILLISECONDS = 10_000;
+
+function openPool(access: DatabaseAccess): pg.Pool {
+  const pool = new pg.Pool({
+    ...access.authenticator,
+    pipeline: true,
+    max: CONNECTIONS,
+    connectionTimeoutMillis: 5000,
+    application_name: 'safetypin-api',
+  });
+  // A connection that breaks while nobody uses it is replaced; without a listener it would end the process.
+  pool.on('error', (error) => logFault(describeFault(error, 'none', 'pool')));
+  return pool;
+}
+
+/** Nothing sealed could be read or found with another key, so a server that has another one must not run. */
+async function bindApplication(requests: Requests, { dataDirectory }: Config): Promise<void> {
+  const { rows } = await requests.inRequest(nobody(), (client) =>
+    client.query<{ bound: boolean }>({ text: 'select keyring.bind_application() as bound' }),
+  );
+  if (rows[0]?.bound !== true) {
+    throw new StartupError(
+      `the key in ${dataDirectory}/keys/application.json is not the one this database was made with`,
+    );
+  }
+}
+
+async function listen(server: Server, { host, port }: Config): Promise<string> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, resolve);
+  });
+  const { address, family, port: actual } = server.address() as AddressInfo;
+  return `http://${family === 'IPv6' ? `[${address}]` : address}:${actual}`;
+}
+
+/** Stops taking requests and waits for those under way, but not for ever. */
+async function stop(server: Server): Promise<void> {
+  const closed = new Promise<void>((resolve) => {
+    server.close(() => resolve());
+  });
+  server.closeIdleConnections();
+  const timer = setTimeout(() => server.closeAllConnections(), CLOSE_MILLISECONDS);
+  await closed;
+  clearTimeout(timer);
+}
+
+/** Starts the API: one pool, one PostGraphile, one Express, all closed by `close` in reverse order. */
+export async function startServer({ config, access, keys }: ServerOptions): Promise<RunningServer> {
+  const isProduction = config.environment === 'production';
+  const pool = openPool(access);
+  const closers: (() => Promise<void>)[] = [() => pool.end()];
+  const close = async (): Promise<void> => {
+    for (const closer of closers.reverse()) await closer();
+  };
+  try {
+    const requests = createRequests({ pool, sealer: new EnvelopeSealer(pool, keys) });
+    const register = new ErrorRegister(
+      (await pool.query<RegisterRow>('select sqlstate, code, http_status, message from platform.errors')).rows,
+    );
+    await bindApplication(requests, config);
+    const tokens = await AccessTokens.open({ dataDirectory: config.dataDirectory, issuer: config.publicUrl });
+    const hasher = createPasswordHasher();
+    const tools = { requests, tokens, hasher, refreshKey: keys.derive('refresh') };
+    const recordFault = faultRecorder(requests);
+    const metrics = createMetrics({ pool, hasher });
+    const activity = gatherActivity(pool, (error) => logFault(describeFault(error, 'none', 'activity')));
+    closers.push(() => activity.close());
+
+    const pgl = postgraphile(
+      serverPreset({
+        pool,
+        schemas: config.schemas,
+        tools,
+        ruru: !isProduction,
+        execution: { register, recordFault, introspection: !isProduction, onError: metrics.countError },
+      }),
+    );
+    closers.push(async () => pgl.release());
+    await pgl.getSchema();
+    const serv = pgl.createServ(grafserv);
+
+    const server = createServer();
+    const app = await createApp({
+      tools,
+      authenticator: new Authenticator(tokens, requests, activity),
+      register,
+      recordFault,
+      metrics,
+      clientAddress: trustedClientAddress(config.trustedProxies),
+      isReady: readinessOf(requests),
+      isHttps: config.publicUrl.startsWith('https://'),
+      mailbox: undefined,
+      ruru: !isProduction,
+      graphql: (express: Express) => serv.addTo(express, server, false),
+    });
+    server.on('request', app);
+    const url = await listen(server, config);
+    closers.push(() => stop(server));
+    return { url, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
