@@ -44,8 +44,13 @@ async function start(lifetime: Lifetime): Promise<void> {
   }
 
   if (claim) claim.address = server.url;
-  const home = access.embedded ? relative(projectRoot, dataDirectory) || dataDirectory : undefined;
-  readyScreen({ url: server.url, dataDirectory: home, worker: config.worker, environment: config.environment });
+  const fromRoot = relative(projectRoot, dataDirectory);
+  readyScreen({
+    url: server.url,
+    dataDirectory: access.embedded ? (fromRoot.startsWith('..') ? dataDirectory : fromRoot) : undefined,
+    worker: config.worker,
+    environment: config.environment,
+  });
 }
 
 async function loadModules() {
