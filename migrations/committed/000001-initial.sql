@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a8cc74d47af33e64c4fac2443f2e19434adca439
+--! Hash: sha1:69c25733d6c0991f81166765dd68b50f7df5eedc
 --! Message: initial
 
 --! Included all.sql
@@ -1220,6 +1220,9 @@ begin
       v_name, v_from, v_until);
     execute format('alter table audit.%I enable row level security, force row level security', v_name);
     execute format('alter table audit.%I enable always trigger _200_refuse_change', v_name);
+    -- Triggers on truncate are not inherited.
+    execute format('create trigger _210_refuse_truncate before truncate on audit.%I for each statement execute function audit_private.refuse_change()', v_name);
+    execute format('alter table audit.%I enable always trigger _210_refuse_truncate', v_name);
     v_made := v_made + 1;
   end loop;
   return v_made;
@@ -1259,6 +1262,11 @@ create or replace trigger _210_refuse_truncate
   before truncate on audit.events
   for each statement execute function audit_private.refuse_change();
 alter table audit.events enable always trigger _210_refuse_truncate;
+
+create or replace trigger _210_refuse_truncate
+  before truncate on audit.events_default
+  for each statement execute function audit_private.refuse_change();
+alter table audit.events_default enable always trigger _210_refuse_truncate;
 --! EndIncluded audit/triggers.sql
 
 --! Included identity/schema.sql
@@ -2111,6 +2119,7 @@ declare
   v_role name;
   v_key name[];
   v_columns text;
+  v_sequence regclass;
   v_said text[] := '{}';
   v_table text := relation::text;
   v_kind "char";
@@ -2202,6 +2211,13 @@ begin
         and (a.attname <> all (v_key) or not a.atthasdef);
     if "insert" is not null and v_columns is not null then
       execute format('grant insert (%s) on table %s to %I', v_columns, v_table, v_role);
+      -- A serial column takes its next value with the rights of who inserts.
+      for v_sequence in
+        select d.objid::regclass from pg_depend d join pg_class c on c.oid = d.objid and c.relkind = 'S'
+        where d.refobjid = relation and d.deptype = 'a' and d.classid = 'pg_class'::regclass
+      loop
+        execute format('grant usage on sequence %s to %I', v_sequence, v_role);
+      end loop;
     end if;
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a

@@ -75,6 +75,7 @@ declare
   v_role name;
   v_key name[];
   v_columns text;
+  v_sequence regclass;
   v_said text[] := '{}';
   v_table text := relation::text;
   v_kind "char";
@@ -166,6 +167,13 @@ begin
         and (a.attname <> all (v_key) or not a.atthasdef);
     if "insert" is not null and v_columns is not null then
       execute format('grant insert (%s) on table %s to %I', v_columns, v_table, v_role);
+      -- A serial column takes its next value with the rights of who inserts.
+      for v_sequence in
+        select d.objid::regclass from pg_depend d join pg_class c on c.oid = d.objid and c.relkind = 'S'
+        where d.refobjid = relation and d.deptype = 'a' and d.classid = 'pg_class'::regclass
+      loop
+        execute format('grant usage on sequence %s to %I', v_sequence, v_role);
+      end loop;
     end if;
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a

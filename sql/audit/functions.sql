@@ -168,6 +168,9 @@ begin
       v_name, v_from, v_until);
     execute format('alter table audit.%I enable row level security, force row level security', v_name);
     execute format('alter table audit.%I enable always trigger _200_refuse_change', v_name);
+    -- Triggers on truncate are not inherited.
+    execute format('create trigger _210_refuse_truncate before truncate on audit.%I for each statement execute function audit_private.refuse_change()', v_name);
+    execute format('alter table audit.%I enable always trigger _210_refuse_truncate', v_name);
     v_made := v_made + 1;
   end loop;
   return v_made;

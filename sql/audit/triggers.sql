@@ -10,3 +10,8 @@ create or replace trigger _210_refuse_truncate
   before truncate on audit.events
   for each statement execute function audit_private.refuse_change();
 alter table audit.events enable always trigger _210_refuse_truncate;
+
+create or replace trigger _210_refuse_truncate
+  before truncate on audit.events_default
+  for each statement execute function audit_private.refuse_change();
+alter table audit.events_default enable always trigger _210_refuse_truncate;
