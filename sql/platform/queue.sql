@@ -24,6 +24,7 @@ as $$ select j.id from graphile_worker.add_job(task, payload) as j $$;
 comment on function graphile_worker.safetypin_add_job(text, json) is
   'Adds a job and returns its id. Called by platform.enqueue(), which decides whether the task is known.';
 revoke all on function graphile_worker.safetypin_add_job(text, json) from public, safetypin_jobs;
+grant execute on function graphile_worker.safetypin_rescue() to safetypin_jobs;
 
 grant usage on schema graphile_worker to safetypin_definer;
 grant select, insert, update on graphile_worker._private_jobs, graphile_worker._private_tasks,

@@ -1,0 +1,45 @@
+import type { JobHelpers } from 'graphile-worker';
+import type pg from 'pg';
+import type { EnvelopeSealer } from '../keyring/envelope.ts';
+import { sqlstateOf } from '../platform/errors.ts';
+import { failureOf } from './failure.ts';
+
+/** What a task works with. */
+export interface JobTools {
+  readonly pool: pg.Pool;
+  readonly envelopes: EnvelopeSealer;
+}
+
+const KEY_UNAVAILABLE = 'KEYNO';
+
+/**
+ * One transaction with the context of the job: its task's permissions and nothing more, for as long as the job is
+ * locked. `doing` says in a failure what was being done.
+ */
+export async function inJob<T>(
+  { pool, envelopes }: JobTools,
+  helpers: JobHelpers,
+  doing: string,
+  work: (client: pg.PoolClient) => Promise<T>,
+): Promise<T> {
+  try {
+    const envelope = await envelopes.seal(null);
+    const client = await pool.connect();
+    try {
+      await client.query('begin');
+      await client.query("select set_config('role', platform.open_job($1, $2), true)", [helpers.job.id, envelope]);
+      const result = await work(client);
+      await client.query('commit');
+      return result;
+    } catch (error) {
+      await client.query('rollback').catch(() => {});
+      throw error;
+    } finally {
+      client.release();
+    }
+  } catch (error) {
+    // The database lost the transport key (a crash empties its table): the next try asks for a new one.
+    if (sqlstateOf(error) === KEY_UNAVAILABLE) envelopes.forget();
+    throw failureOf(error, doing);
+  }
+}
