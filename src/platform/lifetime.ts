@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { inspect } from 'node:util';
 import { StartupError } from './startup-error.ts';
 
 type Close = () => Promise<void> | void;
@@ -8,6 +7,11 @@ type Close = () => Promise<void> | void;
 const SAME_SIGNAL_MS = 500;
 const STEP_LIMIT_MS = 10_000;
 const STOP_LIMIT_MS = 40_000;
+
+/** Not the error's other properties: an error of PostgreSQL's carries values of rows in them. */
+function stackOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
 
 /** Owns everything a program opens, and closes it in reverse order in whatever way the program ends. */
 export class Lifetime {
@@ -55,7 +59,7 @@ export class Lifetime {
   fail(error: unknown): void {
     if (this.#endedAt !== undefined) return;
     if (error instanceof StartupError) for (const line of error.message.split('\n')) this.#complain(line);
-    else this.#complain(`unexpected error: ${inspect(error)}`);
+    else this.#complain(`unexpected error: ${stackOf(error)}`);
     this.end(1);
   }
 
@@ -79,7 +83,7 @@ export class Lifetime {
       try {
         await close();
       } catch (error) {
-        this.#complain(`while stopping: ${inspect(error)}`);
+        this.#complain(`while stopping: ${stackOf(error)}`);
         result = 1;
       }
     }

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, openSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,7 +8,15 @@ import { serverAccount } from '../../src/platform/account.ts';
 import { shippedBinaries, usableBinaries } from '../../src/platform/binaries.ts';
 import { readPostmaster } from '../../src/platform/leftover.ts';
 import { loadSecrets } from '../../src/platform/secrets.ts';
-import { endPrograms, leftUsing, type Program, postmasterOf } from './programs.ts';
+import {
+  cleanEnvironment,
+  commandOf,
+  descendants,
+  endPrograms,
+  leftUsing,
+  type Program,
+  postmasterOf,
+} from './programs.ts';
 import { makeWorkplace, type Workplace } from './workplace.ts';
 
 const READY = /SafetyPin is ready on (\S+)/;
@@ -138,5 +146,46 @@ describe('kill -9', () => {
     } finally {
       stranger.kill();
     }
+  });
+
+  describe('under a Node that cannot replace itself, where the bootstrap waits beside the server', () => {
+    // As the first start on a machine with an older Node: later ones find the shipped Node on npm's path.
+    const ask = ['-p', 'typeof process.execve'];
+    const answer = execFileSync('node', ask, { env: cleanEnvironment(), encoding: 'utf8' });
+    const old = answer.trim() === 'undefined';
+
+    /** `sh` plays npm, which starts the bootstrap and waits. */
+    async function startedByHand(): Promise<{ program: Program; bootstrap: number }> {
+      const program = place.run('sh', ['-c', 'node src/start.mjs src/main.ts; exit $?'], {
+        env: { npm_lifecycle_event: 'start' },
+      });
+      await program.says(READY);
+      const bootstrap = descendants(program.pid).find((pid) => commandOf(pid)[1] === 'src/start.mjs') ?? 0;
+      expect(bootstrap).toBeGreaterThan(0);
+      return { program, bootstrap };
+    }
+
+    test.runIf(old)('of npm: the bootstrap notices, and everything stops cleanly', async () => {
+      const { program } = await startedByHand();
+      process.kill(program.pid, 'SIGKILL');
+      expect(await leftUsing(place.folder)).toEqual([]);
+      expect(program.stdout).toContain('Stopped.');
+    });
+
+    test.runIf(old)('of the bootstrap: the server notices, and stops cleanly', async () => {
+      const { program, bootstrap } = await startedByHand();
+      process.kill(bootstrap, 'SIGKILL');
+      expect(await leftUsing(place.folder)).toEqual([]);
+      expect(program.stdout).toContain('Stopped.');
+    });
+
+    test.runIf(old)('SIGTERM and exit codes are passed on', async () => {
+      const { program, bootstrap } = await startedByHand();
+      process.kill(bootstrap, 'SIGTERM');
+      expect(await program.ends()).toEqual({ code: 0, signal: null });
+      expect(await leftUsing(place.folder)).toEqual([]);
+      const refused = place.run('node', ['src/start.mjs', 'src/main.ts'], { env: { PORT: '80000' } });
+      expect((await refused.ends()).code).toBe(1);
+    });
   });
 });

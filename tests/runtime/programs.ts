@@ -102,7 +102,7 @@ export async function endPrograms(): Promise<void> {
 }
 
 /** The environment of a person at a terminal: nothing of vitest, of the npm that runs the tests, or of the project. */
-function cleanEnvironment(): Record<string, string | undefined> {
+export function cleanEnvironment(): Record<string, string | undefined> {
   const ours =
     /^(npm_|INIT_CWD|NODE_|VITEST|TEST$|MODE$|DEV$|PROD$|SSR$|BASE_URL$|SAFETYPIN_|GRAPHILE_|DATABASE_URL|PG|FORCE_COLOR)/;
   const kept = Object.entries(process.env).filter(([name]) => !ours.test(name));
