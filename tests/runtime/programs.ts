@@ -155,9 +155,17 @@ function uses(pid: number, folder: string): boolean {
 
 /** Every process that has to do with a folder: nothing may be left after a stop. */
 export function processesUsing(folder: string): string[] {
-  return processes()
-    .filter((pid) => uses(pid, folder))
-    .map((pid) => `${pid} ${commandOf(pid).join(' ')}`);
+  return idsUsing(folder).map((pid) => `${pid} ${commandOf(pid).join(' ')}`);
+}
+
+function idsUsing(folder: string): number[] {
+  return processes().filter((pid) => uses(pid, folder));
+}
+
+/** Ends every process that has to do with a folder of a test. */
+export async function endUsing(folder: string): Promise<void> {
+  for (const pid of idsUsing(folder)) process.kill(pid, 'SIGKILL');
+  await leftUsing(folder);
 }
 
 /** Waits for `folder` to be used by nobody, and answers who still does. */

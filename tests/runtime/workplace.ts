@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { projectRoot } from '../../src/config.ts';
-import { freePort, Program, type ProgramOptions } from './programs.ts';
+import { endUsing, freePort, Program, type ProgramOptions } from './programs.ts';
 
 export interface Workplace {
   /** Holds everything of the test; reachable by every account. */
@@ -18,7 +18,8 @@ export interface Workplace {
   /** `npm start`, with the workplace in its environment. */
   start(o?: ProgramOptions): Program;
   run(command: string, args: readonly string[], o?: ProgramOptions): Program;
-  remove(): void;
+  /** Deletes it, after ending what a failed test left running in it. */
+  remove(): Promise<void>;
 }
 
 /** Makes a workplace. `data` is copied as its data directory. */
@@ -44,7 +45,10 @@ export async function makeWorkplace(data?: string): Promise<Workplace> {
     temporaryFiles: () => readdirSync(temporary).filter((name) => name.startsWith('safetypin')),
     start: (o) => run('npm', ['start'], o),
     run,
-    remove: () => rmSync(folder, { recursive: true, force: true }),
+    async remove() {
+      await endUsing(folder);
+      rmSync(folder, { recursive: true, force: true });
+    },
   };
 }
 
