@@ -164,7 +164,13 @@ function idsUsing(folder: string): number[] {
 
 /** Ends every process that has to do with a folder of a test. */
 export async function endUsing(folder: string): Promise<void> {
-  for (const pid of idsUsing(folder)) process.kill(pid, 'SIGKILL');
+  for (const pid of idsUsing(folder)) {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // Has ended meanwhile.
+    }
+  }
   await leftUsing(folder);
 }
 
