@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { AppError } from '../platform/app-error.ts';
 import { SQLSTATE, sqlstateOf } from '../platform/errors.ts';
+import { Envelopes, type Sealer } from './envelopes.ts';
 import { StatementNames } from './statements.ts';
 import { type RequestClient, RequestTransaction, type TransactionState } from './transaction.ts';
 
@@ -17,15 +18,6 @@ export interface RequestSource {
 /** The same client without its session: for steps that prove a person anew. */
 export const withoutCredential = (source: RequestSource): RequestSource =>
   source.credential === null ? source : { ...source, credential: null };
-
-/** Seals the application's half of the key for one credential; the result travels with each opening of a request. */
-export interface Sealer {
-  seal(credential: Buffer | null): Promise<Buffer>;
-  /** The same without waiting, or null when it must ask the database first. */
-  sealSync?(credential: Buffer | null): Buffer | null;
-  /** Told that the database does not know the key any more. */
-  forget?(): void;
-}
 
 export interface RequestsOptions {
   /** Made with `pipeline: true`. Its owner ends it. */
@@ -88,10 +80,11 @@ async function rollBack(connection: pg.PoolClient): Promise<Error | undefined> {
  */
 export function createRequests({ pool, sealer, statementNames = 100 }: RequestsOptions): Requests {
   const names = new StatementNames(statementNames);
+  const envelopes = new Envelopes(sealer);
 
   async function inRequest<Result>(source: RequestSource, work: Work<Result>, signal?: AbortSignal): Promise<Result> {
     // Sealed before a connection is taken: the sealer may need one itself, and the pool may have only one.
-    const envelope = sealer.sealSync?.(source.credential) ?? (await sealer.seal(source.credential));
+    const envelope = envelopes.at(source.credential) ?? (await envelopes.seal(source.credential));
     if (signal?.aborted) throw new AppError(SQLSTATE.canceled, 'the client has gone');
     const connection = await pool.connect();
     let broken: Error | undefined;
@@ -104,7 +97,7 @@ export function createRequests({ pool, sealer, statementNames = 100 }: RequestsO
     } catch (error) {
       broken ??= await rollBack(connection);
       // A crash empties the table of transport keys: the next request asks for a new one.
-      if (sqlstateOf(error) === SQLSTATE.keyUnavailable) sealer.forget?.();
+      if (sqlstateOf(error) === SQLSTATE.keyUnavailable) envelopes.forget();
       throw error;
     } finally {
       connection.removeListener('error', onError);

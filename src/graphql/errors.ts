@@ -57,7 +57,7 @@ export function maskError(register: ErrorRegister, error: GraphQLError, source: 
   if (typeof own.extensions.code === 'string') return told(own.extensions.code, own.message);
   // Without a path the request itself was refused: variables that do not fit, an operation that is not there.
   if (cause === undefined && error.path === undefined) return told('BAD_INPUT', withoutValues(error.message));
-  if (cause instanceof GraphQLError) return told('BAD_INPUT', withoutValues(cause.message));
+  if (cause instanceof GraphQLError) return told('BAD_INPUT', withoutValues(error.message));
   const fault =
     cause instanceof Error && isSafeError(cause) ? explainSafe(cause) : register.explain(cause, credential === null);
   const masked = told(fault.code, fault.message);

@@ -34,7 +34,7 @@ export const schemaPreset = ({ pool, schemas }: SchemaOptions): GraphileConfig.P
   // The context below brings our own door to the database; PostGraphile's would run without a sealed request.
   disablePlugins: ['PgContextPlugin'],
   pgServices: [makePgService({ pool, schemas: [...OWN_SCHEMAS, ...schemas], pubsub: false })],
-  schema: { dontSwallowErrors: true, retryOnInitFail: false },
+  schema: { dontSwallowErrors: true, retryOnInitFail: false, muteWarnings: true },
 });
 
 /** The whole server: the schema, who asks, and limits in time and size. */
@@ -59,6 +59,7 @@ export const serverPreset = (options: PresetOptions): GraphileConfig.Preset => (
     graphiql: options.ruru,
     graphiqlOnGraphQLGET: false,
     graphiqlPath: '/',
+    // Our own reader of bodies (http/graphql-body.ts) comes first, with the same limit.
     maxRequestLength: 100_000,
     allowedRequestContentTypes: ['application/json'],
     outputDataAsString: true,

@@ -6,6 +6,7 @@ import type { RecordFault } from '../platform/faults.ts';
 import type { StepTools } from '../sessions/steps.ts';
 import type { ClientAddress } from './client-address.ts';
 import { sendRefusal } from './envelope.ts';
+import { graphqlBody } from './graphql-body.ts';
 import { allowRuru, setSecurityHeaders } from './headers.ts';
 import { mailLinkRouter } from './mail-links.ts';
 import type { Metrics } from './metrics.ts';
@@ -85,21 +86,8 @@ export async function createApp(options: AppOptions): Promise<Express> {
     response.status(200).json({ errors: [new GraphQLError(fault.message, { extensions })] });
   };
 
-  /** POST and JSON only: nothing that a page of another origin can send without being asked first. */
-  const postJsonOnly: RequestHandler = (request, response, next) => {
-    const refuse = (status: number, message: string): void => {
-      response.status(status).json({ errors: [{ message, extensions: { code: 'BAD_INPUT' } }] });
-    };
-    if (request.method !== 'POST') {
-      response.setHeader('Allow', 'POST');
-      return refuse(405, 'Please use POST.');
-    }
-    const type = request.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
-    return type === 'application/json' ? next() : refuse(415, 'Please send application/json.');
-  };
-
   app.use(begin);
-  app.use('/graphql', postJsonOnly, authenticate, refuseGraphQL);
+  app.use('/graphql', graphqlBody, authenticate, refuseGraphQL);
   app.get('/healthz', (_request, response) => void response.json({ status: 'ok' }));
   app.get('/readyz', async (_request, response) => {
     const ready = await options.isReady();

@@ -10,6 +10,7 @@ import { serverPreset } from '../graphql/preset.ts';
 import { createPasswordHasher } from '../identity/password.ts';
 import type { ApplicationKeys } from '../keyring/application-keys.ts';
 import { EnvelopeSealer } from '../keyring/envelope.ts';
+import { mailbox } from '../mail/mailbox.ts';
 import type { DatabaseAccess } from '../platform/access.ts';
 import { ErrorRegister, type RegisterRow } from '../platform/errors.ts';
 import { faultRecorder } from '../platform/faults.ts';
@@ -130,7 +131,7 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
       clientAddress: trustedClientAddress(config.trustedProxies),
       isReady: readinessOf(requests),
       isHttps: config.publicUrl.startsWith('https://'),
-      mailbox: undefined,
+      mailbox: isProduction ? undefined : (to) => mailbox.list(to),
       ruru: !isProduction,
       graphql: (express: Express) => serv.addTo(express, server, false),
     });

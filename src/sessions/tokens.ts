@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { hash, randomUUID } from 'node:crypto';
 import jwt from 'jsonwebtoken';
 import { decodeSecret, hashSecret } from '../identity/secrets.ts';
 import { type AccessKey, loadAccessKeys, type PublicJwk, publicJwk, rotateAccessKeys } from './access-key.ts';
@@ -176,4 +176,4 @@ export class AccessTokens {
   }
 }
 
-const fingerprintOf = (token: string): string => createHash('sha256').update(token).digest('base64');
+const fingerprintOf = (token: string): string => hash('sha256', token, 'base64');
