@@ -5,17 +5,6 @@
 -- code as whoever reads it, and the keeper reads here whether a job is locked now. (Tried: a replaced view
 -- graphile_worker.jobs printed the key table.) The worker itself changes rows only.
 
-revoke all on schema graphile_worker from public;
-revoke all on all tables in schema graphile_worker from public;
-revoke all on all functions in schema graphile_worker from public;
-
--- The worker: rows and functions, no DDL.
-grant usage on schema graphile_worker to safetypin_jobs;
-grant select, insert, update, delete on all tables in schema graphile_worker to safetypin_jobs;
--- It may see which migrations ran, and no more.
-revoke insert, update, delete on graphile_worker.migrations from safetypin_jobs;
-grant execute on all functions in schema graphile_worker to safetypin_jobs;
-
 -- What definer functions enqueue with: the least that add_job can do.
 create or replace function graphile_worker.safetypin_add_job(task text, payload json) returns bigint
   language sql volatile
@@ -23,9 +12,50 @@ create or replace function graphile_worker.safetypin_add_job(task text, payload 
 as $$ select j.id from graphile_worker.add_job(task, payload) as j $$;
 comment on function graphile_worker.safetypin_add_job(text, json) is
   'Adds a job and returns its id. Called by platform.enqueue(), which decides whether the task is known.';
-revoke all on function graphile_worker.safetypin_add_job(text, json) from public, safetypin_jobs;
-grant execute on function graphile_worker.safetypin_rescue() to safetypin_jobs;
 
+-- A worker that was killed leaves its jobs locked; graphile-worker frees them after four hours. Each worker of ours
+-- keeps one connection whose application_name says which pool it is, so a pool without one is dead.
+create or replace function graphile_worker.safetypin_rescue() returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_dead text[];
+begin
+  -- A worker that is just starting has no name yet: next time.
+  if exists (select from pg_stat_activity a
+             where a.datname = current_database() and a.usename = session_user
+               and a.application_name = 'safetypin worker starting') then
+    return 0;
+  end if;
+  select array_agg(distinct l.locked_by) into v_dead
+    from (select j.locked_by from graphile_worker._private_jobs j
+          union all select q.locked_by from graphile_worker._private_job_queues q) as l
+    where l.locked_by is not null and not exists (
+      select from pg_stat_activity a
+      where a.datname = current_database() and a.usename = session_user
+        and a.application_name = 'safetypin worker ' || l.locked_by);
+  if v_dead is null then
+    return 0;
+  end if;
+  perform graphile_worker.force_unlock_workers(v_dead);
+  return cardinality(v_dead);
+end $$;
+comment on function graphile_worker.safetypin_rescue() is
+  'Frees the jobs of workers that are gone; returns how many workers that were. Called by the worker.';
+
+revoke all on schema graphile_worker from public;
+revoke all on all tables in schema graphile_worker from public;
+revoke all on all functions in schema graphile_worker from public;
+
+-- The worker: rows and functions, no DDL.
+grant usage on schema graphile_worker to safetypin_jobs;
+grant select, insert, update, delete on all tables in schema graphile_worker to safetypin_jobs;
+grant execute on all functions in schema graphile_worker to safetypin_jobs;
+-- It may see which migrations ran, and no more.
+revoke insert, update, delete on graphile_worker.migrations from safetypin_jobs;
+
+-- Definer functions enqueue; nothing else there.
 grant usage on schema graphile_worker to safetypin_definer;
 grant select, insert, update on graphile_worker._private_jobs, graphile_worker._private_tasks,
   graphile_worker._private_job_queues to safetypin_definer;
@@ -39,19 +69,22 @@ grant execute on function
 grant usage on schema graphile_worker to safetypin_keeper;
 grant select on graphile_worker.jobs to safetypin_keeper;
 
--- graphile-worker enables row-level security and leaves it to the installer to say who passes.
+-- graphile-worker enables row-level security and leaves it to the installer to say who passes. Made once only: each
+-- making would stop all workers for a moment.
 do $$
 declare
   v_table name;
+  v_policy name;
+  v_role name;
 begin
-  foreach v_table in array array['_private_jobs', '_private_tasks', '_private_job_queues', '_private_known_crontabs']
+  for v_table, v_policy, v_role in values
+    ('_private_jobs', 'worker', 'safetypin_jobs'), ('_private_jobs', 'enqueue', 'safetypin_definer'),
+    ('_private_tasks', 'worker', 'safetypin_jobs'), ('_private_tasks', 'enqueue', 'safetypin_definer'),
+    ('_private_job_queues', 'worker', 'safetypin_jobs'), ('_private_job_queues', 'enqueue', 'safetypin_definer'),
+    ('_private_known_crontabs', 'worker', 'safetypin_jobs')
   loop
-    execute format('drop policy if exists worker on graphile_worker.%I', v_table);
-    execute format('create policy worker on graphile_worker.%I to safetypin_jobs using (true) with check (true)', v_table);
-  end loop;
-  foreach v_table in array array['_private_jobs', '_private_tasks', '_private_job_queues']
-  loop
-    execute format('drop policy if exists enqueue on graphile_worker.%I', v_table);
-    execute format('create policy enqueue on graphile_worker.%I to safetypin_definer using (true) with check (true)', v_table);
+    continue when exists (select from pg_policies p
+      where p.schemaname = 'graphile_worker' and p.tablename = v_table and p.policyname = v_policy);
+    execute format('create policy %I on graphile_worker.%I to %I using (true) with check (true)', v_policy, v_table, v_role);
   end loop;
 end $$;
