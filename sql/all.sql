@@ -59,6 +59,8 @@
 --!include keyring/seed.sql
 
 --!include audit/grants.sql
+--!include audit/policies.sql
+--!include audit/seed.sql
 
 --!include identity/policies.sql
 --!include identity/grants.sql
@@ -67,9 +69,7 @@
 --!include access/grants.sql
 --!include access/seed.sql
 --!include access/rules.sql
-
---!include audit/policies.sql
---!include audit/seed.sql
+--!include audit/rules.sql
 
 --!include sessions/policies.sql
 --!include sessions/grants.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:69c25733d6c0991f81166765dd68b50f7df5eedc
+--! Hash: sha1:fa1607a9eee0a63fec90a53cfd74adaf69ee7493
 --! Message: initial
 
 --! Included all.sql
@@ -152,6 +152,15 @@ comment on column platform_private.job_contexts.organization_id is 'Active organ
 comment on column platform_private.job_contexts.person_id is 'Who made the job; null if nobody was signed in.';
 comment on column platform_private.job_contexts.permissions is 'Permissions of the task when the job was made.';
 comment on column platform_private.job_contexts.created_at is 'When the job was made.';
+
+create table if not exists platform_private.heartbeat (
+  one boolean constraint heartbeat_pkey primary key default true constraint heartbeat_is_one check (one),
+  at timestamptz not null
+) with (fillfactor = 50);
+alter table platform_private.heartbeat enable row level security, force row level security;
+comment on table platform_private.heartbeat is 'When the primary last said that it lives: how a replica knows how old what it shows is.';
+comment on column platform_private.heartbeat.one is 'There is one row.';
+comment on column platform_private.heartbeat.at is 'Clock of the primary.';
 --! EndIncluded platform/tables.sql
 --! Included platform/admit.sql
 -- Purpose: row-level security is on and forced everywhere, so our own functions' owners need policies as well. This
@@ -450,6 +459,22 @@ begin
 end $$;
 comment on function platform.enqueue(text, json) is
   'Makes a job of a known task in this transaction, on behalf of who asks now. For definer functions only. 22023 for an unknown task.';
+
+create or replace function platform.beat() returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Nothing is written while nobody copies this server.
+  if not exists (select from pg_stat_replication) then
+    return false;
+  end if;
+  insert into platform_private.heartbeat as h (at) values (clock_timestamp())
+    on conflict on constraint heartbeat_pkey do update set at = excluded.at;
+  return true;
+end $$;
+comment on function platform.beat() is
+  'Called by each server process every second or two: lets replicas know how old their copy is. Returns whether there is a replica.';
 
 reset role;
 reset row_security;
@@ -2080,11 +2105,23 @@ begin
   if not exists (select from pg_class c where c.oid = set_rule.relation and pg_has_role(session_user, c.relowner, 'member')) then
     raise exception 'only the owner of a table can set its rules' using errcode = '42501';
   end if;
-  delete from access.rules r where r.relation = set_rule.relation and r.command = set_rule.command;
-  if set_rule.permission is not null or set_rule.owner_column is not null then
-    insert into access.rules (relation, command, organization_column, owner_column, permission, assurance, roles)
+  if set_rule.permission is null and set_rule.owner_column is null then
+    delete from access.rules r where r.relation = set_rule.relation and r.command = set_rule.command;
+  else
+    insert into access.rules as r (relation, command, organization_column, owner_column, permission, assurance, roles)
       values (set_rule.relation, set_rule.command, set_rule.organization_column, set_rule.owner_column,
-        set_rule.permission, set_rule.assurance, set_rule.roles);
+        set_rule.permission, set_rule.assurance, set_rule.roles)
+      on conflict on constraint rules_pkey do update
+        set organization_column = excluded.organization_column, owner_column = excluded.owner_column,
+            permission = excluded.permission, assurance = excluded.assurance, roles = excluded.roles
+        where (r.organization_column, r.owner_column, r.permission, r.assurance, r.roles)
+          is distinct from (excluded.organization_column, excluded.owner_column, excluded.permission, excluded.assurance, excluded.roles);
+  end if;
+  if found then
+    perform audit_private.append('table.protect', relation => (
+        select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = set_rule.relation),
+      details => jsonb_build_object('command', set_rule.command, 'permission', set_rule.permission, 'owner', set_rule.owner_column,
+        'organization', set_rule.organization_column, 'assurance', set_rule.assurance));
   end if;
 end $$;
 comment on function access.set_rule(regclass, text, name, name, text, integer, name[]) is
@@ -2092,6 +2129,7 @@ comment on function access.set_rule(regclass, text, name, name, text, integer, n
 
 reset role;
 reset row_security;
+revoke create on schema access from safetypin_definer;
 
 create or replace function access.protect(
   relation regclass,
@@ -2130,18 +2168,18 @@ begin
     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation;
   v_table := format('%I.%I', v_schema, v_name);
   if v_kind not in ('r', 'p') then
-    raise exception '% is not a table', v_table using errcode = 'PRTCT';
+    raise exception '% is not a table', v_table using errcode = 'TABLE';
   end if;
   if not exists (select from pg_attribute a where a.attrelid = relation and a.attname = organization
       and a.atttypid = 'uuid'::regtype and a.attnotnull and not a.attisdropped) then
     raise exception '% needs a column % of type uuid, not null', v_table, quote_ident(organization)
-      using errcode = 'PRTCT', hint = format(
+      using errcode = 'TABLE', hint = format(
         'alter table %s add column %I uuid not null default request.organization_id() references access.organizations (id) on delete cascade;',
         v_table, organization);
   end if;
   if owner is not null and not exists (select from pg_attribute a where a.attrelid = relation and a.attname = owner
       and a.atttypid = 'uuid'::regtype and not a.attisdropped) then
-    raise exception '% needs a column % of type uuid', v_table, quote_ident(owner) using errcode = 'PRTCT';
+    raise exception '% needs a column % of type uuid', v_table, quote_ident(owner) using errcode = 'TABLE';
   end if;
   select array_agg(a.attname order by k.position) into v_key
     from pg_index i
@@ -2149,14 +2187,14 @@ begin
     join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
     where i.indrelid = relation and i.indisprimary;
   if v_key is null then
-    raise exception '% needs a primary key', v_table using errcode = 'PRTCT';
+    raise exception '% needs a primary key', v_table using errcode = 'TABLE';
   end if;
 
   -- Foreign policies would widen or defeat ours, for permissive ones add up.
   if exists (select from pg_policy p where p.polrelid = relation and p.polname !~ '^safetypin_' and p.polroles && (
       select array_agg(r.oid) || 0::oid from pg_roles r where r.rolname = any (roles))) then
     raise exception '% has policies of its own for these roles', v_table
-      using errcode = 'PRTCT', hint = format('drop them first: see \d %s', v_table);
+      using errcode = 'TABLE', hint = format('drop them first: see \d %s', v_table);
   end if;
 
   execute format('alter table %s enable row level security', v_table);
@@ -2243,7 +2281,7 @@ begin
   return v_said;
 end $$;
 comment on function access.protect(regclass, name, name, text, text, text, text, integer, name[], boolean) is
-  'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did. PRTCT names what the table lacks.';
+  'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did. TABLE names what the table lacks.';
 --! EndIncluded access/functions.sql
 --! Included access/triggers.sql
 -- Purpose: what a change of roles and memberships brings about, whichever function makes it.
@@ -2425,6 +2463,11 @@ declare
   v_session record;
   v_deadline timestamptz := clock_timestamp() + make_interval(secs => platform.limit_value('request.seconds'));
 begin
+  -- A replica does not know of revocations that it has not been sent yet.
+  if pg_is_in_recovery() and not exists (
+      select from platform_private.heartbeat h where h.at > clock_timestamp() - interval '5 seconds') then
+    raise exception 'this replica is behind' using errcode = 'OLDCP';
+  end if;
   if credential is null then
     perform request_private.write_context(0, v_deadline, null, null, null, null, 0, metadata, envelope);
     return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_anonymous' end;
@@ -2452,7 +2495,7 @@ begin
   return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_member' end;
 end $$;
 comment on function sessions.open_request(bytea, bytea, jsonb) is
-  'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, CTXAG if the transaction has a context, CTXTX in the message that began it.';
+  'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, CTXAG if the transaction has a context, CTXTX in the message that began it.';
 
 reset role;
 reset row_security;
@@ -2644,6 +2687,7 @@ grant execute on function sessions_private.tg_people__end_sessions(), sessions_p
   sessions_private.tg_organizations__end_sessions() to safetypin_owner;
 reset role;
 reset row_security;
+revoke create on schema sessions_private from safetypin_definer;
 
 create or replace trigger _500_end_sessions after update of status on identity.people
   for each row execute function sessions_private.tg_people__end_sessions();
@@ -3329,6 +3373,8 @@ select platform_private.admit('safetypin_definer', 'platform.tasks', 'select');
 select platform_private.admit('safetypin_owner', 'platform.tasks', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'platform_private.job_contexts', 'select', 'insert');
 select platform_private.admit('safetypin_definer', 'platform_private.job_contexts', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_keeper', 'platform_private.heartbeat', 'select');
+select platform_private.admit('safetypin_definer', 'platform_private.heartbeat', 'select', 'insert', 'update');
 --! EndIncluded platform/policies.sql
 --! Included platform/grants.sql
 -- Purpose: who may use the ground.
@@ -3345,6 +3391,10 @@ grant execute on function request.kind(), request.user_id(), request.organizatio
   request.assurance(), request.id(), request.can(text), request.task()
   to safetypin_owner, safetypin_definer, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
 grant execute on function platform.open_job(bigint, bytea) to safetypin_jobs;
+reset role;
+
+set local role safetypin_definer;
+grant execute on function platform.beat() to safetypin_authenticator;
 reset role;
 --! EndIncluded platform/grants.sql
 --! Included platform/seed.sql
@@ -3366,13 +3416,13 @@ insert into platform.errors (sqlstate, code, http_status, message) values
   ('CTXAG', 'CONTEXT_EXISTS',       500, 'The request is open already.'),
   ('CTXTX', 'CONTEXT_NEEDS_TRANSACTION', 500, 'A request must be opened in a later message than its begin.'),
   ('CTXJB', 'JOB_NOT_RUNNING',      500, 'The job is not running now.'),
-  ('REPLC', 'REPLICA_BEHIND',       503, 'This copy of the data is too old. Please try again.'),
+  ('OLDCP', 'REPLICA_BEHIND',       503, 'This copy of the data is too old. Please try again.'),
   ('KEYNO', 'KEY_UNAVAILABLE',      503, 'The encryption key is not available. Please try again later.'),
   ('KEYBD', 'VALUE_UNREADABLE',     500, 'A protected value cannot be opened.'),
   ('KEYER', 'ERASED',               410, 'This value was erased.'),
   ('GUESS', 'ATTEMPT_NOT_COMMITTED', 500, 'The attempt was not recorded. Please try again.'),
   ('AUDAP', 'AUDIT_APPEND_ONLY',    500, 'Audit events are never changed.'),
-  ('PRTCT', 'CANNOT_PROTECT',       400, 'The table cannot be protected as it is.'),
+  ('TABLE', 'CANNOT_PROTECT',       400, 'The table cannot be protected as it is.'),
   ('22023', 'BAD_INPUT',            400, 'The input is not valid.'),
   ('22P02', 'BAD_INPUT',            400, 'The input is not valid.'),
   ('22001', 'BAD_INPUT',            400, 'The input is too long.'),
@@ -3517,6 +3567,59 @@ set local role safetypin_definer;
 grant execute on function audit.ensure_partitions() to safetypin_jobs;
 reset role;
 --! EndIncluded audit/grants.sql
+--! Included audit/policies.sql
+-- Purpose: what the internal roles need of the trail, and its vocabulary for everybody who is signed in.
+
+select platform_private.admit('safetypin_keeper', 'audit.events', 'select', 'insert');
+select platform_private.admit('safetypin_keeper', 'audit.actions', 'select');
+select platform_private.admit('safetypin_owner', 'audit.actions', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_owner', 'audit.events_default', 'select');
+
+drop policy if exists select_all on audit.actions;
+create policy select_all on audit.actions for select to safetypin_member, safetypin_auditor
+  using ((select request.user_id()) is not null);
+
+-- Numbers that rules compare with are changed by operators: that is recorded too.
+create or replace trigger _800_audit after insert or update or delete on platform.limits
+  for each row execute function audit.record_change('', 'name');
+alter table platform.limits enable always trigger _800_audit;
+--! EndIncluded audit/policies.sql
+--! Included audit/seed.sql
+-- Purpose: the vocabulary, and the first partitions.
+
+set local row_security = on;
+
+insert into audit.actions (name, category, severity, description) values
+  ('registration.request', 'account', 'info', 'Somebody asked for an account and will prove the address.'),
+  ('registration.complete', 'account', 'notice', 'An address was proved and the account made.'),
+  ('email.verify', 'account', 'notice', 'A person proved an e-mail address.'),
+  ('email.refuse', 'account', 'warning', 'A token or code for an e-mail address was refused.'),
+  ('verification.request', 'account', 'info', 'A new mail to prove an address was asked for.'),
+  ('login.success', 'authentication', 'info', 'A person signed in.'),
+  ('login.failure', 'authentication', 'warning', 'A sign-in was refused.'),
+  ('login.lock', 'authentication', 'alert', 'An account was locked for a while after failures.'),
+  ('password_reset.request', 'account', 'notice', 'A reset of a password was asked for.'),
+  ('password_reset.success', 'account', 'notice', 'A password was reset with a token.'),
+  ('password_reset.refuse', 'account', 'warning', 'A token for a reset was refused.'),
+  ('session.start', 'session', 'info', 'A session began.'),
+  ('session.end', 'session', 'info', 'A session ended.'),
+  ('session.switch', 'session', 'info', 'A session changed its organization.'),
+  ('token.refresh', 'session', 'info', 'A refresh token was exchanged.'),
+  ('token.replay', 'session', 'alert', 'An old refresh token was presented; its session was ended.'),
+  ('organization.create', 'administration', 'notice', 'An organization was founded.'),
+  ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
+  ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
+  ('row.insert', 'data', 'info', 'A row was added.'),
+  ('row.update', 'data', 'info', 'A row was changed.'),
+  ('row.delete', 'data', 'notice', 'A row was removed.'),
+  ('request.fault', 'access', 'warning', 'A request failed unexpectedly.')
+on conflict (name) do update
+  set category = excluded.category, severity = excluded.severity, description = excluded.description;
+
+select audit_private.make_partitions();
+
+reset row_security;
+--! EndIncluded audit/seed.sql
 
 --! Included identity/policies.sql
 -- Purpose: people are global, so their policies are written by hand: everybody sees themselves.
@@ -3553,7 +3656,7 @@ reset role;
 -- Purpose: our own tenant tables are declared like anybody's.
 
 select platform_private.admit('safetypin_owner', 'access.rules', 'select');
-select platform_private.admit('safetypin_definer', 'access.rules', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_definer', 'access.rules', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_owner', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.organizations', 'select', 'insert', 'update');
@@ -3624,58 +3727,12 @@ select access.protect('access.memberships', owner => 'person_id',
 select access.protect('access.membership_roles',
   "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
 --! EndIncluded access/rules.sql
-
---! Included audit/policies.sql
--- Purpose: who reads events: whoever may, in the organization they belong to.
-
-select platform_private.admit('safetypin_keeper', 'audit.events', 'select', 'insert');
-select platform_private.admit('safetypin_keeper', 'audit.actions', 'select');
-select platform_private.admit('safetypin_owner', 'audit.actions', 'select', 'insert', 'update');
-select platform_private.admit('safetypin_owner', 'audit.events_default', 'select');
-
-drop policy if exists select_all on audit.actions;
-create policy select_all on audit.actions for select to safetypin_member, safetypin_auditor
-  using ((select request.user_id()) is not null);
+--! Included audit/rules.sql
+-- Purpose: who reads events: whoever may, in the organization they belong to. Not audited: it is the audit.
 
 select access.protect('audit.events', "select" => 'audit.read', "insert" => null, "update" => null, "delete" => null,
   roles => '{safetypin_member,safetypin_auditor}', audited => false);
---! EndIncluded audit/policies.sql
---! Included audit/seed.sql
--- Purpose: the vocabulary, and the first partitions.
-
-set local row_security = on;
-
-insert into audit.actions (name, category, severity, description) values
-  ('registration.request', 'account', 'info', 'Somebody asked for an account and will prove the address.'),
-  ('registration.complete', 'account', 'notice', 'An address was proved and the account made.'),
-  ('email.verify', 'account', 'notice', 'A person proved an e-mail address.'),
-  ('email.refuse', 'account', 'warning', 'A token or code for an e-mail address was refused.'),
-  ('verification.request', 'account', 'info', 'A new mail to prove an address was asked for.'),
-  ('login.success', 'authentication', 'info', 'A person signed in.'),
-  ('login.failure', 'authentication', 'warning', 'A sign-in was refused.'),
-  ('login.lock', 'authentication', 'alert', 'An account was locked for a while after failures.'),
-  ('password_reset.request', 'account', 'notice', 'A reset of a password was asked for.'),
-  ('password_reset.success', 'account', 'notice', 'A password was reset with a token.'),
-  ('password_reset.refuse', 'account', 'warning', 'A token for a reset was refused.'),
-  ('session.start', 'session', 'info', 'A session began.'),
-  ('session.end', 'session', 'info', 'A session ended.'),
-  ('session.switch', 'session', 'info', 'A session changed its organization.'),
-  ('token.refresh', 'session', 'info', 'A refresh token was exchanged.'),
-  ('token.replay', 'session', 'alert', 'An old refresh token was presented; its session was ended.'),
-  ('organization.create', 'administration', 'notice', 'An organization was founded.'),
-  ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
-  ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
-  ('row.insert', 'data', 'info', 'A row was added.'),
-  ('row.update', 'data', 'info', 'A row was changed.'),
-  ('row.delete', 'data', 'notice', 'A row was removed.'),
-  ('request.fault', 'access', 'warning', 'A request failed unexpectedly.')
-on conflict (name) do update
-  set category = excluded.category, severity = excluded.severity, description = excluded.description;
-
-select audit_private.make_partitions();
-
-reset row_security;
---! EndIncluded audit/seed.sql
+--! EndIncluded audit/rules.sql
 
 --! Included sessions/policies.sql
 -- Purpose: sessions are the person's, in whatever organization.

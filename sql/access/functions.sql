@@ -36,11 +36,23 @@ begin
   if not exists (select from pg_class c where c.oid = set_rule.relation and pg_has_role(session_user, c.relowner, 'member')) then
     raise exception 'only the owner of a table can set its rules' using errcode = '42501';
   end if;
-  delete from access.rules r where r.relation = set_rule.relation and r.command = set_rule.command;
-  if set_rule.permission is not null or set_rule.owner_column is not null then
-    insert into access.rules (relation, command, organization_column, owner_column, permission, assurance, roles)
+  if set_rule.permission is null and set_rule.owner_column is null then
+    delete from access.rules r where r.relation = set_rule.relation and r.command = set_rule.command;
+  else
+    insert into access.rules as r (relation, command, organization_column, owner_column, permission, assurance, roles)
       values (set_rule.relation, set_rule.command, set_rule.organization_column, set_rule.owner_column,
-        set_rule.permission, set_rule.assurance, set_rule.roles);
+        set_rule.permission, set_rule.assurance, set_rule.roles)
+      on conflict on constraint rules_pkey do update
+        set organization_column = excluded.organization_column, owner_column = excluded.owner_column,
+            permission = excluded.permission, assurance = excluded.assurance, roles = excluded.roles
+        where (r.organization_column, r.owner_column, r.permission, r.assurance, r.roles)
+          is distinct from (excluded.organization_column, excluded.owner_column, excluded.permission, excluded.assurance, excluded.roles);
+  end if;
+  if found then
+    perform audit_private.append('table.protect', relation => (
+        select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = set_rule.relation),
+      details => jsonb_build_object('command', set_rule.command, 'permission', set_rule.permission, 'owner', set_rule.owner_column,
+        'organization', set_rule.organization_column, 'assurance', set_rule.assurance));
   end if;
 end $$;
 comment on function access.set_rule(regclass, text, name, name, text, integer, name[]) is
@@ -48,6 +60,7 @@ comment on function access.set_rule(regclass, text, name, name, text, integer, n
 
 reset role;
 reset row_security;
+revoke create on schema access from safetypin_definer;
 
 create or replace function access.protect(
   relation regclass,
@@ -86,18 +99,18 @@ begin
     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation;
   v_table := format('%I.%I', v_schema, v_name);
   if v_kind not in ('r', 'p') then
-    raise exception '% is not a table', v_table using errcode = 'PRTCT';
+    raise exception '% is not a table', v_table using errcode = 'TABLE';
   end if;
   if not exists (select from pg_attribute a where a.attrelid = relation and a.attname = organization
       and a.atttypid = 'uuid'::regtype and a.attnotnull and not a.attisdropped) then
     raise exception '% needs a column % of type uuid, not null', v_table, quote_ident(organization)
-      using errcode = 'PRTCT', hint = format(
+      using errcode = 'TABLE', hint = format(
         'alter table %s add column %I uuid not null default request.organization_id() references access.organizations (id) on delete cascade;',
         v_table, organization);
   end if;
   if owner is not null and not exists (select from pg_attribute a where a.attrelid = relation and a.attname = owner
       and a.atttypid = 'uuid'::regtype and not a.attisdropped) then
-    raise exception '% needs a column % of type uuid', v_table, quote_ident(owner) using errcode = 'PRTCT';
+    raise exception '% needs a column % of type uuid', v_table, quote_ident(owner) using errcode = 'TABLE';
   end if;
   select array_agg(a.attname order by k.position) into v_key
     from pg_index i
@@ -105,14 +118,14 @@ begin
     join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
     where i.indrelid = relation and i.indisprimary;
   if v_key is null then
-    raise exception '% needs a primary key', v_table using errcode = 'PRTCT';
+    raise exception '% needs a primary key', v_table using errcode = 'TABLE';
   end if;
 
   -- Foreign policies would widen or defeat ours, for permissive ones add up.
   if exists (select from pg_policy p where p.polrelid = relation and p.polname !~ '^safetypin_' and p.polroles && (
       select array_agg(r.oid) || 0::oid from pg_roles r where r.rolname = any (roles))) then
     raise exception '% has policies of its own for these roles', v_table
-      using errcode = 'PRTCT', hint = format('drop them first: see \d %s', v_table);
+      using errcode = 'TABLE', hint = format('drop them first: see \d %s', v_table);
   end if;
 
   execute format('alter table %s enable row level security', v_table);
@@ -199,4 +212,4 @@ begin
   return v_said;
 end $$;
 comment on function access.protect(regclass, name, name, text, text, text, text, integer, name[], boolean) is
-  'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did. PRTCT names what the table lacks.';
+  'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did. TABLE names what the table lacks.';

@@ -1,7 +1,7 @@
 -- Purpose: our own tenant tables are declared like anybody's.
 
 select platform_private.admit('safetypin_owner', 'access.rules', 'select');
-select platform_private.admit('safetypin_definer', 'access.rules', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_definer', 'access.rules', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_owner', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.organizations', 'select', 'insert', 'update');

@@ -24,6 +24,22 @@ end $$;
 comment on function platform.enqueue(text, json) is
   'Makes a job of a known task in this transaction, on behalf of who asks now. For definer functions only. 22023 for an unknown task.';
 
+create or replace function platform.beat() returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Nothing is written while nobody copies this server.
+  if not exists (select from pg_stat_replication) then
+    return false;
+  end if;
+  insert into platform_private.heartbeat as h (at) values (clock_timestamp())
+    on conflict on constraint heartbeat_pkey do update set at = excluded.at;
+  return true;
+end $$;
+comment on function platform.beat() is
+  'Called by each server process every second or two: lets replicas know how old their copy is. Returns whether there is a replica.';
+
 reset role;
 reset row_security;
 set local role safetypin_keeper;

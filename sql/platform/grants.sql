@@ -13,3 +13,7 @@ grant execute on function request.kind(), request.user_id(), request.organizatio
   to safetypin_owner, safetypin_definer, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
 grant execute on function platform.open_job(bigint, bytea) to safetypin_jobs;
 reset role;
+
+set local role safetypin_definer;
+grant execute on function platform.beat() to safetypin_authenticator;
+reset role;

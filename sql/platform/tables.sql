@@ -35,3 +35,12 @@ comment on column platform_private.job_contexts.organization_id is 'Active organ
 comment on column platform_private.job_contexts.person_id is 'Who made the job; null if nobody was signed in.';
 comment on column platform_private.job_contexts.permissions is 'Permissions of the task when the job was made.';
 comment on column platform_private.job_contexts.created_at is 'When the job was made.';
+
+create table if not exists platform_private.heartbeat (
+  one boolean constraint heartbeat_pkey primary key default true constraint heartbeat_is_one check (one),
+  at timestamptz not null
+) with (fillfactor = 50);
+alter table platform_private.heartbeat enable row level security, force row level security;
+comment on table platform_private.heartbeat is 'When the primary last said that it lives: how a replica knows how old what it shows is.';
+comment on column platform_private.heartbeat.one is 'There is one row.';
+comment on column platform_private.heartbeat.at is 'Clock of the primary.';

@@ -14,6 +14,11 @@ declare
   v_session record;
   v_deadline timestamptz := clock_timestamp() + make_interval(secs => platform.limit_value('request.seconds'));
 begin
+  -- A replica does not know of revocations that it has not been sent yet.
+  if pg_is_in_recovery() and not exists (
+      select from platform_private.heartbeat h where h.at > clock_timestamp() - interval '5 seconds') then
+    raise exception 'this replica is behind' using errcode = 'OLDCP';
+  end if;
   if credential is null then
     perform request_private.write_context(0, v_deadline, null, null, null, null, 0, metadata, envelope);
     return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_anonymous' end;
@@ -41,7 +46,7 @@ begin
   return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_member' end;
 end $$;
 comment on function sessions.open_request(bytea, bytea, jsonb) is
-  'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, CTXAG if the transaction has a context, CTXTX in the message that began it.';
+  'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, CTXAG if the transaction has a context, CTXTX in the message that began it.';
 
 reset role;
 reset row_security;

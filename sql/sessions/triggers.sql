@@ -49,6 +49,7 @@ grant execute on function sessions_private.tg_people__end_sessions(), sessions_p
   sessions_private.tg_organizations__end_sessions() to safetypin_owner;
 reset role;
 reset row_security;
+revoke create on schema sessions_private from safetypin_definer;
 
 create or replace trigger _500_end_sessions after update of status on identity.people
   for each row execute function sessions_private.tg_people__end_sessions();

@@ -172,10 +172,10 @@ describe('protect', () => {
   });
 
   it.each([
-    ['no organization', 'create table clinic.bare (id uuid primary key)', 'PRTCT', /add column organization_id uuid not null/],
-    ['an organization that may be null', 'create table clinic.bare (organization_id uuid, id uuid primary key)', 'PRTCT', /add column/],
-    ['no primary key', 'create table clinic.bare (organization_id uuid not null)', 'PRTCT', undefined],
-    ['a policy of its own', 'create table clinic.bare (organization_id uuid not null, id uuid primary key); create policy open on clinic.bare using (true)', 'PRTCT', /drop them first/],
+    ['no organization', 'create table clinic.bare (id uuid primary key)', 'TABLE', /add column organization_id uuid not null/],
+    ['an organization that may be null', 'create table clinic.bare (organization_id uuid, id uuid primary key)', 'TABLE', /add column/],
+    ['no primary key', 'create table clinic.bare (organization_id uuid not null)', 'TABLE', undefined],
+    ['a policy of its own', 'create table clinic.bare (organization_id uuid not null, id uuid primary key); create policy open on clinic.bare using (true)', 'TABLE', /drop them first/],
     ['another owner', 'create table clinic.bare (organization_id uuid not null, id uuid primary key)', '42501', undefined],
   ])('names what is missing for a table with %s', async (what, table, code, hint) => {
     await owner.query(table);
@@ -188,7 +188,7 @@ describe('protect', () => {
 
   it('a view is not a table', async () => {
     await owner.query('create view clinic.seen as select * from clinic.patients');
-    expect(await refusal(owner.query("select access.protect('clinic.seen')"))).toBe('PRTCT');
+    expect(await refusal(owner.query("select access.protect('clinic.seen')"))).toBe('TABLE');
     await owner.query('drop view clinic.seen');
   });
 });

@@ -50,6 +50,7 @@ declare
   v_role name;
   v_key name[];
   v_columns text;
+  v_sequence regclass;
   v_said text[] := '{}';
   v_table text := relation::text;
   v_kind "char";
@@ -60,18 +61,18 @@ begin
     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation;
   v_table := format('%I.%I', v_schema, v_name);
   if v_kind not in ('r', 'p') then
-    raise exception '% is not a table', v_table using errcode = 'PRTCT';
+    raise exception '% is not a table', v_table using errcode = 'TABLE';
   end if;
   if not exists (select from pg_attribute a where a.attrelid = relation and a.attname = organization
       and a.atttypid = 'uuid'::regtype and a.attnotnull and not a.attisdropped) then
     raise exception '% needs a column % of type uuid, not null', v_table, quote_ident(organization)
-      using errcode = 'PRTCT', hint = format(
+      using errcode = 'TABLE', hint = format(
         'alter table %s add column %I uuid not null default request.organization_id() references access.organizations (id) on delete cascade;',
         v_table, organization);
   end if;
   if owner is not null and not exists (select from pg_attribute a where a.attrelid = relation and a.attname = owner
       and a.atttypid = 'uuid'::regtype and not a.attisdropped) then
-    raise exception '% needs a column % of type uuid', v_table, quote_ident(owner) using errcode = 'PRTCT';
+    raise exception '% needs a column % of type uuid', v_table, quote_ident(owner) using errcode = 'TABLE';
   end if;
   select array_agg(a.attname order by k.position) into v_key
     from pg_index i
@@ -79,14 +80,14 @@ begin
     join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
     where i.indrelid = relation and i.indisprimary;
   if v_key is null then
-    raise exception '% needs a primary key', v_table using errcode = 'PRTCT';
+    raise exception '% needs a primary key', v_table using errcode = 'TABLE';
   end if;
 
   -- Foreign policies would widen or defeat ours, for permissive ones add up.
   if exists (select from pg_policy p where p.polrelid = relation and p.polname !~ '^safetypin_' and p.polroles && (
       select array_agg(r.oid) || 0::oid from pg_roles r where r.rolname = any (roles))) then
     raise exception '% has policies of its own for these roles', v_table
-      using errcode = 'PRTCT', hint = format('drop them first: see \d %s', v_table);
+      using errcode = 'TABLE', hint = format('drop them first: see \d %s', v_table);
   end if;
 
   execute format('alter table %s enable row level security', v_table);
@@ -141,6 +142,13 @@ begin
         and (a.attname <> all (v_key) or not a.atthasdef);
     if "insert" is not null and v_columns is not null then
       execute format('grant insert (%s) on table %s to %I', v_columns, v_table, v_role);
+      -- A serial column takes its next value with the rights of who inserts.
+      for v_sequence in
+        select d.objid::regclass from pg_depend d join pg_class c on c.oid = d.objid and c.relkind = 'S'
+        where d.refobjid = relation and d.deptype = 'a' and d.classid = 'pg_class'::regclass
+      loop
+        execute format('grant usage on sequence %s to %I', v_sequence, v_role);
+      end loop;
     end if;
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
@@ -165,7 +173,7 @@ begin
   end if;
   return v_said;
 end $function$
-comment 'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did. PRTCT names what the table lacks.'
+comment 'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did. TABLE names what the table lacks.'
 
 -- function access.set_rule(relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[])
 owner safetypin_definer
@@ -181,11 +189,23 @@ begin
   if not exists (select from pg_class c where c.oid = set_rule.relation and pg_has_role(session_user, c.relowner, 'member')) then
     raise exception 'only the owner of a table can set its rules' using errcode = '42501';
   end if;
-  delete from access.rules r where r.relation = set_rule.relation and r.command = set_rule.command;
-  if set_rule.permission is not null or set_rule.owner_column is not null then
-    insert into access.rules (relation, command, organization_column, owner_column, permission, assurance, roles)
+  if set_rule.permission is null and set_rule.owner_column is null then
+    delete from access.rules r where r.relation = set_rule.relation and r.command = set_rule.command;
+  else
+    insert into access.rules as r (relation, command, organization_column, owner_column, permission, assurance, roles)
       values (set_rule.relation, set_rule.command, set_rule.organization_column, set_rule.owner_column,
-        set_rule.permission, set_rule.assurance, set_rule.roles);
+        set_rule.permission, set_rule.assurance, set_rule.roles)
+      on conflict on constraint rules_pkey do update
+        set organization_column = excluded.organization_column, owner_column = excluded.owner_column,
+            permission = excluded.permission, assurance = excluded.assurance, roles = excluded.roles
+        where (r.organization_column, r.owner_column, r.permission, r.assurance, r.roles)
+          is distinct from (excluded.organization_column, excluded.owner_column, excluded.permission, excluded.assurance, excluded.roles);
+  end if;
+  if found then
+    perform audit_private.append('table.protect', relation => (
+        select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = set_rule.relation),
+      details => jsonb_build_object('command', set_rule.command, 'permission', set_rule.permission, 'owner', set_rule.owner_column,
+        'organization', set_rule.organization_column, 'assurance', set_rule.assurance));
   end if;
 end $function$
 comment 'Writes one row of access.rules, or removes it when neither permission nor owner is given. 42501 unless the caller owns the table. access.protect() calls it.'
@@ -1156,6 +1176,9 @@ begin
       v_name, v_from, v_until);
     execute format('alter table audit.%I enable row level security, force row level security', v_name);
     execute format('alter table audit.%I enable always trigger _200_refuse_change', v_name);
+    -- Triggers on truncate are not inherited.
+    execute format('create trigger _210_refuse_truncate before truncate on audit.%I for each statement execute function audit_private.refuse_change()', v_name);
+    execute format('alter table audit.%I enable always trigger _210_refuse_truncate', v_name);
     v_made := v_made + 1;
   end loop;
   return v_made;
@@ -1913,6 +1936,25 @@ begin
 end $function$
 comment 'Seals under a fresh random IV; returns IV, ciphertext and tag in one.'
 
+-- function platform.beat()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION platform.beat()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- Nothing is written while nobody copies this server.
+  if not exists (select from pg_stat_replication) then
+    return false;
+  end if;
+  insert into platform_private.heartbeat as h (at) values (clock_timestamp())
+    on conflict on constraint heartbeat_pkey do update set at = excluded.at;
+  return true;
+end $function$
+comment 'Called by each server process every second or two: lets replicas know how old their copy is. Returns whether there is a replica.'
+
 -- function platform.enqueue(task text, payload json)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION platform.enqueue(task text, payload json)
@@ -2184,26 +2226,19 @@ CREATE OR REPLACE FUNCTION request_private.live()
 AS $function$
 declare
   v_body bytea := request_private.sealed();
-  v_live boolean;
 begin
-  if v_body is null then
-    return null;
-  end if;
   case get_byte(v_body, 1)
-    when 0 then
-      return v_body;
     when 1 then
       -- Read at each statement: a revocation that committed is seen by the next one.
-      select true into v_live
-        from sessions.sessions s
-        where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid
-          and s.ends_at > clock_timestamp();
+      perform from sessions.sessions s
+        where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid and s.ends_at > clock_timestamp();
     when 2 then
-      select true into v_live
-        from platform_private.job_contexts j
+      perform from platform_private.job_contexts j
         where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid;
+    else
+      return v_body;
   end case;
-  if v_live then
+  if found then
     return v_body;
   end if;
   return null;
@@ -2218,13 +2253,15 @@ CREATE OR REPLACE FUNCTION request_private.seal(body bytea)
  STABLE PARALLEL RESTRICTED SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_hex text := encode(body, 'hex');
 begin
-  -- HMAC from its definition with prepared pads: half the time of pgcrypto's, which looks its digest up each call.
-  return (select encode(sha256(k.outer_pad || sha256(k.inner_pad || body)) || body, 'hex')
+  -- HMAC from its definition with prepared pads: pgcrypto's looks its digest up at each call.
+  return (select encode(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(v_hex, 'UTF8'))), 'hex') || v_hex
           from keyring_private.seal_keys k
           where k.purpose = 'request');
 end $function$
-comment 'Hex of seal and body, as the setting safetypin.context holds it.'
+comment 'Seal and body in hex, as the setting safetypin.context holds them.'
 
 -- function request_private.sealed()
 owner safetypin_keeper
@@ -2235,31 +2272,28 @@ CREATE OR REPLACE FUNCTION request_private.sealed()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_setting text := current_setting('safetypin.context', true);
-  v_raw bytea;
-  v_body bytea;
+  -- The seal is over the hex as it stands, so that nothing is decoded before it is known to be ours: anybody can write
+  -- anything into the setting, and whatever is not ours is nobody, never an error.
+  v_setting bytea := convert_to(current_setting('safetypin.context', true), 'UTF8');
+  v_text bytea;
   v_good boolean;
+  v_body bytea;
 begin
-  -- Anybody can write anything into the setting: whatever is not ours is nobody, never an error.
-  if v_setting is null or length(v_setting) < 336 or length(v_setting) > 4096
-    or length(v_setting) % 2 = 1 or translate(v_setting, '0123456789abcdef', '') <> '' then
-    return null;
-  end if;
-  v_raw := decode(v_setting, 'hex');
-  v_body := substr(v_raw, 33);
-  if get_byte(v_body, 0) <> 1
-    or substr(v_body, 3, 12) <> int4send(pg_backend_pid()) || timestamptz_send(now())
-    or substr(v_body, 31, 8) <= timestamptz_send(clock_timestamp()) then
-    return null;
-  end if;
-  -- Compared by a second keyed hash, so that the time taken says nothing about the right seal.
-  select sha256(k.outer_pad || sha256(k.outer_pad || sha256(k.inner_pad || v_body)))
-       = sha256(k.outer_pad || substr(v_raw, 1, 32))
-    into v_good
-    from keyring_private.seal_keys k
-    where k.purpose = 'request';
-  if v_good then
-    return v_body;
+  if length(v_setting) > 336 then
+    v_text := substr(v_setting, 65);
+    -- Compared by a second keyed hash: the time it takes says nothing about the right seal.
+    select sha256(k.outer_pad || substr(v_setting, 1, 64)) = sha256(k.outer_pad
+        || convert_to(encode(sha256(k.outer_pad || sha256(k.inner_pad || v_text)), 'hex'), 'UTF8'))
+      into v_good
+      from keyring_private.seal_keys k
+      where k.purpose = 'request';
+    if v_good then
+      v_body := decode(convert_from(v_text, 'UTF8'), 'hex');
+      if substr(v_body, 3, 12) = int4send(pg_backend_pid()) || timestamptz_send(now())
+        and substr(v_body, 31, 8) > timestamptz_send(clock_timestamp()) then
+        return v_body;
+      end if;
+    end if;
   end if;
   return null;
 end $function$
@@ -2317,6 +2351,11 @@ declare
   v_session record;
   v_deadline timestamptz := clock_timestamp() + make_interval(secs => platform.limit_value('request.seconds'));
 begin
+  -- A replica does not know of revocations that it has not been sent yet.
+  if pg_is_in_recovery() and not exists (
+      select from platform_private.heartbeat h where h.at > clock_timestamp() - interval '5 seconds') then
+    raise exception 'this replica is behind' using errcode = 'OLDCP';
+  end if;
   if credential is null then
     perform request_private.write_context(0, v_deadline, null, null, null, null, 0, metadata, envelope);
     return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_anonymous' end;
@@ -2343,7 +2382,7 @@ begin
     v_hash, v_session.assurance, metadata, envelope);
   return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_member' end;
 end $function$
-comment 'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, CTXAG if the transaction has a context, CTXTX in the message that began it.'
+comment 'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, CTXAG if the transaction has a context, CTXTX in the message that began it.'
 
 -- function sessions.record_activity(credential_hashes bytea[], used_at timestamp with time zone[])
 owner safetypin_definer
@@ -2700,7 +2739,6 @@ policy safetypin_may_select as permissive for select to safetypin_member using (
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 CREATE TRIGGER _500_work_out AFTER INSERT OR DELETE OR UPDATE ON access.role_permissions FOR EACH ROW EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
-CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.role_permissions FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'role_id', 'permission') -- enabled always
 comment 'What a role permits.'
 
 -- table access.roles
@@ -2740,6 +2778,7 @@ policy delete_by_definer as permissive for delete to safetypin_definer using (tr
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy select_by_owner as permissive for select to safetypin_owner using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 comment 'Rules as data: what access.protect() compiles into policies, one row per table and command.'
 
 -- table access_private.held_permissions
@@ -2826,6 +2865,7 @@ CREATE INDEX events_default_organization_id_actor_id_occurred_at_idx ON audit.ev
 CREATE INDEX events_default_organization_id_occurred_at_id_idx ON audit.events_default USING btree (organization_id, occurred_at DESC, id)
 CREATE INDEX events_default_transaction_id_idx ON audit.events_default USING btree (transaction_id)
 policy select_by_owner as permissive for select to safetypin_owner using (true)
+CREATE TRIGGER _210_refuse_truncate BEFORE TRUNCATE ON audit.events_default FOR EACH STATEMENT EXECUTE FUNCTION audit_private.refuse_change() -- enabled always
 comment 'Catches events of months whose partition was not made in time, so that no event is ever refused.'
 
 -- table identity.people
@@ -3116,6 +3156,7 @@ policy select_by_definer as permissive for select to safetypin_definer using (tr
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
 policy select_by_owner as permissive for select to safetypin_owner using (true)
 policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON platform.limits FOR EACH ROW EXECUTE FUNCTION audit.record_change('', 'name') -- enabled always
 comment 'Numbers that rules compare with. Changing a value takes effect with the next statement; bounds refuse what would be unsafe.'
 
 -- table platform.tasks
@@ -3134,6 +3175,18 @@ policy select_by_keeper as permissive for select to safetypin_keeper using (true
 policy select_by_owner as permissive for select to safetypin_owner using (true)
 policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
 comment 'What the worker may run. A job acts with the permissions of its task and nothing more.'
+
+-- table platform_private.heartbeat
+owner safetypin_owner row security forced with (fillfactor=50)
+one boolean not null default true -- There is one row.
+at timestamp with time zone not null -- Clock of the primary.
+constraint heartbeat_is_one CHECK (one)
+constraint heartbeat_pkey PRIMARY KEY (one)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_keeper as permissive for select to safetypin_keeper using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'When the primary last said that it lives: how a replica knows how old what it shows is.'
 
 -- table platform_private.job_contexts
 owner safetypin_owner row security forced
