@@ -73,10 +73,11 @@ create or replace function access.protect(
   assurance integer default 1,
   roles name[] default '{safetypin_member}',
   audited boolean default true
-) returns text[]
+) returns setof text
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
   set row_security = on
+  set client_min_messages = warning
 as $$
 -- Invoker: only a table's owner can do what it does.
 declare
@@ -209,7 +210,7 @@ begin
       v_table, (select string_agg(quote_literal(c), ', ') from unnest(array[organization] || v_key) c));
     execute format('alter table %s enable always trigger _800_audit', v_table);
   end if;
-  return v_said;
+  return query select unnest(v_said);
 end $$;
 comment on function access.protect(regclass, name, name, text, text, text, text, integer, name[], boolean) is
-  'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did. TABLE names what the table lacks.';
+  'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did, a line each. TABLE names what the table lacks.';
