@@ -45,7 +45,10 @@ async function read(path: string): Promise<Buffer | null> {
 async function make(path: string): Promise<Buffer> {
   const key = randomBytes(32);
   const draft = `${path}.${process.pid}`;
-  await writeFile(draft, `${JSON.stringify({ half: key.toString('base64'), check: checkOf(key) }, null, 2)}\n`, { mode: 0o600, flush: true });
+  await writeFile(draft, `${JSON.stringify({ half: key.toString('base64'), check: checkOf(key) }, null, 2)}\n`, {
+    mode: 0o600,
+    flush: true,
+  });
   await chmod(draft, 0o600);
   try {
     // A link appears whole or not at all, and never over a key that another process made first.

@@ -20,7 +20,8 @@ export function encrypt(key: Buffer, iv: Buffer, plaintext: Buffer, aad: Buffer)
 
 /** The reverse of encrypt(); the tag is checked before anything is decrypted. KEYBD for every failure alike. */
 export function decrypt(key: Buffer, iv: Buffer, ciphertext: Buffer, tag: Buffer, aad: Buffer): Buffer {
-  const sizes = key.length === 64 && iv.length === 16 && tag.length === 32 && ciphertext.length > 0 && ciphertext.length % 16 === 0;
+  const sizes =
+    key.length === 64 && iv.length === 16 && tag.length === 32 && ciphertext.length > 0 && ciphertext.length % 16 === 0;
   if (sizes && timingSafeEqual(mac(key, iv, ciphertext, aad), tag)) {
     // Padding is checked by hand: bad padding under a good tag must be the same error as all else.
     const decipher = createDecipheriv('aes-256-cbc', key.subarray(32), iv).setAutoPadding(false);
@@ -36,5 +37,11 @@ export function decrypt(key: Buffer, iv: Buffer, ciphertext: Buffer, tag: Buffer
 function mac(key: Buffer, iv: Buffer, ciphertext: Buffer, aad: Buffer): Buffer {
   const bits = Buffer.alloc(8);
   bits.writeBigUInt64BE(BigInt(aad.length) * 8n);
-  return createHmac('sha512', key.subarray(0, 32)).update(aad).update(iv).update(ciphertext).update(bits).digest().subarray(0, 32);
+  return createHmac('sha512', key.subarray(0, 32))
+    .update(aad)
+    .update(iv)
+    .update(ciphertext)
+    .update(bits)
+    .digest()
+    .subarray(0, 32);
 }

@@ -27,11 +27,17 @@ beforeAll(async () => {
 });
 
 beforeEach(async () => {
-  await admin.query("delete from clinic.patients");
-  await admin.query("insert into clinic.patients (organization_id, name, age) values ($1, 'Ada''s patient', 1), ($2, 'Bob''s patient', 2)", [ada.organization, bob.organization]);
+  await admin.query('delete from clinic.patients');
+  await admin.query(
+    "insert into clinic.patients (organization_id, name, age) values ($1, 'Ada''s patient', 1), ($2, 'Bob''s patient', 2)",
+    [ada.organization, bob.organization],
+  );
 });
 
-const names = async (who: Person, where = '') => (await app.rows<{ name: string }>(who.credential, `select name from clinic.patients ${where} order by 1`)).map(({ name }) => name);
+const names = async (who: Person, where = '') =>
+  (await app.rows<{ name: string }>(who.credential, `select name from clinic.patients ${where} order by 1`)).map(
+    ({ name }) => name,
+  );
 
 describe('two organizations on one table', () => {
   it('see only their own rows', async () => {
@@ -52,27 +58,51 @@ describe('two organizations on one table', () => {
     ];
     for (const attack of foreign) expect(await refusal(app.rows(ada.credential, attack)), attack).toBe('42501');
     await app.rows(ada.credential, "update clinic.patients set name = 'mine ' || name");
-    await app.rows(ada.credential, `delete from clinic.patients where name = 'mine new' or organization_id = '${bob.organization}'`);
-    await app.rows(ada.credential, `merge into clinic.patients p using (select 1) s on true when matched and p.age = 2 then delete when matched then update set age = 3`);
+    await app.rows(
+      ada.credential,
+      `delete from clinic.patients where name = 'mine new' or organization_id = '${bob.organization}'`,
+    );
+    await app.rows(
+      ada.credential,
+      `merge into clinic.patients p using (select 1) s on true when matched and p.age = 2 then delete when matched then update set age = 3`,
+    );
     expect(await names(bob)).toEqual(["Bob's patient"]);
     expect(await names(ada)).toEqual(["mine Ada's patient"]);
-    expect((await admin.query("select age from clinic.patients where organization_id = $1", [bob.organization])).rows).toEqual([{ age: 2 }]);
+    expect(
+      (await admin.query('select age from clinic.patients where organization_id = $1', [bob.organization])).rows,
+    ).toEqual([{ age: 2 }]);
   });
 
-  it('cannot lock, count or feel each other\'s rows (PG-30, PG-31, PG-34, PG-40)', async () => {
+  it("cannot lock, count or feel each other's rows (PG-30, PG-31, PG-34, PG-40)", async () => {
     expect((await app.rows(ada.credential, 'select id from clinic.patients for update')).length).toBe(1);
-    expect(await app.call(ada.credential, 'select count(*)::int as n, max(age) as oldest from clinic.patients')).toEqual({ n: 1, oldest: 1 });
+    expect(
+      await app.call(ada.credential, 'select count(*)::int as n, max(age) as oldest from clinic.patients'),
+    ).toEqual({ n: 1, oldest: 1 });
     // A row of Bob's that would raise, if a condition were asked about it first.
-    expect(await refusal(app.rows(ada.credential, 'select 1 / (age - 2) from clinic.patients where 1 / (age - 2) < 5'))).toBe('no refusal');
+    expect(
+      await refusal(app.rows(ada.credential, 'select 1 / (age - 2) from clinic.patients where 1 / (age - 2) < 5')),
+    ).toBe('no refusal');
     await app.rows(ada.credential, "insert into clinic.patients (name) values ('Bob''s patient')");
-    expect(await refusal(app.rows(ada.credential, "create function pg_temp.leak(t text) returns boolean language plpgsql as 'begin raise notice ''%'', t; return true; end'"))).toBe('42501');
+    expect(
+      await refusal(
+        app.rows(
+          ada.credential,
+          "create function pg_temp.leak(t text) returns boolean language plpgsql as 'begin raise notice ''%'', t; return true; end'",
+        ),
+      ),
+    ).toBe('42501');
   });
 
   it('use the index that begins with the organization', async () => {
-    await admin.query("insert into clinic.patients (organization_id, name) select o, 'p' || n from unnest($1::uuid[]) o, generate_series(1, 2000) n", [[ada.organization, bob.organization]]);
+    await admin.query(
+      "insert into clinic.patients (organization_id, name) select o, 'p' || n from unnest($1::uuid[]) o, generate_series(1, 2000) n",
+      [[ada.organization, bob.organization]],
+    );
     await admin.query('analyze clinic.patients');
     await app.as(ada.credential, async (client) => {
-      const plan = (await client.query('explain select * from clinic.patients order by id limit 20')).rows.map((row) => row['QUERY PLAN']).join('\n');
+      const plan = (await client.query('explain select * from clinic.patients order by id limit 20')).rows
+        .map((row) => row['QUERY PLAN'])
+        .join('\n');
       expect(plan).toMatch(/Index Scan using patients_pkey/);
       expect(plan).toMatch(/Index Cond: \(organization_id = \(InitPlan/);
     });
@@ -85,22 +115,34 @@ describe('permissions', () => {
     await app.rows(eve.credential, "insert into clinic.patients (name) values ('one')");
     const give = async (role: string, until = 'infinity') => {
       await admin.query('delete from access.membership_roles where organization_id = $1', [eve.organization]);
-      await admin.query(`insert into access.membership_roles (organization_id, membership_id, role_id, valid_until)
+      await admin.query(
+        `insert into access.membership_roles (organization_id, membership_id, role_id, valid_until)
         select m.organization_id, m.id, r.id, $3 from access.memberships m join access.roles r using (organization_id)
-        where m.organization_id = $1 and r.name = $2`, [eve.organization, role, until]);
+        where m.organization_id = $1 and r.name = $2`,
+        [eve.organization, role, until],
+      );
     };
     await app.as(eve.credential, async (client) => {
       const count = async () => (await client.query('select from clinic.patients')).rowCount;
       const insert = async () => {
         await client.query('savepoint s');
-        const said = await refusal(client.query("insert into clinic.patients (name) values (gen_random_uuid()::text)"));
+        const said = await refusal(client.query('insert into clinic.patients (name) values (gen_random_uuid()::text)'));
         await client.query('rollback to savepoint s');
         return said;
       };
-      expect([await count(), await insert(), (await client.query('delete from clinic.patients')).rowCount]).toEqual([1, 'no refusal', 1]);
+      expect([await count(), await insert(), (await client.query('delete from clinic.patients')).rowCount]).toEqual([
+        1,
+        'no refusal',
+        1,
+      ]);
       await client.query("insert into clinic.patients (name) values ('again')");
       await give('viewer');
-      expect([await count(), await insert(), (await client.query('delete from clinic.patients')).rowCount, (await client.query("update clinic.patients set name = 'x'")).rowCount]).toEqual([1, '42501', 0, 0]);
+      expect([
+        await count(),
+        await insert(),
+        (await client.query('delete from clinic.patients')).rowCount,
+        (await client.query("update clinic.patients set name = 'x'")).rowCount,
+      ]).toEqual([1, '42501', 0, 0]);
       await give('member', new Date(Date.now() + 1000).toISOString());
       expect([await count(), await insert()]).toEqual([1, 'no refusal']);
       await new Promise((resolve) => setTimeout(resolve, 1100));
@@ -113,11 +155,17 @@ describe('permissions', () => {
       select access.define_permission('note.read', 'Read notes.', '{admin}');
       select access.protect('clinic.notes', owner => 'author_id', "select" => 'note.read', "insert" => 'row.create', "update" => null, "delete" => null);`);
     await app.rows(ada.credential, "insert into clinic.notes (text) values ('my own')");
-    await admin.query("insert into clinic.notes (organization_id, author_id, text) values ($1, $2, 'somebody else''s')", [ada.organization, bob.id]);
+    await admin.query(
+      "insert into clinic.notes (organization_id, author_id, text) values ($1, $2, 'somebody else''s')",
+      [ada.organization, bob.id],
+    );
     // An owner without the permission sees the row that is hers; an admin sees all.
     expect(await app.rows(ada.credential, 'select text from clinic.notes')).toEqual([{ text: 'my own' }]);
-    await admin.query(`insert into access.membership_roles (organization_id, membership_id, role_id)
-      select m.organization_id, m.id, r.id from access.memberships m join access.roles r using (organization_id) where m.organization_id = $1 and r.name = 'admin'`, [ada.organization]);
+    await admin.query(
+      `insert into access.membership_roles (organization_id, membership_id, role_id)
+      select m.organization_id, m.id, r.id from access.memberships m join access.roles r using (organization_id) where m.organization_id = $1 and r.name = 'admin'`,
+      [ada.organization],
+    );
     expect((await app.rows(ada.credential, 'select text from clinic.notes')).length).toBe(2);
     expect(await refusal(app.rows(ada.credential, "update clinic.notes set text = 'x'"))).toBe('42501');
     expect(await refusal(app.rows(ada.credential, 'delete from clinic.notes'))).toBe('42501');
@@ -135,19 +183,42 @@ describe('permissions', () => {
 
 describe('protect', () => {
   it('says what it did, can run again, and compiles one restrictive and one permissive policy per command', async () => {
-    const policies = () => admin.query("select polname, polcmd, polpermissive, pg_get_expr(polqual, polrelid) as using, pg_get_expr(polwithcheck, polrelid) as check from pg_policy where polrelid = 'clinic.patients'::regclass order by 1");
+    const policies = () =>
+      admin.query(
+        "select polname, polcmd, polpermissive, pg_get_expr(polqual, polrelid) as using, pg_get_expr(polwithcheck, polrelid) as check from pg_policy where polrelid = 'clinic.patients'::regclass order by 1",
+      );
     const before = await policies();
     const said = (await owner.query("select access.protect('clinic.patients') as said")).rows.map((row) => row.said);
     expect(said).toContain("select: (select request.can('row.read'))");
     expect((await policies()).rows).toEqual(before.rows);
-    expect(before.rows.map(({ polname, polpermissive }) => `${polname} ${polpermissive ? 'permissive' : 'restrictive'}`)).toEqual([
-      'safetypin_may_delete permissive', 'safetypin_may_insert permissive', 'safetypin_may_select permissive', 'safetypin_may_update permissive',
-      'safetypin_tenant_delete restrictive', 'safetypin_tenant_insert restrictive', 'safetypin_tenant_select restrictive', 'safetypin_tenant_update restrictive']);
+    expect(
+      before.rows.map(({ polname, polpermissive }) => `${polname} ${polpermissive ? 'permissive' : 'restrictive'}`),
+    ).toEqual([
+      'safetypin_may_delete permissive',
+      'safetypin_may_insert permissive',
+      'safetypin_may_select permissive',
+      'safetypin_may_update permissive',
+      'safetypin_tenant_delete restrictive',
+      'safetypin_tenant_insert restrictive',
+      'safetypin_tenant_select restrictive',
+      'safetypin_tenant_update restrictive',
+    ]);
   });
 
   it('keeps rules as data, which say the same', async () => {
-    const { rows } = await owner.query("set row_security = on; select command, permission, organization_column from access.rules where relation = 'clinic.patients'::regclass order by 1").then((r) => r as unknown as pg.QueryResult[]).then((all) => all[1] as pg.QueryResult);
-    expect(rows).toEqual(['delete', 'insert', 'select', 'update'].map((command) => ({ command, permission: `row.${{ select: 'read', insert: 'create', update: 'update', delete: 'delete' }[command]}`, organization_column: 'organization_id' })));
+    const { rows } = await owner
+      .query(
+        "set row_security = on; select command, permission, organization_column from access.rules where relation = 'clinic.patients'::regclass order by 1",
+      )
+      .then((r) => r as unknown as pg.QueryResult[])
+      .then((all) => all[1] as pg.QueryResult);
+    expect(rows).toEqual(
+      ['delete', 'insert', 'select', 'update'].map((command) => ({
+        command,
+        permission: `row.${{ select: 'read', insert: 'create', update: 'update', delete: 'delete' }[command]}`,
+        organization_column: 'organization_id',
+      })),
+    );
   });
 
   it('takes a table with rows, a bigserial key, a foreign key to a protected table, and a partitioned one', async () => {
@@ -156,31 +227,61 @@ describe('protect', () => {
         foreign key (organization_id, patient_id) references clinic.patients (organization_id, id) on delete cascade);
       create table clinic.measures (organization_id uuid not null, id uuid default platform.uuid_v7(), at timestamptz not null, value numeric, primary key (organization_id, id, at)) partition by range (at);
       create table clinic.measures_all partition of clinic.measures default;`);
-    await admin.query("insert into clinic.visits (organization_id, patient_id) select organization_id, id from clinic.patients");
+    await admin.query(
+      'insert into clinic.visits (organization_id, patient_id) select organization_id, id from clinic.patients',
+    );
     await owner.query("select access.protect('clinic.visits'), access.protect('clinic.measures')");
     expect((await app.rows(ada.credential, 'select from clinic.visits')).length).toBe(1);
     const patient = (await app.call<{ id: string }>(ada.credential, 'select id from clinic.patients')).id;
-    const foreign = (await admin.query('select id from clinic.patients where organization_id = $1', [bob.organization])).rows[0].id;
+    const foreign = (await admin.query('select id from clinic.patients where organization_id = $1', [bob.organization]))
+      .rows[0].id;
     await app.rows(ada.credential, 'insert into clinic.visits (patient_id) values ($1)', [patient]);
     // A key of another organization and one that does not exist are refused alike (PG-35).
-    const said = await Promise.all([foreign, crypto.randomUUID()].map((id) => refusal(app.rows(ada.credential, 'insert into clinic.visits (patient_id) values ($1)', [id]))));
+    const said = await Promise.all(
+      [foreign, crypto.randomUUID()].map((id) =>
+        refusal(app.rows(ada.credential, 'insert into clinic.visits (patient_id) values ($1)', [id])),
+      ),
+    );
     expect(said).toEqual(['23503', '23503']);
-    await app.rows(ada.credential, "insert into clinic.measures (at, value) values (now(), 1)");
+    await app.rows(ada.credential, 'insert into clinic.measures (at, value) values (now(), 1)');
     expect((await app.rows(ada.credential, 'select from clinic.measures')).length).toBe(1);
     expect(await app.rows(bob.credential, 'select from clinic.measures')).toEqual([]);
     expect(await refusal(app.rows(bob.credential, 'select from clinic.measures_all'))).toBe('42501');
   });
 
   it.each([
-    ['no organization', 'create table clinic.bare (id uuid primary key)', 'TABLE', /add column organization_id uuid not null/],
-    ['an organization that may be null', 'create table clinic.bare (organization_id uuid, id uuid primary key)', 'TABLE', /add column/],
+    [
+      'no organization',
+      'create table clinic.bare (id uuid primary key)',
+      'TABLE',
+      /add column organization_id uuid not null/,
+    ],
+    [
+      'an organization that may be null',
+      'create table clinic.bare (organization_id uuid, id uuid primary key)',
+      'TABLE',
+      /add column/,
+    ],
     ['no primary key', 'create table clinic.bare (organization_id uuid not null)', 'TABLE', undefined],
-    ['a policy of its own', 'create table clinic.bare (organization_id uuid not null, id uuid primary key); create policy open on clinic.bare using (true)', 'TABLE', /drop them first/],
-    ['another owner', 'create table clinic.bare (organization_id uuid not null, id uuid primary key)', '42501', undefined],
+    [
+      'a policy of its own',
+      'create table clinic.bare (organization_id uuid not null, id uuid primary key); create policy open on clinic.bare using (true)',
+      'TABLE',
+      /drop them first/,
+    ],
+    [
+      'another owner',
+      'create table clinic.bare (organization_id uuid not null, id uuid primary key)',
+      '42501',
+      undefined,
+    ],
   ])('names what is missing for a table with %s', async (what, table, code, hint) => {
     await owner.query(table);
     const client = what === 'another owner' ? await db.connect('authenticator') : owner;
-    const error = await client.query("select access.protect('clinic.bare')").then(() => null, (reason) => reason);
+    const error = await client.query("select access.protect('clinic.bare')").then(
+      () => null,
+      (reason) => reason,
+    );
     expect(error?.code).toBe(code);
     if (hint) expect(error?.hint).toMatch(hint);
     await owner.query('drop table clinic.bare');

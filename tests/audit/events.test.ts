@@ -34,49 +34,88 @@ function decode(entry: Buffer): (Buffer | null)[] {
   return fields;
 }
 
-const uuidOf = (field: Buffer | null | undefined) => field ? field.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5') : null;
+const uuidOf = (field: Buffer | null | undefined) =>
+  field ? field.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5') : null;
 
 describe('an event', () => {
   it('says in its canonical entry what its columns say', async () => {
-    const { rows } = await admin.query("select e.*, (extract(epoch from occurred_at) * 1000000)::bigint - 946684800000000 as micros, details::text as details_text from audit.events e");
+    const { rows } = await admin.query(
+      'select e.*, (extract(epoch from occurred_at) * 1000000)::bigint - 946684800000000 as micros, details::text as details_text from audit.events e',
+    );
     expect(rows.length).toBeGreaterThan(10);
     for (const row of rows) {
-      const [id, at, organization, action, actor, session, request, role, relation, rowId, details, ...rest] = decode(row.entry);
+      const [id, at, organization, action, actor, session, request, role, relation, rowId, details, ...rest] = decode(
+        row.entry,
+      );
       expect(rest).toEqual([]);
-      expect([uuidOf(id), uuidOf(organization), uuidOf(actor), uuidOf(session), uuidOf(request)]).toEqual([row.id, row.organization_id, row.actor_id, row.session_id, row.request_id]);
+      expect([uuidOf(id), uuidOf(organization), uuidOf(actor), uuidOf(session), uuidOf(request)]).toEqual([
+        row.id,
+        row.organization_id,
+        row.actor_id,
+        row.session_id,
+        row.request_id,
+      ]);
       expect(at?.readBigInt64BE().toString()).toBe(row.micros);
-      expect([action, role, relation, rowId, details].map((field) => field?.toString() ?? null)).toEqual([row.action, row.database_role, row.relation, row.row_id, row.details_text]);
+      expect([action, role, relation, rowId, details].map((field) => field?.toString() ?? null)).toEqual([
+        row.action,
+        row.database_role,
+        row.relation,
+        row.row_id,
+        row.details_text,
+      ]);
     }
   });
 
   it('stands for each change of a protected row, in the same transaction, with who, where and what', async () => {
-    const { id } = await app.call<{ id: string }>(ada.credential, "insert into clinic.patients (name) values ('first') returning id");
+    const { id } = await app.call<{ id: string }>(
+      ada.credential,
+      "insert into clinic.patients (name) values ('first') returning id",
+    );
     await app.rows(ada.credential, "update clinic.patients set name = 'second'");
     await app.rows(ada.credential, "update clinic.patients set name = 'second'");
     await app.rows(ada.credential, 'delete from clinic.patients');
-    const { rows } = await admin.query("select action, organization_id, actor_id, session_id, database_role, row_id, details from audit.events where relation = 'clinic.patients' and action like 'row.%' order by id");
-    const who = { organization_id: ada.organization, actor_id: ada.id, session_id: ada.session, database_role: 'safetypin_authenticator', row_id: `${ada.organization},${id}`.split(',').pop() };
+    const { rows } = await admin.query(
+      "select action, organization_id, actor_id, session_id, database_role, row_id, details from audit.events where relation = 'clinic.patients' and action like 'row.%' order by id",
+    );
+    const who = {
+      organization_id: ada.organization,
+      actor_id: ada.id,
+      session_id: ada.session,
+      database_role: 'safetypin_authenticator',
+      row_id: `${ada.organization},${id}`.split(',').pop(),
+    };
     expect(rows.map(({ row_id, ...row }) => ({ ...row, row_id: row_id.split(',').pop() }))).toEqual([
       { ...who, action: 'row.insert', details: { row: { organization_id: ada.organization, id, name: 'first' } } },
       { ...who, action: 'row.update', details: { changed: { name: ['first', 'second'] } } },
       { ...who, action: 'row.delete', details: { row: { organization_id: ada.organization, id, name: 'second' } } },
     ]);
     const before = (await admin.query('select count(*) from audit.events')).rows[0].count;
-    expect(await refusal(app.as(ada.credential, async (client) => {
-      await client.query("insert into clinic.patients (name) values ('never')");
-      await client.query('select 1/0');
-    }))).toBe('22012');
+    expect(
+      await refusal(
+        app.as(ada.credential, async (client) => {
+          await client.query("insert into clinic.patients (name) values ('never')");
+          await client.query('select 1/0');
+        }),
+      ),
+    ).toBe('22012');
     expect((await admin.query('select count(*) from audit.events')).rows[0].count).toBe(before);
   });
 
   it('of a change by an operator carries the login, and of a run-time login without a context is refused', async () => {
-    await admin.query("insert into clinic.patients (organization_id, name) values ($1, 'by an operator')", [ada.organization]);
-    const { rows } = await admin.query("select actor_id, database_role from audit.events where details->'row'->>'name' = 'by an operator'");
+    await admin.query("insert into clinic.patients (organization_id, name) values ($1, 'by an operator')", [
+      ada.organization,
+    ]);
+    const { rows } = await admin.query(
+      "select actor_id, database_role from audit.events where details->'row'->>'name' = 'by an operator'",
+    );
     expect(rows).toEqual([{ actor_id: null, database_role: 'postgres' }]);
   });
 
   it('keeps IP address and user agent sealed for the person', async () => {
-    const { rows } = await admin.query("select details, entry from audit.events where action = 'login.success' and actor_id = $1", [ada.id]);
+    const { rows } = await admin.query(
+      "select details, entry from audit.events where action = 'login.success' and actor_id = $1",
+      [ada.id],
+    );
     expect(rows.length).toBe(1);
     expect(rows[0].details.origin).toMatch(/^01[0-9a-f]{200,}$/);
     const dump = (await admin.query('select string_agg(e::text, chr(10)) as text from audit.events e')).rows[0].text;
@@ -86,9 +125,12 @@ describe('an event', () => {
   });
 
   it('is read by those who may, of their own organization', async () => {
-    const seen = await app.rows<{ organization_id: string }>(ada.credential, 'select distinct organization_id from audit.events');
+    const seen = await app.rows<{ organization_id: string }>(
+      ada.credential,
+      'select distinct organization_id from audit.events',
+    );
     expect(seen).toEqual([{ organization_id: ada.organization }]);
-    await admin.query("delete from access.membership_roles where organization_id = $1", [bob.organization]);
+    await admin.query('delete from access.membership_roles where organization_id = $1', [bob.organization]);
     expect(await app.rows(bob.credential, 'select from audit.events')).toEqual([]);
   });
 });
@@ -96,16 +138,31 @@ describe('an event', () => {
 describe('the trail is append-only (AU-03)', () => {
   const attacks = [
     "insert into audit.events (organization_id, action, category, severity, database_role, entry) values (gen_random_uuid(), 'x.y', 'data', 'info', 'x', '\\x01')",
-    "update audit.events set action = 'forged.it'", 'delete from audit.events', 'truncate audit.events',
-    'alter table audit.events disable trigger all', 'drop table audit.events', 'alter table audit.events no force row level security',
-    "select audit_private.append('login.success')", 'delete from audit.events_default', 'select audit_private.make_partitions(1)',
-    'update audit.events_default set action = null', 'create trigger x before insert on audit.events for each row execute function audit_private.refuse_change()',
+    "update audit.events set action = 'forged.it'",
+    'delete from audit.events',
+    'truncate audit.events',
+    'alter table audit.events disable trigger all',
+    'drop table audit.events',
+    'alter table audit.events no force row level security',
+    "select audit_private.append('login.success')",
+    'delete from audit.events_default',
+    'select audit_private.make_partitions(1)',
+    'update audit.events_default set action = null',
+    'create trigger x before insert on audit.events for each row execute function audit_private.refuse_change()',
   ];
 
-  it.each(['safetypin_authenticator', 'safetypin_anonymous', 'safetypin_member', 'safetypin_jobs', 'safetypin_auditor'])('for %s', async (role) => {
+  it.each([
+    'safetypin_authenticator',
+    'safetypin_anonymous',
+    'safetypin_member',
+    'safetypin_jobs',
+    'safetypin_auditor',
+  ])('for %s', async (role) => {
     for (const attack of [...attacks, 'set session_replication_role = replica']) {
       const client = await db.connect('admin');
-      await client.query(`set session authorization ${role.replace(/_(anonymous|member)$/, '_authenticator')}; set role ${role}`);
+      await client.query(
+        `set session authorization ${role.replace(/_(anonymous|member)$/, '_authenticator')}; set role ${role}`,
+      );
       expect(await refusal(client.query(attack)), attack).toBe('42501');
       await client.end();
     }
@@ -129,11 +186,20 @@ describe('the trail is append-only (AU-03)', () => {
       const client = await db.connect(login);
       await client.query('set row_security = on');
       if (login === 'admin') await client.query('set session_replication_role = replica');
-      for (const attack of ["update audit.events set action = 'forged.it'", 'delete from audit.events', 'truncate audit.events', 'truncate audit.events_default']) {
-        expect(await refusal(client.query(attack)), `${login}: ${attack}`).toMatch(login === 'admin' ? /^AUDAP$/ : /^(AUDAP|no refusal|42501)$/);
+      for (const attack of [
+        "update audit.events set action = 'forged.it'",
+        'delete from audit.events',
+        'truncate audit.events',
+        'truncate audit.events_default',
+      ]) {
+        expect(await refusal(client.query(attack)), `${login}: ${attack}`).toMatch(
+          login === 'admin' ? /^AUDAP$/ : /^(AUDAP|no refusal|42501)$/,
+        );
       }
     }
-    expect(Number((await admin.query("select count(*) from audit.events where action = 'forged.it'")).rows[0].count)).toBe(0);
+    expect(
+      Number((await admin.query("select count(*) from audit.events where action = 'forged.it'")).rows[0].count),
+    ).toBe(0);
     expect(Number((await admin.query('select count(*) from audit.events')).rows[0].count)).toBeGreaterThan(10);
   });
 
@@ -143,13 +209,16 @@ describe('the trail is append-only (AU-03)', () => {
         c.relacl is null or not exists (select from aclexplode(c.relacl) a where a.grantee::regrole::text <> 'safetypin_owner') as ungranted
       from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'audit.events'::regclass`);
     expect(rows.length).toBe(5);
-    for (const row of rows) expect(row).toMatchObject({ forced: true, guard: '_200_refuse_changeA,_210_refuse_truncateA', ungranted: true });
+    for (const row of rows)
+      expect(row).toMatchObject({ forced: true, guard: '_200_refuse_changeA,_210_refuse_truncateA', ungranted: true });
   });
 
   it('an event of a month without partition is kept, and no partition is made over it', async () => {
     const owner = await db.connect('owner');
     const month = (await admin.query("select to_char(now() + interval '4 months', 'YYYY_MM') as m")).rows[0].m;
-    await admin.query(`insert into audit.events (organization_id, occurred_at, action, category, severity, database_role, entry) values (gen_random_uuid(), now() + interval '4 months', 'x.y', 'data', 'info', 'x', '\\x01')`);
+    await admin.query(
+      `insert into audit.events (organization_id, occurred_at, action, category, severity, database_role, entry) values (gen_random_uuid(), now() + interval '4 months', 'x.y', 'data', 'info', 'x', '\\x01')`,
+    );
     expect((await admin.query('select count(*)::int as n from audit.events_default')).rows).toEqual([{ n: 1 }]);
     expect((await owner.query('select audit_private.make_partitions(5) as made')).rows).toEqual([{ made: 1 }]);
     expect((await admin.query(`select to_regclass('audit.events_${month}') as t`)).rows).toEqual([{ t: null }]);

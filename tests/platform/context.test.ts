@@ -10,8 +10,18 @@ let ada: Person;
 let bob: Person;
 
 /** Tables of ours that hold somebody's rows and that a member may name; catalogs are for everybody who is signed in. */
-const TABLES = ['access.organizations', 'access.roles', 'access.role_permissions', 'access.memberships', 'access.membership_roles',
-  'access.permissions', 'audit.events', 'audit.actions', 'identity.people', 'sessions.sessions'];
+const TABLES = [
+  'access.organizations',
+  'access.roles',
+  'access.role_permissions',
+  'access.memberships',
+  'access.membership_roles',
+  'access.permissions',
+  'audit.events',
+  'audit.actions',
+  'identity.people',
+  'sessions.sessions',
+];
 
 beforeAll(async () => {
   db = await cloneDatabase();
@@ -35,11 +45,29 @@ const NOTHING = Object.fromEntries(TABLES.map((table) => [table, 0]));
 describe('without a live credential', () => {
   it('a member with any settings sees no row of any table', async () => {
     const client = await db.connect('authenticator');
-    const settings = ['', 'null', '{}', '00', 'ff'.repeat(300), 'zz'.repeat(300), '\\x00'.repeat(200), 'ü'.repeat(400), ada.id, ada.credential.toString('hex')];
+    const settings = [
+      '',
+      'null',
+      '{}',
+      '00',
+      'ff'.repeat(300),
+      'zz'.repeat(300),
+      '\\x00'.repeat(200),
+      'ü'.repeat(400),
+      ada.id,
+      ada.credential.toString('hex'),
+    ];
     for (const value of settings) {
       await client.query('begin');
       await client.query('set local role safetypin_member');
-      for (const name of ['safetypin.context', 'safetypin.user_id', 'request.user_id', 'jwt.claims.person_id', 'safetypin.organization_id', 'safetypin.envelope']) {
+      for (const name of [
+        'safetypin.context',
+        'safetypin.user_id',
+        'request.user_id',
+        'jwt.claims.person_id',
+        'safetypin.organization_id',
+        'safetypin.envelope',
+      ]) {
         await client.query('select set_config($1, $2, true)', [name, value]);
       }
       expect(await visible(client), `context ${value.slice(0, 20)}`).toEqual(NOTHING);
@@ -49,23 +77,40 @@ describe('without a live credential', () => {
 
   it('the tables that the test looks into are all a member may read that are not the catalogs', async () => {
     const admin = await db.connect('admin');
-    const { rows } = await admin.query(`select c.oid::regclass::text as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    const { rows } =
+      await admin.query(`select c.oid::regclass::text as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
       where n.nspname in ('platform', 'keyring', 'audit', 'identity', 'access', 'sessions', 'api', 'request') and c.relkind in ('r', 'p', 'v', 'm')
         and has_table_privilege('safetypin_member', c.oid, 'select') order by 1`);
-    expect(rows.map(({ name }) => name).filter((name) => !['platform.errors', 'sessions.activity'].includes(name))).toEqual([...TABLES].sort());
+    expect(
+      rows.map(({ name }) => name).filter((name) => !['platform.errors', 'sessions.activity'].includes(name)),
+    ).toEqual([...TABLES].sort());
   });
 
   it('an unknown, a cut and a changed credential open nothing', async () => {
     const flipped = Buffer.from(ada.credential);
     flipped[31] = (flipped[31] ?? 0) ^ 1;
-    for (const credential of [Buffer.alloc(32), flipped, ada.credential.subarray(1), ada.credential.subarray(0, 31), Buffer.concat([ada.credential, Buffer.alloc(1)]), Buffer.alloc(0)]) {
+    for (const credential of [
+      Buffer.alloc(32),
+      flipped,
+      ada.credential.subarray(1),
+      ada.credential.subarray(0, 31),
+      Buffer.concat([ada.credential, Buffer.alloc(1)]),
+      Buffer.alloc(0),
+    ]) {
       expect(await refusal(app.rows(credential, 'select 1'))).toBe('AUTHN');
     }
   });
 
   it('nobody becomes an internal role, the auditor or a job', async () => {
     const client = await db.connect('authenticator');
-    for (const role of ['safetypin_owner', 'safetypin_keeper', 'safetypin_definer', 'safetypin_auditor', 'safetypin_jobs', 'postgres']) {
+    for (const role of [
+      'safetypin_owner',
+      'safetypin_keeper',
+      'safetypin_definer',
+      'safetypin_auditor',
+      'safetypin_jobs',
+      'postgres',
+    ]) {
       expect(await refusal(client.query(`set role ${role}`)), role).toBe('42501');
     }
     expect(await refusal(client.query('set session authorization safetypin_member'))).toBe('42501');
@@ -73,7 +118,8 @@ describe('without a live credential', () => {
 
   it('the login itself reads and writes nothing but the register of errors', async () => {
     const client = await db.connect('authenticator');
-    const { rows } = await client.query(`select c.oid::regclass::text as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    const { rows } =
+      await client.query(`select c.oid::regclass::text as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
       where n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema' and c.relkind in ('r', 'p', 'v', 'm')
         and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select, insert, update, delete')`);
     expect(rows).toEqual([{ name: 'platform.errors' }]);
@@ -86,7 +132,10 @@ describe('a context is good in its own transaction of its own backend', () => {
     await victim.query('begin');
     await app.open(victim, ada.credential);
     expect(await count(victim, 'access.organizations')).toBe(1);
-    return { victim, context: (await victim.query("select current_setting('safetypin.context') as value")).rows[0].value };
+    return {
+      victim,
+      context: (await victim.query("select current_setting('safetypin.context') as value")).rows[0].value,
+    };
   }
 
   async function seenWith(client: pg.ClientBase, context: string): Promise<number> {
@@ -159,16 +208,22 @@ describe('a context is good in its own transaction of its own backend', () => {
   });
 
   it('which would have shown rows without that rule', async () => {
-    await withoutGuard(db, 'request_private.write_context(integer,timestamptz,uuid,uuid,uuid,bytea,integer,jsonb,bytea)',
-      'statement_timestamp() <= transaction_timestamp()', 'false', async () => {
+    await withoutGuard(
+      db,
+      'request_private.write_context(integer,timestamptz,uuid,uuid,uuid,bytea,integer,jsonb,bytea)',
+      'statement_timestamp() <= transaction_timestamp()',
+      'false',
+      async () => {
         expect(await twoInOneMessage('in the message')).toBe('1');
-      });
+      },
+    );
   });
 
   it('made up without the key, or with one bit changed, it shows nothing', async () => {
     const { victim, context } = await stolen();
     for (const position of [0, 63, 64, 66, 70, 100, 180, 210, context.length - 1]) {
-      const changed = context.slice(0, position) + (context[position] === '0' ? '1' : '0') + context.slice(position + 1);
+      const changed =
+        context.slice(0, position) + (context[position] === '0' ? '1' : '0') + context.slice(position + 1);
       expect(await seenWith(victim, changed), `position ${position}`).toBe(0);
     }
     expect(await seenWith(victim, '0'.repeat(64) + context.slice(64))).toBe(0);
@@ -178,10 +233,14 @@ describe('a context is good in its own transaction of its own backend', () => {
   });
 
   it('a transaction has one context', async () => {
-    expect(await refusal(app.as(ada.credential, async (client) => {
-      await client.query('reset role');
-      await app.open(client, bob.credential);
-    }))).toBe('CTXAG');
+    expect(
+      await refusal(
+        app.as(ada.credential, async (client) => {
+          await client.query('reset role');
+          await app.open(client, bob.credential);
+        }),
+      ),
+    ).toBe('CTXAG');
   });
 
   it('a savepoint takes role and context back together', async () => {
@@ -190,7 +249,9 @@ describe('a context is good in its own transaction of its own backend', () => {
     await client.query('savepoint before');
     await app.open(client, ada.credential);
     await client.query('rollback to savepoint before');
-    const { rows } = await client.query("select current_user::text as role, coalesce(current_setting('safetypin.context', true), '') as context");
+    const { rows } = await client.query(
+      "select current_user::text as role, coalesce(current_setting('safetypin.context', true), '') as context",
+    );
     expect(rows).toEqual([{ role: 'safetypin_authenticator', context: '' }]);
     await client.query('rollback');
     client.release();
@@ -198,7 +259,9 @@ describe('a context is good in its own transaction of its own backend', () => {
 
   it('settings of the client do not break the seal', async () => {
     await app.as(ada.credential, async (client) => {
-      await client.query("set local timezone = 'Asia/Tokyo'; set local bytea_output = 'escape'; set local datestyle = 'German'; set local search_path = pg_temp; set local statement_timeout = 0; set local extra_float_digits = 0; set local standard_conforming_strings = off");
+      await client.query(
+        "set local timezone = 'Asia/Tokyo'; set local bytea_output = 'escape'; set local datestyle = 'German'; set local search_path = pg_temp; set local statement_timeout = 0; set local extra_float_digits = 0; set local standard_conforming_strings = off",
+      );
       expect(await count(client, 'access.organizations')).toBe(1);
     });
   });
@@ -209,7 +272,7 @@ describe('a context ends', () => {
     const eve = await app.person('eve');
     await app.as(eve.credential, async (client) => {
       expect(await count(client, 'access.organizations')).toBe(1);
-      expect((await app.call(eve.credential, 'select api.logout() as outcome'))).toEqual({ outcome: 'ENDED' });
+      expect(await app.call(eve.credential, 'select api.logout() as outcome')).toEqual({ outcome: 'ENDED' });
       expect(await visible(client)).toEqual(NOTHING);
       expect((await client.query('select request.user_id() as id')).rows).toEqual([{ id: null }]);
     });
@@ -234,7 +297,10 @@ describe('a context ends', () => {
 
   it.each([
     ['the person is suspended', (p: Person) => ["update identity.people set status = 'suspended' where id = $1", p.id]],
-    ['the organization is suspended', (p: Person) => ["update access.organizations set status = 'suspended' where id = $1", p.organization]],
+    [
+      'the organization is suspended',
+      (p: Person) => ["update access.organizations set status = 'suspended' where id = $1", p.organization],
+    ],
     ['the membership is removed', (p: Person) => ['delete from access.memberships where person_id = $1', p.id]],
   ])('when %s', async (_what, statement) => {
     const eve = await app.person('eve');
@@ -246,17 +312,31 @@ describe('a context ends', () => {
       expect(await visible(client)).toEqual(NOTHING);
     });
     expect(await refusal(app.rows(eve.credential, 'select 1'))).toBe('AUTHN');
-    expect((await admin.query('select ended_because is not null as ended from sessions.sessions where id = $1', [eve.session])).rows).toEqual([{ ended: true }]);
+    expect(
+      (
+        await admin.query('select ended_because is not null as ended from sessions.sessions where id = $1', [
+          eve.session,
+        ])
+      ).rows,
+    ).toEqual([{ ended: true }]);
   });
 
   it('when the session was idle too long, or reached its absolute end however much it was used', async () => {
     const eve = await app.person('eve');
     const admin = await db.connect('admin');
-    await admin.query("update sessions.sessions set created_at = created_at - interval '14 days 1 second' where id = $1", [eve.session]);
+    await admin.query(
+      "update sessions.sessions set created_at = created_at - interval '14 days 1 second' where id = $1",
+      [eve.session],
+    );
     expect(await refusal(app.rows(eve.credential, 'select 1'))).toBe('AUTHN');
-    await app.db.pool('authenticator').query('select sessions.record_activity($1, $2)', [[(await import('../support/actors.ts')).sha256(eve.credential)], [new Date()]]);
+    await app.db
+      .pool('authenticator')
+      .query('select sessions.record_activity($1, $2)', [
+        [(await import('../support/actors.ts')).sha256(eve.credential)],
+        [new Date()],
+      ]);
     expect(await refusal(app.rows(eve.credential, 'select 1'))).toBe('no refusal');
-    await admin.query("update sessions.sessions set ends_at = clock_timestamp() where id = $1", [eve.session]);
+    await admin.query('update sessions.sessions set ends_at = clock_timestamp() where id = $1', [eve.session]);
     expect(await refusal(app.rows(eve.credential, 'select 1'))).toBe('AUTHN');
   });
 });
@@ -280,7 +360,9 @@ describe('plans and workers', () => {
 
   it('a plan with parallel workers sees what one without does (PG-56)', async () => {
     await app.as(ada.credential, async (client) => {
-      await client.query('set local debug_parallel_query = on; set local parallel_setup_cost = 0; set local parallel_tuple_cost = 0; set local min_parallel_table_scan_size = 0');
+      await client.query(
+        'set local debug_parallel_query = on; set local parallel_setup_cost = 0; set local parallel_tuple_cost = 0; set local min_parallel_table_scan_size = 0',
+      );
       expect(await count(client, 'access.organizations')).toBe(1);
       expect(await count(client, 'access.memberships')).toBe(1);
     });
@@ -288,7 +370,9 @@ describe('plans and workers', () => {
 
   it('accessors are stable and parallel restricted, and policies call them once per statement', async () => {
     const admin = await db.connect('admin');
-    const { rows } = await admin.query("select proname from pg_proc where pronamespace = 'request'::regnamespace and (provolatile <> 's' or proparallel <> 'r')");
+    const { rows } = await admin.query(
+      "select proname from pg_proc where pronamespace = 'request'::regnamespace and (provolatile <> 's' or proparallel <> 'r')",
+    );
     expect(rows).toEqual([]);
     const policies = await admin.query(`select polrelid::regclass, polname from pg_policy where
       regexp_replace(coalesce(pg_get_expr(polqual, polrelid), '') || coalesce(pg_get_expr(polwithcheck, polrelid), ''), 'SELECT request\\.', '', 'g') ~ 'request\\.'`);
@@ -301,13 +385,20 @@ describe('audit knows who acts', () => {
     const owner = await db.connect('owner');
     await owner.query(`create schema if not exists shop; create table shop.items (organization_id uuid not null, id uuid default platform.uuid_v7(), name text, primary key (organization_id, id));
       select access.protect('shop.items');`);
-    const attack = (client: pg.ClientBase) => client.query("update shop.items set name = 'changed' returning set_config('safetypin.context', '', true)");
+    const attack = (client: pg.ClientBase) =>
+      client.query("update shop.items set name = 'changed' returning set_config('safetypin.context', '', true)");
     await app.as(ada.credential, (client) => client.query("insert into shop.items (name) values ('one')"));
     expect(await refusal(app.as(ada.credential, attack))).toBe('CTXNO');
-    expect((await app.call(ada.credential, 'select name from shop.items'))).toEqual({ name: 'one' });
-    await withoutGuard(db, 'audit_private.append(text,uuid,uuid,jsonb,text,text,uuid)', 'if v_body is null and session_user', 'if false and session_user', async () => {
-      expect(await refusal(app.as(ada.credential, attack))).toBe('no refusal');
-      expect((await app.call(ada.credential, 'select name from shop.items'))).toEqual({ name: 'changed' });
-    });
+    expect(await app.call(ada.credential, 'select name from shop.items')).toEqual({ name: 'one' });
+    await withoutGuard(
+      db,
+      'audit_private.append(text,uuid,uuid,jsonb,text,text,uuid)',
+      'if v_body is null and session_user',
+      'if false and session_user',
+      async () => {
+        expect(await refusal(app.as(ada.credential, attack))).toBe('no refusal');
+        expect(await app.call(ada.credential, 'select name from shop.items')).toEqual({ name: 'changed' });
+      },
+    );
   });
 });

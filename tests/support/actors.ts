@@ -41,11 +41,14 @@ export class Application {
   readonly db: TestDatabase;
   readonly pool: pg.Pool;
   readonly keys: ApplicationKeys;
+  /** Where the key is kept, for another process of the same application. */
+  readonly keysDirectory: string;
   readonly envelopes: EnvelopeSealer;
   readonly #jobs: pg.Pool;
   readonly #jobEnvelopes: EnvelopeSealer;
 
-  private constructor(db: TestDatabase, keys: ApplicationKeys) {
+  private constructor(db: TestDatabase, keys: ApplicationKeys, keysDirectory: string) {
+    this.keysDirectory = keysDirectory;
     this.db = db;
     this.keys = keys;
     this.pool = db.pool('authenticator', { max: 20 });
@@ -57,7 +60,7 @@ export class Application {
   static async beside(db: TestDatabase): Promise<Application> {
     const directory = mkdtempSync(join(tmpdir(), 'safetypin-keys-'));
     afterAll(() => rmSync(directory, { recursive: true, force: true }));
-    const application = new Application(db, await loadApplicationKeys(directory));
+    const application = new Application(db, await loadApplicationKeys(directory), directory);
     await application.call(null, 'select keyring.bind_application()');
     return application;
   }
@@ -89,7 +92,11 @@ export class Application {
   }
 
   /** The rows of one statement, in a request of its own. */
-  async rows<R extends pg.QueryResultRow>(credential: Buffer | null, text: string, values: unknown[] = []): Promise<R[]> {
+  async rows<R extends pg.QueryResultRow>(
+    credential: Buffer | null,
+    text: string,
+    values: unknown[] = [],
+  ): Promise<R[]> {
     return (await this.as(credential, (client) => client.query<R>(text, values))).rows;
   }
 
@@ -100,11 +107,24 @@ export class Application {
 
   /** Asks for an account; returns the registration's tag. */
   async register(email: string, name: string, organization: string | null, tag = randomBytes(32)): Promise<Buffer> {
-    const how = await this.call<{ outcome: string; reasons: string[]; scheme: string; parameters: object; salt: Buffer }>(
-      null, 'select * from api_steps.prepare_registration($1, $2, $3, $4)', [email, name, organization, GOOD]);
+    const how = await this.call<{
+      outcome: string;
+      reasons: string[];
+      scheme: string;
+      parameters: object;
+      salt: Buffer;
+    }>(null, 'select * from api_steps.prepare_registration($1, $2, $3, $4)', [email, name, organization, GOOD]);
     if (how.outcome) throw new Error(`registration refused: ${how.reasons}`);
     await this.call(null, 'select * from api_steps.register($1, $2, $3, $4, $5, $6, $7, $8)', [
-      email, name, organization, GOOD, how.scheme, how.parameters, how.salt, tag]);
+      email,
+      name,
+      organization,
+      GOOD,
+      how.scheme,
+      how.parameters,
+      how.salt,
+      tag,
+    ]);
     return tag;
   }
 
@@ -113,16 +133,23 @@ export class Application {
     const client = await this.#jobs.connect();
     const sent = [];
     try {
-      const jobs = await client.query("update graphile_worker._private_jobs set locked_at = now(), locked_by = 'test' where task_id = (select id from graphile_worker._private_tasks where identifier = 'mail__send') returning id, payload");
+      const jobs = await client.query(
+        "update graphile_worker._private_jobs set locked_at = now(), locked_by = 'test' where task_id = (select id from graphile_worker._private_tasks where identifier = 'mail__send') returning id, payload",
+      );
       for (const job of jobs.rows) {
         await client.query('begin');
-        await client.query("select set_config('role', platform.open_job($1, $2), true)", [job.id, await this.#jobEnvelopes.seal(null)]);
+        await client.query("select set_config('role', platform.open_job($1, $2), true)", [
+          job.id,
+          await this.#jobEnvelopes.seal(null),
+        ]);
         const mail = await client.query('select * from identity.compose_mail($1)', [job.payload.id]);
         await client.query('select identity.mark_mail_sent($1)', [job.payload.id]);
         await client.query('commit');
         sent.push(...mail.rows);
       }
-      await client.query('delete from graphile_worker._private_jobs where id = any ($1)', [jobs.rows.map(({ id }) => id)]);
+      await client.query('delete from graphile_worker._private_jobs where id = any ($1)', [
+        jobs.rows.map(({ id }) => id),
+      ]);
     } finally {
       client.release();
     }
@@ -133,13 +160,21 @@ export class Application {
     const credential = randomBytes(32);
     const refreshToken = randomBytes(32);
     const started = await this.call<{ attempt: string | null; retry_after: number }>(
-      null, 'select * from api_steps.start_sign_in($1)', [email]);
+      null,
+      'select * from api_steps.start_sign_in($1)',
+      [email],
+    );
     if (started.attempt === null) {
       return { outcome: 'REFUSED', retry_after: started.retry_after, credential, refreshToken } as SignIn;
     }
     await this.call(null, 'select api_steps.submit_sign_in($1, $2)', [started.attempt, tag]);
     const result = await this.call<SignIn>(null, 'select * from api_steps.finish_sign_in($1, $2, $3, $4, $5)', [
-      started.attempt, tag, organization, sha256(credential), sha256(refreshToken)]);
+      started.attempt,
+      tag,
+      organization,
+      sha256(credential),
+      sha256(refreshToken),
+    ]);
     return { ...result, credential, refreshToken };
   }
 
@@ -152,8 +187,14 @@ export class Application {
     const signedIn = await this.signIn(email, tag);
     if (signedIn.outcome !== 'SIGNED_IN') throw new Error(`${name} could not sign in`);
     return {
-      name, email, tag, id: signedIn.person_id, organization: signedIn.organization_id, session: signedIn.session_id,
-      credential: signedIn.credential, refreshToken: signedIn.refreshToken,
+      name,
+      email,
+      tag,
+      id: signedIn.person_id,
+      organization: signedIn.organization_id,
+      session: signedIn.session_id,
+      credential: signedIn.credential,
+      refreshToken: signedIn.refreshToken,
     };
   }
 }
@@ -172,7 +213,13 @@ export async function refusal(work: Promise<unknown>): Promise<string> {
  * Takes a guard out of a function, by the administrator, in this test's own database: to see that the attack a test
  * refuses would have worked. The guard must be there, or the test says so.
  */
-export async function withoutGuard(db: TestDatabase, signature: string, guard: string | RegExp, instead: string, attack: () => Promise<void>): Promise<void> {
+export async function withoutGuard(
+  db: TestDatabase,
+  signature: string,
+  guard: string | RegExp,
+  instead: string,
+  attack: () => Promise<void>,
+): Promise<void> {
   const admin = await db.connect('admin');
   const { rows } = await admin.query('select pg_get_functiondef($1::regprocedure) as text', [signature]);
   const text: string = rows[0].text;

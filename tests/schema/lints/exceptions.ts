@@ -26,7 +26,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
   },
   'a table whose changes leave no audit event': {
     'access.permissions': DEFINITION,
-    'access.role_permissions': 'functions that change a role record it; founding an organization is one event, not fifty',
+    'access.role_permissions':
+      'functions that change a role record it; founding an organization is one event, not fifty',
     'access.rules': 'access.set_rule appends table.protect for each rule that changed',
     'access_private.held_permissions': 'worked out from memberships and roles, which are audited',
     'audit.actions': DEFINITION,
@@ -58,7 +59,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'access.memberships: _510_end_sessions -> sessions': 'a membership that ends takes its sessions with it, at once',
     'access.organizations: _500_end_sessions -> sessions': 'as for memberships',
     'identity.people: _500_end_sessions -> sessions': 'as for memberships',
-    'platform.limits: _800_audit -> audit': 'numbers that rules compare with are changed by operators, and that is recorded',
+    'platform.limits: _800_audit -> audit':
+      'numbers that rules compare with are changed by operators, and that is recorded',
     'request.can(permission text) -> access': 'the accessors are the ground of every domain and ask the live state',
     'request_private.live() -> sessions': 'a revoked session is refused in the next statement, so it is read there',
     'request_private.seal(body bytea) -> keyring': 'the key of the seal is a key',
