@@ -150,7 +150,7 @@ async function run(program, args) {
   env.PATH = `${join(modules, '.bin')}${delimiter}${env.PATH ?? ''}`;
   // Files named on the command line are meant from where the command was given.
   env.INIT_CWD ??= process.cwd();
-  // Compiled code is kept beside the packages: a third of a warm start is compiling.
+  // Compiled code is kept beside the packages: 0.2 of the 1.2 seconds of a warm start.
   env.NODE_COMPILE_CACHE ??= join(modules, '.cache', 'node');
   // Grafast asks for it at import, and would warn and run without its checks.
   env.GRAPHILE_ENV ??= env.NODE_ENV === 'production' ? 'production' : 'development';

@@ -125,17 +125,23 @@ function processes(): number[] {
     .map(Number);
 }
 
-function parentOf(pid: number): number {
+/** Field of /proc/PID/stat, counted after the name, which can hold anything: 1 is the parent, 2 the group. */
+function statOf(pid: number, field: 1 | 2): number {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1]);
+    return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[field]);
   } catch {
     return 0;
   }
 }
 
+/** The process group, which is what a terminal sends Ctrl-C to. */
+export function groupOf(pid: number): number {
+  return statOf(pid, 2);
+}
+
 export function descendants(of: number): number[] {
-  const parents = new Map(processes().map((pid) => [pid, parentOf(pid)]));
+  const parents = new Map(processes().map((pid) => [pid, statOf(pid, 1)]));
   const found = [of];
   for (const pid of found) found.push(...[...parents].filter(([, parent]) => parent === pid).map(([child]) => child));
   return found.slice(1);

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { endPrograms, leftUsing, postmasterOf, processesUsing } from './programs.ts';
+import { endPrograms, groupOf, leftUsing, postmasterOf, processesUsing } from './programs.ts';
 import { makeWorkplace, type Workplace } from './workplace.ts';
 
 const READY = /SafetyPin is ready on (\S+)/;
@@ -39,6 +39,16 @@ describe('stopping npm start', () => {
     expect(second.stderr).not.toContain('safetypin:');
     await expectNothingLeft();
     expect(readFileSync(`${place.dataDirectory}/postgres.log`, 'utf8')).toContain('database system is shut down');
+  });
+
+  test('Ctrl-C does not reach PostgreSQL before the server is done with it', async () => {
+    const program = place.start();
+    await program.says(READY);
+    const postmaster = postmasterOf(place.cluster) ?? 0;
+    expect(groupOf(program.serverPid())).toBe(program.pid);
+    expect(groupOf(postmaster)).toBe(postmaster);
+    program.signalGroup('SIGINT');
+    await program.ends();
   });
 
   test.each(['SIGTERM', 'SIGINT'] as const)('%s to npm alone stops everything, with exit code 0', async (signal) => {
