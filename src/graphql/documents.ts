@@ -72,7 +72,9 @@ export class Documents {
     } catch (error) {
       if (!(error instanceof GraphQLError)) throw error;
       return {
-        errors: [error.message.includes('token limit') ? limitError('it has too many tokens') : this.#told(error)],
+        errors: [
+          / tokens\. Parsing aborted/.test(error.message) ? limitError('it has too many tokens') : this.#told(error),
+        ],
       };
     }
   }

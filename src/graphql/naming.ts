@@ -1,6 +1,8 @@
 import type {} from '@graphile/simplify-inflection';
 import type {} from 'postgraphile';
 
+const TENANT = 'organization_id';
+
 /** `id` is the row's own id and `nodeId` Relay's; no name carries its PostgreSQL schema. */
 export const NamingPlugin: GraphileConfig.Plugin = {
   name: 'SafetyPinNamingPlugin',
@@ -13,6 +15,11 @@ export const NamingPlugin: GraphileConfig.Plugin = {
         return previous?.({ ...details, skipRowId: true }) ?? details.attributeName;
       },
       _schemaPrefix: () => '',
+      // Foreign keys of tenant tables all begin with the organization; what they are about is the rest.
+      _getBaseNameFromKeys(previous, _preset, keys) {
+        const telling = keys.length > 1 ? keys.filter(({ attributeName }) => attributeName !== TENANT) : keys;
+        return previous?.(telling.length === 1 ? telling : keys) ?? null;
+      },
     },
   },
 };

@@ -11,7 +11,7 @@ import { allowRuru, setSecurityHeaders } from './headers.ts';
 import { mailLinkRouter } from './mail-links.ts';
 import type { Metrics } from './metrics.ts';
 import { type Authenticator, anonymousSource } from './request.ts';
-import { restRouter } from './rest.ts';
+import { DOOR_NAMES, restRouter } from './rest.ts';
 
 export interface AppOptions {
   readonly tools: StepTools;
@@ -23,7 +23,7 @@ export interface AppOptions {
   readonly isReady: () => Promise<boolean>;
   readonly isHttps: boolean;
   /** Mails that would have been sent to an address, for development; undefined in production. */
-  readonly mailbox: ((to: string) => unknown) | undefined;
+  readonly mailbox: ((to: string | undefined) => unknown) | undefined;
   /** Ruru at `/`, for development. */
   readonly ruru: boolean;
   /** PostGraphile's handler: `/graphql`, and Ruru with its files. */
@@ -31,7 +31,9 @@ export interface AppOptions {
 }
 
 /** Routes as metrics name them. What is not listed is "other": paths are made up by clients. */
-const ROUTES = /^\/(graphql|healthz|readyz|metrics|\.well-known\/jwks\.json|dev\/mailbox|api\/auth\/[a-z-]+)(?=\/|$)/;
+const ROUTES = new RegExp(
+  `^/(graphql|healthz|readyz|metrics|\\.well-known/jwks\\.json|dev/mailbox|api/auth/(?:${DOOR_NAMES.join('|')}))(?=/|$)`,
+);
 
 const routeOf = (path: string): string => ROUTES.exec(path)?.[0] ?? (path === '/' ? '/' : 'other');
 
@@ -102,7 +104,7 @@ export async function createApp(options: AppOptions): Promise<Express> {
   if (mailbox !== undefined) {
     app.get('/dev/mailbox', (request, response) => {
       const { to } = request.query;
-      response.json(typeof to === 'string' ? mailbox(to) : []);
+      response.json(mailbox(typeof to === 'string' ? to : undefined));
     });
   }
   app.use('/api/auth', authenticate, mailLinkRouter(tools, sourceOf), restRouter(tools, sourceOf));

@@ -49,6 +49,8 @@ export const graphqlBody: RequestHandler = (request, response, next) => {
       return refuse(response, 400, 'BAD_INPUT', 'The body is not JSON.');
     }
     if (!isOperation(body)) return refuse(response, 400, 'BAD_INPUT', 'The body is not one GraphQL operation.');
+    // grafserv compares letter by letter.
+    request.headers['content-type'] = 'application/json';
     request.body = body;
     next();
   });

@@ -99,6 +99,9 @@ const DOORS: Readonly<Record<string, Door>> = {
   ),
 };
 
+/** Last part of each door's path. */
+export const DOOR_NAMES: readonly string[] = Object.keys(DOORS);
+
 function invalid(error: z.ZodError): Refusal {
   const fields: Record<string, string[]> = {};
   for (const issue of error.issues) fields[String(issue.path[0] ?? 'body')] = ['INVALID'];

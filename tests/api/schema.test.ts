@@ -1,0 +1,59 @@
+import { makeSchema } from 'postgraphile';
+import { lexicographicSortSchema, printSchema } from 'postgraphile/graphql';
+import { expect, test, vi } from 'vitest';
+import { schemaPreset } from '../../src/graphql/preset.ts';
+import { SMART_TAGS } from '../../src/graphql/tags.ts';
+import { cloneDatabase } from '../support/database.ts';
+
+async function printed(schemas: readonly string[] = [], host = ''): Promise<{ sdl: string; said: unknown[][] }> {
+  const db = await cloneDatabase();
+  if (host !== '') await (await db.connect('owner')).query(host);
+  const said: unknown[][] = [];
+  const spies = (['log', 'warn', 'error'] as const).map((name) =>
+    vi.spyOn(console, name).mockImplementation((...parts) => void said.push(parts)),
+  );
+  const { schema } = await makeSchema(schemaPreset({ pool: db.pool('authenticator', { max: 1 }), schemas }));
+  for (const spy of spies) spy.mockRestore();
+  return { sdl: `${printSchema(lexicographicSortSchema(schema))}\n`, said };
+}
+
+test('the schema is the reviewed one (GQ-01)', async () => {
+  const { sdl, said } = await printed();
+  expect(said).toEqual([]);
+  await expect(sdl).toMatchFileSnapshot('../snapshots/schema.graphql');
+  const names = sdl.replace(/"""[\s\S]*?"""/g, '');
+  expect(names).not.toMatch(/hash|credential|envelope|secret|verifier|salt|entry|openRequest|recordActivity/i);
+  expect(names).not.toMatch(/\b(create|update|delete)(Role|Membership|Session|AuditEvent|Person|Permission)\b/);
+});
+
+test("a host's tables have the automatic mutations and its functions, under names without a prefix", async () => {
+  const { sdl } = await printed(
+    ['clinic'],
+    `
+    create schema clinic;
+    grant usage on schema clinic to safetypin_member;
+    create table clinic.patients (organization_id uuid not null references access.organizations (id), id uuid not null default platform.uuid_v7(),
+      name text not null, photo bytea, primary key (organization_id, id));
+    select access.protect('clinic.patients');
+    create function clinic.patients_initials(patient clinic.patients) returns text language sql stable as $$ select left(patient.name, 1) $$;
+    grant execute on function clinic.patients_initials(clinic.patients) to safetypin_member;`,
+  );
+  expect(sdl).toMatch(/createPatient\(/);
+  expect(sdl).toMatch(/updatePatient\(/);
+  expect(sdl).toMatch(/deletePatient\(/);
+  expect(sdl).toMatch(/initials: String/);
+  expect(sdl).toMatch(/photo: Base64EncodedBinary/);
+  expect(sdl).not.toMatch(/createRole\(/);
+});
+
+test('every smart tag names something that is there', async () => {
+  const db = await cloneDatabase();
+  const admin = await db.connect('admin');
+  const regclass = await admin.query('select to_regclass(n) is not null as there, n from unnest($1::text[]) n', [
+    Object.keys(SMART_TAGS.class),
+  ]);
+  const regproc = await admin.query('select to_regproc(n) is not null as there, n from unnest($1::text[]) n', [
+    Object.keys(SMART_TAGS.procedure),
+  ]);
+  expect([...regclass.rows, ...regproc.rows].filter(({ there }) => !there)).toEqual([]);
+});
