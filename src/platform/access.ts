@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { parseIntoClientConfig } from 'pg-connection-string';
 import type { Config } from '../config.ts';
 import { type Claim, claim, describeOwner } from './claim.ts';
 import { clusterDirectory, openDataDirectory } from './data-directory.ts';
 import { startEmbedded } from './embedded.ts';
+import { meetServer } from './external.ts';
 import { isAlive, type Postmaster, readPostmaster } from './leftover.ts';
 import { loadSecrets, type Secrets } from './secrets.ts';
 import { StartupError } from './startup-error.ts';
@@ -45,7 +45,7 @@ export async function openDatabase(
   o: OpenOptions = {},
 ): Promise<DatabaseAccess> {
   const dataDirectory = openDataDirectory(config.dataDirectory);
-  if (config.databaseUrl !== undefined) return external(config.databaseUrl, loadSecrets(dataDirectory));
+  if (config.databaseUrl !== undefined) return await external(config.databaseUrl, loadSecrets(dataDirectory));
   if (config.environment === 'production') throw new StartupError('production never brings its own PostgreSQL');
   const right = o.claim ?? (await claim(dataDirectory));
   if (!right) return await join(dataDirectory);
@@ -73,8 +73,8 @@ function embedded(
   return { ...logins(common, secrets), admin: as(common, 'postgres', secrets.postgres), embedded: true, lost, close };
 }
 
-function external(url: string, secrets: Secrets): DatabaseAccess {
-  const admin = parseIntoClientConfig(url);
+async function external(url: string, secrets: Secrets): Promise<DatabaseAccess> {
+  const admin = await meetServer(url);
   return { ...logins(admin, secrets), admin, embedded: false, lost: never, close: async () => {} };
 }
 

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { StartupError } from './startup-error.ts';
+import { codeOf, StartupError } from './startup-error.ts';
 
 /** Passwords of the database logins, made at the first start. */
 export interface Secrets {
@@ -19,14 +19,24 @@ function assertSecrets(value: unknown, file: string): asserts value is Secrets {
   if (missing) throw new StartupError(`${file} has no password for ${missing}: restore the file`);
 }
 
+/** Two servers may start at once beside a database of your own: the first file stays, and both read it. */
+function create(file: string): void {
+  const fresh = Object.fromEntries(LOGINS.map((login) => [login, randomBytes(32).toString('base64url')]));
+  const unfinished = `${file}.${process.pid}`;
+  writeFileSync(unfinished, `${JSON.stringify(fresh, null, 2)}\n`, { mode: 0o600 });
+  try {
+    linkSync(unfinished, file);
+  } catch (error) {
+    if (codeOf(error) !== 'EEXIST') throw error;
+  } finally {
+    rmSync(unfinished);
+  }
+}
+
 /** Reads `secrets.json` of a data directory, and makes it when it is not there. Never readable by others. */
 export function loadSecrets(dataDirectory: string): Secrets {
   const file = join(dataDirectory, 'secrets.json');
-  if (!existsSync(file)) {
-    const fresh = Object.fromEntries(LOGINS.map((login) => [login, randomBytes(32).toString('base64url')]));
-    writeFileSync(`${file}.new`, `${JSON.stringify(fresh, null, 2)}\n`, { mode: 0o600 });
-    renameSync(`${file}.new`, file);
-  }
+  if (!existsSync(file)) create(file);
   if ((statSync(file).mode & 0o077) !== 0) {
     throw new StartupError(
       `${file} can be read by others, so its passwords are not secret any more: chmod 600 ${file}`,

@@ -1,0 +1,47 @@
+import pg from 'pg';
+import { parseIntoClientConfig } from 'pg-connection-string';
+import { codeOf, StartupError } from './startup-error.ts';
+
+const OLDEST = 15;
+const DATABASE_MISSING = '3D000';
+const CONNECT_LIMIT_MS = 10_000;
+
+/** Where a server is, without its password. */
+function placeOf({ host, port }: pg.ClientConfig): string {
+  return host?.startsWith('/') ? host : `${host ?? 'localhost'}:${port ?? 5432}`;
+}
+
+/** What Node or PostgreSQL says of a failed connection. Several addresses tried make one error without a message. */
+function reasonOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message || codeOf(error) || 'no answer';
+}
+
+/**
+ * The administrator's access to a server of your own. Connects once, so that a wrong address, password or version is
+ * one clear line at the start.
+ */
+export async function meetServer(databaseUrl: string): Promise<pg.ClientConfig> {
+  const admin = parseIntoClientConfig(databaseUrl);
+  const client = new pg.Client({ ...admin, connectionTimeoutMillis: CONNECT_LIMIT_MS });
+  client.on('error', () => {});
+  let version: number;
+  try {
+    await client.connect();
+    const { rows } = await client.query("select current_setting('server_version_num')::int / 10000 as major");
+    version = Number(rows[0]?.major);
+  } catch (error) {
+    // The database itself may have to be created yet.
+    if (codeOf(error) === DATABASE_MISSING) return admin;
+    const cure = 'check DATABASE_URL, and that the server runs';
+    throw new StartupError(`cannot use the PostgreSQL at ${placeOf(admin)}: ${reasonOf(error)}: ${cure}`, {
+      cause: error,
+    });
+  } finally {
+    await client.end().catch(() => {});
+  }
+  if (version < OLDEST) {
+    throw new StartupError(`the PostgreSQL at ${placeOf(admin)} is version ${version}: it must be ${OLDEST} or newer`);
+  }
+  return admin;
+}
