@@ -10,6 +10,7 @@ export default defineConfig({
           include: ['tests/**/*.test.ts'],
           exclude: ['**/node_modules/**', 'tests/runtime/**'],
           globalSetup: ['tests/support/global-setup.ts'],
+          setupFiles: ['tests/support/setup.ts'],
           testTimeout: 30_000,
           hookTimeout: 60_000,
           // Not 0: with one worker, as on two processors, vitest would put these files last.

@@ -56,13 +56,18 @@ export async function startWorker(o: WorkerOptions): Promise<{ close(): Promise<
       if (next) [current, pause] = [next, 1_000];
     }
   })();
+  const end = async () => {
+    closing.abort();
+    const stopped = Promise.all([current.stop(), supervision]);
+    await Promise.race([stopped, sleep(PATIENCE, undefined, { ref: false })]);
+    transport.close();
+    await Promise.race([pool.end(), sleep(1_000, undefined, { ref: false })]);
+  };
+  let ended: Promise<void> | undefined;
   return {
-    async close() {
-      closing.abort();
-      const stopped = Promise.all([current.stop(), supervision]);
-      await Promise.race([stopped, sleep(PATIENCE, undefined, { ref: false })]);
-      transport.close();
-      await Promise.race([pool.end(), sleep(1_000, undefined, { ref: false })]);
+    close() {
+      ended ??= end();
+      return ended;
     },
   };
 }

@@ -5,9 +5,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type pg from 'pg';
-import { afterAll } from 'vitest';
 import { type ApplicationKeys, loadApplicationKeys } from '../../src/keyring/application-keys.ts';
 import { EnvelopeSealer } from '../../src/keyring/envelope.ts';
+import { whenFileEnds } from './cleanup.ts';
 import type { TestDatabase } from './database.ts';
 
 export const sha256 = (value: Buffer): Buffer => createHash('sha256').update(value).digest();
@@ -59,7 +59,7 @@ export class Application {
 
   static async beside(db: TestDatabase): Promise<Application> {
     const directory = mkdtempSync(join(tmpdir(), 'safetypin-keys-'));
-    afterAll(() => rmSync(directory, { recursive: true, force: true }));
+    whenFileEnds(() => rmSync(directory, { recursive: true, force: true }));
     const application = new Application(db, await loadApplicationKeys(directory), directory);
     await application.call(null, 'select keyring.bind_application()');
     return application;

@@ -1,11 +1,12 @@
 // A database of its own for each test file: `const db = await cloneDatabase()`, dropped after the file's last test.
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
-import { afterAll, inject } from 'vitest';
+import { inject } from 'vitest';
 import type { DatabaseAccess } from '../../src/platform/access.ts';
 import { OWNER_OPTIONS, retarget, withClient } from '../../src/platform/connection.ts';
 import { provisionContents } from '../../src/platform/provision.ts';
 import { accessTo } from './access.ts';
+import { whenFileEnds } from './cleanup.ts';
 
 /** Who a test connects as: the logins, the administrator, and the administrator as migrations run. */
 export type Login = 'admin' | 'owner' | 'authenticator' | 'jobs' | 'auditor';
@@ -32,12 +33,10 @@ export async function cloneDatabase(template = 'safetypin_template'): Promise<Te
   );
   // A copy takes neither the template's grants nor its settings with it.
   await withClient(retarget(access.admin, name), (admin) => provisionContents(admin, name, () => {}));
-  const database = handleOf(name, access);
-  afterAll(() => database.drop());
-  return database;
+  return handleOf(name, access);
 }
 
-/** Hands out connections to a database of the test server that exists already. */
+/** Hands out connections to a database of the test server, and drops it when the file ends. */
 export function handleOf(name: string, access: DatabaseAccess): TestDatabase {
   const clients = new Set<pg.Client>();
   const pools = new Set<pg.Pool>();
@@ -46,7 +45,7 @@ export function handleOf(name: string, access: DatabaseAccess): TestDatabase {
     if (login === 'owner') return retarget(access.admin, name, OWNER_OPTIONS);
     return login === 'admin' ? retarget(access.admin, name) : access[login];
   };
-  return {
+  const database: TestDatabase = {
     name,
     access,
     config,
@@ -77,6 +76,8 @@ export function handleOf(name: string, access: DatabaseAccess): TestDatabase {
       if (left.length > 0) throw new Error(`connections left open to ${name}: ${left.join('; ')}`);
     },
   };
+  whenFileEnds(database.drop);
+  return database;
 }
 
 /** Connections nobody closed. One that is just going away gets a moment. */

@@ -1,0 +1,133 @@
+// The worker as a program: it stops when it is told, comes back when the database was away, keeps to its schedule.
+import { beforeAll, expect, test } from 'vitest';
+import { mailbox } from '../../src/mail/mailbox.ts';
+import { withClient } from '../../src/platform/connection.ts';
+import { cronItems, scheduledTasks } from '../../src/worker/schedule.ts';
+import { Application } from '../support/actors.ts';
+import { cloneDatabase, type TestDatabase } from '../support/database.ts';
+import { startMailServer } from '../support/smtp.ts';
+import { until, workerHere } from './workplace.ts';
+
+let db: TestDatabase;
+let app: Application;
+
+beforeAll(async () => {
+  db = await cloneDatabase();
+  app = await Application.beside(db);
+});
+
+const asAdmin = <T>(sql: string, values: unknown[] = []) =>
+  withClient(db.config('admin'), async (admin) => (await admin.query(sql, values)).rows as T[]);
+
+test('every task that the database knows has a program here, and the other way round', async () => {
+  const known = await asAdmin<{ name: string; scheduled: boolean }>(
+    'select name, scheduled from platform.tasks order by name',
+  );
+  const scheduled = Object.keys(scheduledTasks({} as never)).sort();
+  expect(known.filter((task) => task.scheduled).map(({ name }) => name)).toEqual(scheduled);
+  expect(known.filter((task) => !task.scheduled).map(({ name }) => name)).toEqual(['mail__send']);
+  expect(cronItems.map(({ task }) => task).sort()).toEqual(scheduled);
+});
+
+test('scheduled tasks do their work', async () => {
+  const worker = await workerHere(app);
+  // Job contexts that no job needs any more are what the clean-up removes.
+  await asAdmin(
+    "insert into platform_private.job_contexts (job_id, task, permissions, created_at) values (-1, 'mail__send', '{}', now() - interval '30 days')",
+  );
+  for (const task of ['audit__ensure_partitions', 'platform__clean_up']) {
+    await asAdmin('select graphile_worker.add_job($1)', [task]);
+  }
+  await until(
+    'the jobs are done',
+    async () => (await asAdmin('select from graphile_worker._private_jobs')).length === 0,
+  );
+  expect(worker.lines).toEqual([]);
+  expect(await asAdmin('select from platform_private.job_contexts where job_id = -1')).toEqual([]);
+  const partitions = await asAdmin<{ name: string }>(
+    "select inhrelid::regclass::text as name from pg_inherits where inhparent = 'audit.events'::regclass",
+  );
+  const next = new Date(Date.UTC(new Date().getUTCFullYear(), new Date().getUTCMonth() + 1, 1)).toISOString();
+  expect(partitions.map(({ name }) => name).join()).toContain(next.slice(0, 7).replace('-', '_'));
+  await worker.close();
+});
+
+test('a worker whose connections were all cut goes on by itself', async () => {
+  const worker = await workerHere(app);
+  const cut = () =>
+    asAdmin(
+      "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and usename = 'safetypin_jobs'",
+      [db.name],
+    );
+  expect((await cut()).length).toBeGreaterThan(1);
+  await app.register('after.cut@example.com', 'Ada', 'Engines');
+  await until('the mail is there', () => mailbox.list('after.cut@example.com').length === 1);
+  const alive = () =>
+    asAdmin<{ name: string }>(
+      "select application_name as name from pg_stat_activity where datname = $1 and application_name like 'safetypin worker pool-%'",
+      [db.name],
+    );
+  await until('it says again which pool it is', async () => (await alive()).length === 1);
+  await worker.close();
+});
+
+test('a worker that is told to stop while it sends gives the job back within five seconds', async () => {
+  const server = await startMailServer();
+  server.answer = new Promise(() => {});
+  const worker = await workerHere(app, { SMTP_URL: server.url });
+  await app.register('slow@example.com', 'Ada', 'Engines');
+  await server.mail(0);
+  const begun = Date.now();
+  await worker.close();
+  expect(Date.now() - begun).toBeLessThan(5_000);
+  const [job] = await asAdmin<{ locked_by: string | null; last_error: string }>(
+    'select locked_by, last_error from graphile_worker._private_jobs',
+  );
+  expect(job).toMatchObject({ locked_by: null, last_error: expect.stringContaining('the worker was stopped') });
+  await server.close();
+  await asAdmin('delete from graphile_worker._private_jobs');
+});
+
+test('nothing of it is left on the server when it has stopped', async () => {
+  const worker = await workerHere(app);
+  await worker.close();
+  await worker.close();
+  const left = await asAdmin(
+    "select from pg_stat_activity where datname = $1 and usename = 'safetypin_jobs' and application_name like 'safetypin worker%'",
+    [db.name],
+  );
+  expect(left).toEqual([]);
+});
+
+test('a living worker keeps its jobs; a dead one loses them', async () => {
+  const worker = await workerHere(app);
+  const [alive] = await asAdmin<{ pool: string }>(
+    "select replace(application_name, 'safetypin worker ', '') as pool from pg_stat_activity where datname = $1 and application_name like 'safetypin worker pool-%'",
+    [db.name],
+  );
+  await asAdmin("select graphile_worker.add_job('nobody__knows')");
+  await asAdmin('update graphile_worker._private_jobs set locked_at = now(), locked_by = $1', [alive?.pool]);
+  await asAdmin("select graphile_worker.add_job('nobody__knows')");
+  await asAdmin(
+    "update graphile_worker._private_jobs set locked_at = now(), locked_by = 'pool-dead' where locked_by is null",
+  );
+  const jobs = await db.connect('jobs');
+  expect((await jobs.query('select graphile_worker.safetypin_rescue() as count')).rows).toEqual([{ count: 1 }]);
+  expect(await asAdmin('select locked_by from graphile_worker._private_jobs order by id')).toEqual([
+    { locked_by: alive?.pool },
+    { locked_by: null },
+  ]);
+  // One that has no name yet could be either: nobody is judged while it starts.
+  await asAdmin(
+    "update graphile_worker._private_jobs set locked_at = now(), locked_by = 'pool-dead' where locked_by is null",
+  );
+  await withClient({ ...db.config('jobs'), application_name: 'safetypin worker starting' }, async () => {
+    expect((await jobs.query('select graphile_worker.safetypin_rescue() as count')).rows).toEqual([{ count: 0 }]);
+  });
+  // Another login cannot pretend to be a worker.
+  await withClient({ ...db.config('authenticator'), application_name: 'safetypin worker pool-dead' }, async () => {
+    expect((await jobs.query('select graphile_worker.safetypin_rescue() as count')).rows).toEqual([{ count: 1 }]);
+  });
+  await asAdmin('delete from graphile_worker._private_jobs');
+  await worker.close();
+});
