@@ -7,7 +7,7 @@
 --    2  kind            0 anonymous, 1 session, 2 job
 --    3  backend pid     int4
 --    7  now()           timestamptz: start of this transaction
---   15  nonce           16 random bytes
+--   15  nonce           16 bytes, 122 bits of them random
 --   31  deadline        timestamptz
 --   39  session id      uuid (of a job: id of its job context)
 --   55  person id       uuid, zero if none
@@ -208,8 +208,7 @@ create or replace function request_private.write_context(
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_zero constant uuid := '00000000-0000-0000-0000-000000000000';
-  v_request text := metadata ->> 'requestId';
+  v_zero constant bytea := '\x00000000000000000000000000000000';
 begin
   if coalesce(current_setting('safetypin.context', true), '') <> '' then
     raise exception 'this transaction has a context already' using errcode = 'CTXAG';
@@ -219,19 +218,18 @@ begin
   if statement_timestamp() <= transaction_timestamp() then
     raise exception 'open the request in a later message than begin' using errcode = 'CTXTX';
   end if;
-  if v_request is null or v_request !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-    v_request := platform.uuid_v7()::text;
-  end if;
   perform set_config('safetypin.context', request_private.seal(
     '\x01'::bytea || set_byte('\x00'::bytea, 0, kind)
-    || int4send(pg_backend_pid()) || timestamptz_send(now()) || extensions.gen_random_bytes(16)
+    || int4send(pg_backend_pid()) || timestamptz_send(now())
+    -- 122 random bits.
+    || uuid_send(gen_random_uuid())
     || timestamptz_send(deadline)
-    || uuid_send(coalesce(session_id, v_zero)) || uuid_send(coalesce(person_id, v_zero))
-    || uuid_send(coalesce(organization_id, v_zero))
-    || coalesce(credential_hash, decode(repeat('00', 32), 'hex'))
-    || int2send(assurance::smallint) || uuid_send(v_request::uuid)
-    || convert_to(jsonb_strip_nulls(jsonb_build_object(
-         'ip', left(metadata ->> 'ip', 64), 'userAgent', left(metadata ->> 'userAgent', 400)))::text, 'UTF8')
+    || coalesce(uuid_send(session_id), v_zero) || coalesce(uuid_send(person_id), v_zero)
+    || coalesce(uuid_send(organization_id), v_zero)
+    || coalesce(credential_hash, v_zero || v_zero)
+    || int2send(assurance::smallint)
+    || uuid_send(coalesce((metadata ->> 'requestId')::uuid, platform.uuid_v7()))
+    || convert_to(jsonb_build_object('ip', left(metadata ->> 'ip', 64), 'userAgent', left(metadata ->> 'userAgent', 400))::text, 'UTF8')
   ), true);
   perform set_config('safetypin.envelope', coalesce(encode(envelope, 'hex'), ''), true);
 end $$;

@@ -10,9 +10,12 @@ create or replace function sessions.open_request(credential bytea, envelope byte
 as $$
 -- Writes nothing, so that a slow request never stands in the way of a revocation.
 declare
-  v_hash bytea;
-  v_session record;
-  v_deadline timestamptz := clock_timestamp() + make_interval(secs => platform.limit_value('request.seconds'));
+  v_hash bytea := sha256(credential);
+  v_session uuid;
+  v_person uuid;
+  v_organization uuid;
+  v_assurance integer := 0;
+  v_seconds bigint;
 begin
   -- A replica does not know of revocations that it has not been sent yet.
   if pg_is_in_recovery() and not exists (
@@ -20,30 +23,36 @@ begin
     raise exception 'this replica is behind' using errcode = 'OLDCP';
   end if;
   if credential is null then
-    perform request_private.write_context(0, v_deadline, null, null, null, null, 0, metadata, envelope);
-    return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_anonymous' end;
+    select l.value into v_seconds from platform.limits l where l.name = 'request.seconds';
+  else
+    -- Limits are read beside it: a call of platform.limit_value() costs as much as a join.
+    select s.id, s.person_id, m.organization_id, s.assurance, r.value
+      into v_session, v_person, v_organization, v_assurance, v_seconds
+      from sessions_private.credentials c
+      join sessions.sessions s on s.id = c.session_id
+      join identity.people p on p.id = s.person_id
+      join platform.limits r on r.name = 'request.seconds'
+      join platform.limits i on i.name = 'session.idle_seconds'
+      left join access.organizations o on o.id = s.organization_id and o.status = 'active'
+      left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
+      left join sessions.activity a on a.session_id = s.id
+      where c.hash = v_hash
+        and c.expires_at > clock_timestamp()
+        and s.ends_at > clock_timestamp()
+        and p.status = 'active'
+        and greatest(s.created_at, a.last_used_at) > clock_timestamp() - make_interval(secs => i.value);
+    if not found then
+      raise exception 'no live session for this credential' using errcode = 'AUTHN';
+    end if;
   end if;
-  v_hash := sha256(credential);
-  select s.id, s.person_id, m.organization_id, s.assurance
-    into v_session
-    from sessions_private.credentials c
-    join sessions.sessions s on s.id = c.session_id
-    join identity.people p on p.id = s.person_id
-    left join access.organizations o on o.id = s.organization_id and o.status = 'active'
-    left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
-    left join sessions.activity a on a.session_id = s.id
-    where c.hash = v_hash
-      and c.expires_at > clock_timestamp()
-      and s.ends_at > clock_timestamp()
-      and p.status = 'active'
-      and greatest(s.created_at, a.last_used_at)
-        > clock_timestamp() - make_interval(secs => platform.limit_value('session.idle_seconds'));
-  if not found then
-    raise exception 'no live session for this credential' using errcode = 'AUTHN';
-  end if;
-  perform request_private.write_context(1, v_deadline, v_session.id, v_session.person_id, v_session.organization_id,
-    v_hash, v_session.assurance, metadata, envelope);
-  return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_member' end;
+  perform request_private.write_context(
+    case when credential is null then 0 else 1 end, clock_timestamp() + make_interval(secs => v_seconds),
+    v_session, v_person, v_organization, v_hash, v_assurance, metadata, envelope);
+  return case
+    when session_user = 'safetypin_auditor' then 'safetypin_auditor'
+    when credential is null then 'safetypin_anonymous'
+    else 'safetypin_member'
+  end;
 end $$;
 comment on function sessions.open_request(bytea, bytea, jsonb) is
   'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, CTXAG if the transaction has a context, CTXTX in the message that began it.';

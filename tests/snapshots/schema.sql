@@ -35,10 +35,11 @@ comment 'Adds a permission (noun.verb) to the catalog and gives it to built-in r
 -- function access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean)
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access.protect(relation regclass, organization name DEFAULT 'organization_id'::name, owner name DEFAULT NULL::name, "select" text DEFAULT 'row.read'::text, insert text DEFAULT 'row.create'::text, update text DEFAULT 'row.update'::text, delete text DEFAULT 'row.delete'::text, assurance integer DEFAULT 1, roles name[] DEFAULT '{safetypin_member}'::name[], audited boolean DEFAULT true)
- RETURNS text[]
+ RETURNS SETOF text
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
+ SET client_min_messages TO 'warning'
 AS $function$
 -- Invoker: only a table's owner can do what it does.
 declare
@@ -171,9 +172,9 @@ begin
       v_table, (select string_agg(quote_literal(c), ', ') from unnest(array[organization] || v_key) c));
     execute format('alter table %s enable always trigger _800_audit', v_table);
   end if;
-  return v_said;
+  return query select unnest(v_said);
 end $function$
-comment 'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did. TABLE names what the table lacks.'
+comment 'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did, a line each. TABLE names what the table lacks.'
 
 -- function access.set_rule(relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[])
 owner safetypin_definer
@@ -2308,8 +2309,7 @@ CREATE OR REPLACE FUNCTION request_private.write_context(kind integer, deadline 
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_zero constant uuid := '00000000-0000-0000-0000-000000000000';
-  v_request text := metadata ->> 'requestId';
+  v_zero constant bytea := '\x00000000000000000000000000000000';
 begin
   if coalesce(current_setting('safetypin.context', true), '') <> '' then
     raise exception 'this transaction has a context already' using errcode = 'CTXAG';
@@ -2319,19 +2319,18 @@ begin
   if statement_timestamp() <= transaction_timestamp() then
     raise exception 'open the request in a later message than begin' using errcode = 'CTXTX';
   end if;
-  if v_request is null or v_request !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-    v_request := platform.uuid_v7()::text;
-  end if;
   perform set_config('safetypin.context', request_private.seal(
     '\x01'::bytea || set_byte('\x00'::bytea, 0, kind)
-    || int4send(pg_backend_pid()) || timestamptz_send(now()) || extensions.gen_random_bytes(16)
+    || int4send(pg_backend_pid()) || timestamptz_send(now())
+    -- 122 random bits.
+    || uuid_send(gen_random_uuid())
     || timestamptz_send(deadline)
-    || uuid_send(coalesce(session_id, v_zero)) || uuid_send(coalesce(person_id, v_zero))
-    || uuid_send(coalesce(organization_id, v_zero))
-    || coalesce(credential_hash, decode(repeat('00', 32), 'hex'))
-    || int2send(assurance::smallint) || uuid_send(v_request::uuid)
-    || convert_to(jsonb_strip_nulls(jsonb_build_object(
-         'ip', left(metadata ->> 'ip', 64), 'userAgent', left(metadata ->> 'userAgent', 400)))::text, 'UTF8')
+    || coalesce(uuid_send(session_id), v_zero) || coalesce(uuid_send(person_id), v_zero)
+    || coalesce(uuid_send(organization_id), v_zero)
+    || coalesce(credential_hash, v_zero || v_zero)
+    || int2send(assurance::smallint)
+    || uuid_send(coalesce((metadata ->> 'requestId')::uuid, platform.uuid_v7()))
+    || convert_to(jsonb_build_object('ip', left(metadata ->> 'ip', 64), 'userAgent', left(metadata ->> 'userAgent', 400))::text, 'UTF8')
   ), true);
   perform set_config('safetypin.envelope', coalesce(encode(envelope, 'hex'), ''), true);
 end $function$
@@ -2347,9 +2346,12 @@ CREATE OR REPLACE FUNCTION sessions.open_request(credential bytea, envelope byte
 AS $function$
 -- Writes nothing, so that a slow request never stands in the way of a revocation.
 declare
-  v_hash bytea;
-  v_session record;
-  v_deadline timestamptz := clock_timestamp() + make_interval(secs => platform.limit_value('request.seconds'));
+  v_hash bytea := sha256(credential);
+  v_session uuid;
+  v_person uuid;
+  v_organization uuid;
+  v_assurance integer := 0;
+  v_seconds bigint;
 begin
   -- A replica does not know of revocations that it has not been sent yet.
   if pg_is_in_recovery() and not exists (
@@ -2357,30 +2359,36 @@ begin
     raise exception 'this replica is behind' using errcode = 'OLDCP';
   end if;
   if credential is null then
-    perform request_private.write_context(0, v_deadline, null, null, null, null, 0, metadata, envelope);
-    return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_anonymous' end;
+    select l.value into v_seconds from platform.limits l where l.name = 'request.seconds';
+  else
+    -- Limits are read beside it: a call of platform.limit_value() costs as much as a join.
+    select s.id, s.person_id, m.organization_id, s.assurance, r.value
+      into v_session, v_person, v_organization, v_assurance, v_seconds
+      from sessions_private.credentials c
+      join sessions.sessions s on s.id = c.session_id
+      join identity.people p on p.id = s.person_id
+      join platform.limits r on r.name = 'request.seconds'
+      join platform.limits i on i.name = 'session.idle_seconds'
+      left join access.organizations o on o.id = s.organization_id and o.status = 'active'
+      left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
+      left join sessions.activity a on a.session_id = s.id
+      where c.hash = v_hash
+        and c.expires_at > clock_timestamp()
+        and s.ends_at > clock_timestamp()
+        and p.status = 'active'
+        and greatest(s.created_at, a.last_used_at) > clock_timestamp() - make_interval(secs => i.value);
+    if not found then
+      raise exception 'no live session for this credential' using errcode = 'AUTHN';
+    end if;
   end if;
-  v_hash := sha256(credential);
-  select s.id, s.person_id, m.organization_id, s.assurance
-    into v_session
-    from sessions_private.credentials c
-    join sessions.sessions s on s.id = c.session_id
-    join identity.people p on p.id = s.person_id
-    left join access.organizations o on o.id = s.organization_id and o.status = 'active'
-    left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
-    left join sessions.activity a on a.session_id = s.id
-    where c.hash = v_hash
-      and c.expires_at > clock_timestamp()
-      and s.ends_at > clock_timestamp()
-      and p.status = 'active'
-      and greatest(s.created_at, a.last_used_at)
-        > clock_timestamp() - make_interval(secs => platform.limit_value('session.idle_seconds'));
-  if not found then
-    raise exception 'no live session for this credential' using errcode = 'AUTHN';
-  end if;
-  perform request_private.write_context(1, v_deadline, v_session.id, v_session.person_id, v_session.organization_id,
-    v_hash, v_session.assurance, metadata, envelope);
-  return case session_user when 'safetypin_auditor' then 'safetypin_auditor' else 'safetypin_member' end;
+  perform request_private.write_context(
+    case when credential is null then 0 else 1 end, clock_timestamp() + make_interval(secs => v_seconds),
+    v_session, v_person, v_organization, v_hash, v_assurance, metadata, envelope);
+  return case
+    when session_user = 'safetypin_auditor' then 'safetypin_auditor'
+    when credential is null then 'safetypin_anonymous'
+    else 'safetypin_member'
+  end;
 end $function$
 comment 'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, CTXAG if the transaction has a context, CTXTX in the message that began it.'
 
