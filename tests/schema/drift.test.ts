@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
-import { afterAll, expect, inject, test } from 'vitest';
+import { expect, inject, test } from 'vitest';
 import { withClient } from '../../src/platform/connection.ts';
 import { composeInitial, withMigrationsFolder } from '../../src/platform/db-commit.ts';
 import { buildDatabase, withMigrationLock } from '../../src/platform/migrate.ts';
@@ -33,7 +33,6 @@ test('the committed migrations and current.sql build what sql/all.sql says', asy
 
   const access = accessTo(inject('cluster'), name);
   const described = handleOf(name, access);
-  afterAll(() => described.drop());
   await withMigrationsFolder({ '000001-initial.sql': await composeInitial() }, (folder) =>
     withMigrationLock(access, quiet, () => buildDatabase(access, name, quiet, folder)),
   );
