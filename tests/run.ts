@@ -5,23 +5,33 @@ import { onParentGone } from '../src/platform/parent.ts';
 
 const { filter, options } = parseCLI(['vitest', 'run', ...process.argv.slice(2)]);
 let vitest: Vitest | undefined;
-let interrupted = false;
+let interruptedAt: number | undefined;
 
-/** Lets files that run come to their end of cleaning up: the test database and its processes go with them. */
+/** Lets what runs come to its end, so that the test database and its folder go too. A second Ctrl-C does not wait. */
 function interrupt(): void {
-  if (interrupted) return;
-  interrupted = true;
+  // npm and the terminal each pass on the first one.
+  if (interruptedAt !== undefined && Date.now() - interruptedAt > 500) process.exit(130);
+  interruptedAt ??= Date.now();
   process.exitCode = 130;
   void vitest?.cancelCurrentRun('keyboard-input');
 }
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
+/** Vitest and Vite end the process at once on a signal, which would leave the test database behind. */
+function takeSignals(): void {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.removeAllListeners(signal);
+    process.on(signal, interrupt);
+  }
+}
+
 onParentGone(process.env.SAFETYPIN_PARENT, interrupt);
 
 const capture = {
   onInit(instance: Vitest): void {
     vitest = instance;
+    takeSignals();
   },
+  onTestRunStart: takeSignals,
 };
 const reporters = [...[options.reporters ?? 'default'].flat(), capture];
 const done = await startVitest(filter, { ...options, watch: false, run: true, reporters });
@@ -43,4 +53,5 @@ let failed = count('failed') + brokenFiles(modules) + done.state.getUnhandledErr
 if (failed === 0 && (process.exitCode || passed + skipped === 0)) failed = 1;
 
 process.stdout.write(`\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}\n`);
-process.exit(process.exitCode || (failed > 0 ? 1 : 0));
+const code = process.exitCode || (failed > 0 ? 1 : 0);
+process.exit(interruptedAt === undefined ? code : 130);

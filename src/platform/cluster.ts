@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { chownSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Account } from './account.ts';
+import { bareEnvironment, withParent } from './bare-process.ts';
 import type { Binaries } from './binaries.ts';
 import { StartupError } from './startup-error.ts';
 
@@ -13,9 +14,6 @@ interface NewCluster {
   readonly options: readonly string[];
   readonly signal: AbortSignal | undefined;
 }
-
-/** PostgreSQL must see no setting of ours: PGHOST, PGDATA and their kin would change what it does. */
-export const bareEnvironment = { PATH: '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' };
 
 /** Text sorts alike on every machine: PostgreSQL's own C.UTF-8 needs nothing from the system. 16 and older lack it. */
 function localeOptions(major: number): string[] {
@@ -55,8 +53,10 @@ export async function makeCluster(o: NewCluster): Promise<void> {
 function runInitdb(o: NewCluster, data: string, passwordFile: string): Promise<void> {
   const options = ['-D', data, '-U', 'postgres', '-A', 'scram-sha-256', `--pwfile=${passwordFile}`];
   options.push(...localeOptions(o.binaries.major), ...o.options);
-  const child = spawn(join(o.binaries.path, 'bin', 'initdb'), options, {
+  const [command, args] = withParent('TERM', join(o.binaries.path, 'bin', 'initdb'), options);
+  const child = spawn(command, args, {
     cwd: dirname(o.cluster),
+    detached: true,
     env: bareEnvironment,
     stdio: ['ignore', 'ignore', 'pipe'],
     ...(o.account && { uid: o.account.uid, gid: o.account.gid }),

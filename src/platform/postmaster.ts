@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { Account } from './account.ts';
+import { bareEnvironment, withParent } from './bare-process.ts';
 import type { Binaries } from './binaries.ts';
-import { bareEnvironment } from './cluster.ts';
 import { stopPostmaster } from './leftover.ts';
 import { makeSocketDirectory, removeSocketDirectory } from './socket-directory.ts';
 import { codeOf, StartupError } from './startup-error.ts';
@@ -62,15 +62,6 @@ function openLog(dataDirectory: string): { path: string; file: number } {
   return { path, file: openSync(path, 'a', 0o600) };
 }
 
-/**
- * util-linux can ask the kernel to stop PostgreSQL gently when we are killed, so that nothing is left behind.
- * Where it is missing, the next start clears it away.
- */
-function withParent(command: string, args: string[]): [string, string[]] {
-  const setpriv = ['/usr/bin/setpriv', '/bin/setpriv'].find((path) => existsSync(path));
-  return setpriv ? [setpriv, ['--pdeathsig', 'INT', '--', command, ...args]] : [command, args];
-}
-
 /** Starts the server's process. It is not ready yet. */
 export function launch(place: Place, settings: Readonly<Record<string, string>> = {}): Server {
   const { dataDirectory, cluster, account, binaries } = place;
@@ -78,7 +69,7 @@ export function launch(place: Place, settings: Readonly<Record<string, string>> 
   const all = { ...SETTINGS, unix_socket_directories: socketDirectory, ...settings };
   const args = ['-D', cluster, ...Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`])];
   const log = openLog(dataDirectory);
-  const [command, commandArgs] = withParent(join(binaries.path, 'bin', 'postgres'), args);
+  const [command, commandArgs] = withParent('INT', join(binaries.path, 'bin', 'postgres'), args);
   const child = spawn(command, commandArgs, {
     cwd: '/',
     env: bareEnvironment,
