@@ -74,9 +74,13 @@ function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
-/** Stops a server: open transactions are rolled back and it writes what it has; if that takes too long, at once. */
+/**
+ * Stops a server. First it waits a moment for sessions that are just ending, so that none of our own is cut off and
+ * complains; then open transactions are rolled back; and if all that takes too long, at once.
+ */
 export async function stopPostmaster(pid: number, running: () => boolean): Promise<void> {
   for (const [name, seconds] of [
+    ['SIGTERM', 0.5],
     ['SIGINT', 20],
     ['SIGQUIT', 5],
     ['SIGKILL', 5],
