@@ -3,7 +3,7 @@ import { AppError } from '../platform/app-error.ts';
 import { SQLSTATE, sqlstateOf } from '../platform/errors.ts';
 import { Envelopes, type Sealer } from './envelopes.ts';
 import { StatementNames } from './statements.ts';
-import { type RequestClient, RequestTransaction, type TransactionState } from './transaction.ts';
+import { type Gone, type RequestClient, RequestTransaction, type TransactionState } from './transaction.ts';
 
 export type { RequestClient } from './transaction.ts';
 
@@ -32,11 +32,11 @@ type Work<Result> = (client: RequestClient) => Result | Promise<Result>;
 export interface Requests {
   readonly pool: pg.Pool;
   /** Runs work in a transaction with the request open: for REST handlers and TypeScript-backed steps. */
-  inRequest<Result>(source: RequestSource, work: Work<Result>, signal?: AbortSignal): Promise<Result>;
+  inRequest<Result>(source: RequestSource, work: Work<Result>, signal?: Gone): Promise<Result>;
   /** The `withPgClient` of PostGraphile's context, bound to who asks. It ignores settings: SQL decides the role. */
   withPgClient(
     source: RequestSource,
-    signal?: AbortSignal,
+    signal?: Gone,
   ): <Result>(settings: unknown, work: Work<Result>) => Promise<Result>;
 }
 
@@ -82,7 +82,7 @@ export function createRequests({ pool, sealer, statementNames = 100 }: RequestsO
   const names = new StatementNames(statementNames);
   const envelopes = new Envelopes(sealer);
 
-  async function inRequest<Result>(source: RequestSource, work: Work<Result>, signal?: AbortSignal): Promise<Result> {
+  async function inRequest<Result>(source: RequestSource, work: Work<Result>, signal?: Gone): Promise<Result> {
     // Sealed before a connection is taken: the sealer may need one itself, and the pool may have only one.
     const envelope = envelopes.at(source.credential) ?? (await envelopes.seal(source.credential));
     if (signal?.aborted) throw new AppError(SQLSTATE.canceled, 'the client has gone');
@@ -110,7 +110,7 @@ export function createRequests({ pool, sealer, statementNames = 100 }: RequestsO
     source: RequestSource,
     envelope: Buffer,
     work: Work<Result>,
-    signal: AbortSignal | undefined,
+    signal: Gone | undefined,
   ): Promise<Result> {
     const metadata = JSON.stringify({ ip: source.ip, userAgent: source.userAgent, requestId: source.requestId });
     const stream = corked(connection);

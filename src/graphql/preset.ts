@@ -1,7 +1,9 @@
+import type { ServerResponse } from 'node:http';
 import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
 import type pg from 'pg';
 import { makePgService } from 'postgraphile/adaptors/pg';
 import type {} from 'postgraphile/grafserv/node';
+import { getOperationAST } from 'postgraphile/graphql';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { IdentityPlugin } from '../identity/plugin.ts';
 import { SessionsPlugin } from '../sessions/plugin.ts';
@@ -12,6 +14,7 @@ import { type ExecutionOptions, executionPlugin, maskLate } from './execution.ts
 import { NamingPlugin } from './naming.ts';
 import { PagingPlugin } from './paging.ts';
 import { TagsPlugin } from './tags.ts';
+import type { Gone } from './transaction.ts';
 
 export interface SchemaOptions {
   /** Pool that reads the catalog while the schema is built: the login of the API, so that only what it may use is shown. */
@@ -37,16 +40,25 @@ export const schemaPreset = ({ pool, schemas }: SchemaOptions): GraphileConfig.P
   schema: { dontSwallowErrors: true, retryOnInitFail: false, muteWarnings: true },
 });
 
+const clientOf = (response: ServerResponse): Gone => ({
+  get aborted() {
+    return response.closed && !response.writableFinished;
+  },
+});
+
 /** The whole server: the schema, who asks, and limits in time and size. */
 export const serverPreset = (options: PresetOptions): GraphileConfig.Preset => ({
   extends: [schemaPreset(options)],
   plugins: [executionPlugin(options.execution)],
   grafast: {
-    context: ({ node }) => {
+    context: ({ node }, { document, operationName }) => {
       const source = sourceOf(node?.req);
+      // A query ends with its client. A mutation does not: what was asked for is done, whether its answer is read or not.
+      const isQuery = getOperationAST(document, operationName)?.operation === 'query';
+      const gone = isQuery && node?.res ? clientOf(node.res) : undefined;
       return {
         pgSettings: null,
-        withPgClient: options.tools.requests.withPgClient(source),
+        withPgClient: options.tools.requests.withPgClient(source, gone),
         safetypin: { source, tools: options.tools },
       } as unknown as Partial<Grafast.Context>;
     },

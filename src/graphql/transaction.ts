@@ -41,13 +41,18 @@ function assertStorable(values: readonly unknown[]): void {
   }
 }
 
+/** Whether whoever asked has gone: an AbortSignal, or anything that knows. */
+export interface Gone {
+  readonly aborted: boolean;
+}
+
 /** Shared by an opened transaction and the savepoints inside it. */
 export interface TransactionState {
   readonly connection: pg.PoolClient;
   readonly names: StatementNames;
   /** Settles when the request was opened; its error explains every "transaction is aborted" behind it. */
   readonly opened: Promise<unknown>;
-  readonly signal: AbortSignal | undefined;
+  readonly signal: Gone | undefined;
   savepoints: number;
   closed: boolean;
   openError: unknown;

@@ -1,17 +1,17 @@
 import express, { type ErrorRequestHandler, type Express, type RequestHandler } from 'express';
-import { GraphQLError } from 'postgraphile/graphql';
 import { bindSource, sourceOf } from '../graphql/context.ts';
 import type { ErrorRegister, SafeFault } from '../platform/errors.ts';
 import type { RecordFault } from '../platform/faults.ts';
 import type { StepTools } from '../sessions/steps.ts';
 import type { ClientAddress } from './client-address.ts';
 import { sendRefusal } from './envelope.ts';
-import { graphqlBody } from './graphql-body.ts';
+import { graphqlHandler } from './graphql.ts';
 import { allowRuru, setSecurityHeaders } from './headers.ts';
 import { mailLinkRouter } from './mail-links.ts';
 import type { Metrics } from './metrics.ts';
 import { type Authenticator, anonymousSource } from './request.ts';
 import { DOOR_NAMES, restRouter } from './rest.ts';
+import type { ApiGrafserv } from './serv.ts';
 
 export interface AppOptions {
   readonly tools: StepTools;
@@ -26,8 +26,7 @@ export interface AppOptions {
   readonly mailbox: ((to: string | undefined) => unknown) | undefined;
   /** Ruru at `/`, for development. */
   readonly ruru: boolean;
-  /** PostGraphile's handler: `/graphql`, and Ruru with its files. */
-  readonly graphql: (app: Express) => Promise<void>;
+  readonly serv: ApiGrafserv;
 }
 
 /** Routes as metrics name them. What is not listed is "other": paths are made up by clients. */
@@ -77,19 +76,8 @@ export async function createApp(options: AppOptions): Promise<Express> {
     next();
   };
 
-  /** GraphQL answers its own way: status 200 and the error in the body, like a session that ended during execution. */
-  const refuseGraphQL: ErrorRequestHandler = (error, request, response, next) => {
-    if (response.headersSent) return next(error);
-    const source = sourceOf(request);
-    const fault = register.explain(error);
-    if (!fault.expected) recordFault(source, error, 'graphql');
-    metrics.countError(fault.code);
-    const extensions = { code: fault.code, requestId: source.requestId };
-    response.status(200).json({ errors: [new GraphQLError(fault.message, { extensions })] });
-  };
-
   app.use(begin);
-  app.use('/graphql', graphqlBody, authenticate, refuseGraphQL);
+  app.all('/graphql', graphqlHandler({ ...options, countError: metrics.countError }));
   app.get('/healthz', (_request, response) => void response.json({ status: 'ok' }));
   app.get('/readyz', async (_request, response) => {
     const ready = await options.isReady();
@@ -113,8 +101,8 @@ export async function createApp(options: AppOptions): Promise<Express> {
       if (request.path === '/' || request.path.startsWith('/ruru-static/')) allowRuru(response);
       next();
     });
+    await options.serv.addTo(app, null, false);
   }
-  await options.graphql(app);
 
   app.use((request, response) => {
     const refusal = { code: 'NOT_FOUND', status: 404, message: 'There is no such thing here.' };

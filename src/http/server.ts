@@ -1,9 +1,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Express } from 'express';
 import pg from 'pg';
 import { postgraphile } from 'postgraphile';
-import { grafserv } from 'postgraphile/grafserv/express/v4';
 import type { Config } from '../config.ts';
 import { createRequests, type Requests } from '../graphql/adaptor.ts';
 import { serverPreset } from '../graphql/preset.ts';
@@ -23,6 +21,7 @@ import { trustedClientAddress } from './client-address.ts';
 import { readinessOf } from './health.ts';
 import { createMetrics } from './metrics.ts';
 import { Authenticator, nobody } from './request.ts';
+import { ApiGrafserv } from './serv.ts';
 
 export interface ServerOptions {
   readonly config: Config;
@@ -119,7 +118,7 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
     );
     closers.push(async () => pgl.release());
     await pgl.getSchema();
-    const serv = pgl.createServ(grafserv);
+    const serv = pgl.createServ((config) => new ApiGrafserv(config));
 
     const server = createServer();
     const app = await createApp({
@@ -133,7 +132,7 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
       isHttps: config.publicUrl.startsWith('https://'),
       mailbox: isProduction ? undefined : (to) => mailbox.list(to),
       ruru: !isProduction,
-      graphql: (express: Express) => serv.addTo(express, server, false),
+      serv,
     });
     server.on('request', app);
     const url = await listen(server, config);

@@ -4,12 +4,12 @@ import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll } from 'vitest';
 import { type Config, loadConfig } from '../../src/config.ts';
 import { startServer } from '../../src/http/server.ts';
 import { loadApplicationKeys } from '../../src/keyring/application-keys.ts';
 import type { DeliveredMail } from '../../src/mail/mailbox.ts';
 import { startWorker } from '../../src/worker/runner.ts';
+import { whenFileEnds } from '../support/cleanup.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: answers are looked into by each test, which knows what it asked for.
@@ -146,7 +146,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
   const started = { config, access: db.access, keys, say: () => {} };
   const server = await startServer(started);
   const worker = options.worker === false ? undefined : await startWorker(started);
-  afterAll(async () => {
+  whenFileEnds(async () => {
     await worker?.close();
     await server.close();
     rmSync(dataDirectory, { recursive: true, force: true });
