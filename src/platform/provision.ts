@@ -40,18 +40,30 @@ export async function provisionDatabase(admin: pg.Client, database: string): Pro
  */
 export async function provisionContents(admin: pg.Client, database: string, say: Say): Promise<void> {
   await inTransaction(admin, async () => admin.query(await readSql('platform/extensions.sql')));
-  // Stock logging prints bind parameters of slow or failed statements, and with them secrets on their way.
-  for (const setting of [
-    'log_parameter_max_length',
-    'log_parameter_max_length_on_error',
-    'auto_explain.log_parameter_max_length',
-  ]) {
-    try {
-      await admin.query(`alter database ${pg.escapeIdentifier(database)} set ${setting} = 0`);
-    } catch (error) {
-      if (sqlstateOf(error) !== INSUFFICIENT_PRIVILEGE) throw error;
-      say(`not allowed to set ${setting} = 0 for database ${database}: let an administrator of the server do it`);
-    }
+  const refused: string[] = [];
+  for (const setting of SILENT) if (!(await silence(admin, database, setting))) refused.push(setting);
+  if (refused.length > 0) {
+    say(`let an administrator of the server set ${refused.join(' and ')} to 0: its log could show secrets`);
+  }
+}
+
+/** Stock logging prints bind parameters of slow or failed statements, and with them secrets on their way. */
+const SILENT = [
+  'log_parameter_max_length',
+  'log_parameter_max_length_on_error',
+  'auto_explain.log_parameter_max_length',
+];
+
+/** Answers false where that is not ours to set and has another value. */
+async function silence(admin: pg.Client, database: string, setting: string): Promise<boolean> {
+  try {
+    await admin.query(`alter database ${pg.escapeIdentifier(database)} set ${setting} = 0`);
+    return true;
+  } catch (error) {
+    if (sqlstateOf(error) !== INSUFFICIENT_PRIVILEGE) throw error;
+    const { rows } = await admin.query('select current_setting($1, true) as value', [setting]);
+    // Empty: auto_explain is not loaded, and only its name was ever mentioned.
+    return ['0', '', null].includes(rows[0].value);
   }
 }
 

@@ -12,7 +12,10 @@ export function formatResult(result: pg.QueryArrayResult<(string | null)[]>, sta
     return { name: field.name, width, right: NUMBERS.has(field.dataTypeID), cells };
   });
   const lines = [
-    columns.map(({ name, width }) => ` ${center(name, width)} `).join('|'),
+    columns
+      .map(({ name, width }) => ` ${center(name, width)} `)
+      .join('|')
+      .trimEnd(),
     columns.map(({ width }) => '-'.repeat(width + 2)).join('+'),
   ];
   for (let row = 0; row < result.rows.length; row += 1) {
