@@ -48,6 +48,7 @@ async function start(lifetime: Lifetime): Promise<void> {
   readyScreen({
     url: server.url,
     dataDirectory: access.embedded ? (fromRoot.startsWith('..') ? dataDirectory : fromRoot) : undefined,
+    mailbox: config.smtpUrl === undefined,
     worker: config.worker,
     environment: config.environment,
   });

@@ -10,6 +10,8 @@ export interface Ready {
   readonly url: string;
   /** The data directory, for the embedded database. */
   readonly dataDirectory: string | undefined;
+  /** Whether mails stay in the mailbox of development. */
+  readonly mailbox: boolean;
   readonly worker: boolean;
   readonly environment: string;
 }
@@ -24,9 +26,9 @@ export function readyScreen(ready: Ready): void {
   const rows = [
     ['Try it', `${ready.url}/`, 'queries and mutations in the browser'],
     ['GraphQL', `${ready.url}/graphql`, 'for your own client, with POST'],
-    ['Mailbox', `${ready.url}/dev/mailbox`, 'what would have been mailed'],
-    ['Commands', 'npm run safetypin -- --help', 'migrate, sql, doctor and more'],
   ];
+  if (ready.mailbox) rows.push(['Mailbox', `${ready.url}/dev/mailbox`, 'what would have been mailed']);
+  rows.push(['Commands', 'npm run safetypin -- --help', 'migrate, sql, doctor and more']);
   if (ready.dataDirectory) rows.push(['Data', ready.dataDirectory, 'remove it to begin anew']);
   const width = Math.max(...rows.map(([, where = '']) => where.length));
   const lines = rows.map(([name = '', where = '', what = '']) => {

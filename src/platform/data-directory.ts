@@ -84,7 +84,12 @@ export function placeCluster(dataDirectory: string): string {
       `the database was at ${chosen} and is gone: restore it, or remove ${dataDirectory} to begin anew`,
     );
   }
-  if (existsSync(chosen) || isReachable(dataDirectory, serverAccount(chosen))) return chosen;
+  const account = serverAccount(chosen);
+  if (isReachable(dataDirectory, account)) return chosen;
+  if (existsSync(chosen)) {
+    const cure = 'open the folders above it to others (chmod o+x), or start as an ordinary user';
+    throw new StartupError(`${account?.name}, who runs PostgreSQL, cannot get to ${chosen} any more: ${cure}`);
+  }
   return join(publicPlace(dataDirectory), 'postgres');
 }
 

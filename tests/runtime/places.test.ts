@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, unlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { projectRoot } from '../../src/config.ts';
 import { endPrograms, leftUsing, type Program, type ProgramOptions } from './programs.ts';
 import { copyProject, linkPackages, makeWorkplace, ordinaryUser, type Workplace } from './workplace.ts';
 
@@ -23,7 +24,7 @@ describe('npm start in awkward places', () => {
     expect((await fetch(`${url}/readyz`)).status).toBe(200);
     program.signalGroup('SIGINT');
     expect(await program.ends(), program.said).toEqual({ code: 0, signal: null });
-    expect(await leftUsing(root)).toEqual([]);
+    expect(await leftUsing(root === projectRoot ? place.folder : root)).toEqual([]);
     expect(place.temporaryFiles()).toEqual([]);
     return program;
   }
@@ -70,6 +71,21 @@ describe('npm start in awkward places', () => {
       rmSync(dirname(cluster), { recursive: true, force: true });
       rmSync(binaries.replace(/(\/var\/tmp\/safetypin-\w+)\/.*/, '$1'), { recursive: true, force: true });
     }
+  });
+
+  test.runIf(isRoot)("root's data, when a folder above it was closed later", async () => {
+    const folder = join(place.folder, 'closed');
+    mkdirSync(folder);
+    const env = { SAFETYPIN_DATA_DIR: join(folder, 'data') };
+    await startAndStop(projectRoot, { env });
+    chmodSync(folder, 0o700);
+    const refused = place.start({ env });
+    expect((await refused.ends()).code).toBe(1);
+    expect(refused.stderr).toMatch(
+      /^safetypin: \w+, who runs PostgreSQL, cannot get to \S+ any more: open the folders/m,
+    );
+    chmodSync(folder, 0o755);
+    expect((await startAndStop(projectRoot, { env })).stdout).not.toContain('made a PostgreSQL');
   });
 
   test.runIf(isRoot)('an ordinary user with a private home', async () => {
