@@ -5,14 +5,17 @@ import { createInterface } from 'node:readline/promises';
 import { text as readAll } from 'node:stream/consumers';
 import { Argument, Command } from 'commander';
 import { type Config, loadConfig, loadEnvironmentFile } from './config.ts';
+import { loadApplicationKeys } from './keyring/application-keys.ts';
 import { type DatabaseAccess, openDatabase } from './platform/access.ts';
 import { connectionUrl, OWNER_OPTIONS, retarget } from './platform/connection.ts';
 import { commitMigration } from './platform/db-commit.ts';
 import { resetDatabase } from './platform/db-reset.ts';
 import { examine } from './platform/doctor.ts';
 import { sqlstateOf } from './platform/errors.ts';
+import { Lifetime } from './platform/lifetime.ts';
 import { migrate } from './platform/migrate.ts';
 import { migrateDown } from './platform/migrate-down.ts';
+import { onParentGone } from './platform/parent.ts';
 import { runSql } from './platform/sql-runner.ts';
 import { StartupError } from './platform/startup-error.ts';
 
@@ -121,19 +124,31 @@ program
 
 program
   .command('worker')
-  .description('run the jobs only, without the API')
-  .action(() =>
-    withDatabase(async (access, config) => {
+  .description('run the jobs only, without the API, until Ctrl-C')
+  .action(async () => {
+    const lifetime = new Lifetime(say);
+    lifetime.watch();
+    await lifetime.run(async () => {
+      const config = loadConfig();
+      onParentGone(config.parent, () => lifetime.end(0));
+      const access = await openDatabase(config, say, { signal: lifetime.signal });
+      lifetime.own(access.close);
+      void access.lost.then((why) => lifetime.fail(new StartupError(`${why}; start again to recover`)));
       const { startWorker } = await import('./worker/runner.ts');
-      const { loadApplicationKeys } = await import('./keyring/application-keys.ts');
-      const worker = await startWorker({ config, access, keys: await loadApplicationKeys(config.dataDirectory), say });
+      const keys = await loadApplicationKeys(config.dataDirectory);
+      const worker = await startWorker({ config, access, keys, say });
+      lifetime.own(worker.close);
       say('worker is running; Ctrl-C stops it');
-      await new Promise<void>((stop) => {
-        for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop());
-      });
-      await worker.close();
-    }),
-  );
+    });
+  });
+
+program
+  .command('dev')
+  .description('run the server, and again after each change of src, sql or migrations/current.sql, which it runs first')
+  .action(async () => {
+    const { develop } = await import('./platform/dev.ts');
+    await develop(loadConfig(), say);
+  });
 
 async function readInput(file: string | undefined, command: string | undefined, config: Config) {
   if (command !== undefined) return { sql: command, name: 'command' };

@@ -99,6 +99,12 @@ export function composeInitial(): Promise<string> {
   return compose({ filename: INITIAL_FILE, source: INITIAL, previous: undefined });
 }
 
+/** migrations/current.sql with what it includes. */
+export async function composeCurrent(): Promise<string> {
+  const source = await readFile(join(MIGRATIONS_FOLDER, 'current.sql'), 'utf8');
+  return compileIncludes({ migrationsFolder: MIGRATIONS_FOLDER } as ParsedSettings, source, new Set(['current.sql']));
+}
+
 /** A folder of migrations that is not the clone's own, for as long as `work` runs. */
 export async function withMigrationsFolder<T>(
   committed: Readonly<Record<string, string>>,
