@@ -1,0 +1,51 @@
+// The tour of the README, from outside, as any client would walk it: node tests/clinic/tour.mjs [address]
+// Two people sign up with an organization each, prove their address, sign in, and add a patient; each sees her own.
+const base = process.argv[2] ?? 'http://127.0.0.1:5678';
+const password = 'correct horse battery staple';
+
+async function graphql(query, variables, token) {
+  const response = await fetch(`${base}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) },
+    body: JSON.stringify({ query, variables }),
+  });
+  const { data, errors } = await response.json();
+  if (errors) throw new Error(errors.map(({ message }) => message).join(' '));
+  return data;
+}
+
+async function codeFor(email) {
+  for (let tries = 0; tries < 100; tries += 1) {
+    const [mail] = await (await fetch(`${base}/dev/mailbox?to=${encodeURIComponent(email)}`)).json();
+    if (mail) return mail.code;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error(`no mail for ${email}`);
+}
+
+async function walk(name) {
+  const email = `${name.toLowerCase()}.${Date.now()}@example.com`;
+  const { register } = await graphql('mutation ($i: RegisterInput!) { register(input: $i) { outcome reasons } }', {
+    i: { email, password, displayName: name, organizationName: `${name}'s clinic` },
+  });
+  console.log(`${name}: register ${register.outcome} ${register.reasons}`);
+  const { verifyEmail } = await graphql('mutation ($i: VerifyEmailInput!) { verifyEmail(input: $i) { outcome } }', {
+    i: { email, code: await codeFor(email) },
+  });
+  const { login } = await graphql('mutation ($i: LoginInput!) { login(input: $i) { outcome accessToken } }', {
+    i: { email, password },
+  });
+  console.log(`${name}: verifyEmail ${verifyEmail.outcome}, login ${login.outcome}`);
+  await graphql(
+    'mutation ($name: String!) { createPatient(input: { patient: { name: $name } }) { patient { id } } }',
+    { name: `a patient of ${name}` },
+    login.accessToken,
+  );
+  return { name, token: login.accessToken };
+}
+
+const people = [await walk('Ada'), await walk('Bob')];
+for (const { name, token } of people) {
+  const seen = await graphql('{ currentOrganization { name } patients { nodes { name } totalCount } }', {}, token);
+  console.log(`${name} sees: ${JSON.stringify(seen)}`);
+}
