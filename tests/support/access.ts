@@ -5,6 +5,8 @@ export interface TestCluster {
   host: string;
   port: number;
   passwords: Record<string, string>;
+  /** Where the functions are noted that tests called. Defaults to nowhere. */
+  calls?: string;
 }
 
 /** Who connects how to one database of the test server. The administrator starts in `postgres`. */

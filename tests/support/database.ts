@@ -7,6 +7,7 @@ import { OWNER_OPTIONS, retarget, withClient } from '../../src/platform/connecti
 import { provisionContents } from '../../src/platform/provision.ts';
 import { accessTo } from './access.ts';
 import { whenFileEnds } from './cleanup.ts';
+import { noteCalls } from './coverage.ts';
 
 /** Who a test connects as: the logins, the administrator, and the administrator as migrations run. */
 export type Login = 'admin' | 'owner' | 'authenticator' | 'jobs' | 'auditor';
@@ -70,6 +71,7 @@ export function handleOf(name: string, access: DatabaseAccess): TestDatabase {
       await Promise.allSettled([...pools].filter((pool) => !pool.ended).map((pool) => pool.end()));
       const left = await withClient(access.admin, async (admin) => {
         const leaks = await leaksOf(admin, name);
+        await noteCallsOf(access, name);
         await admin.query(`drop database if exists ${name} with (force)`);
         return leaks;
       });
@@ -78,6 +80,12 @@ export function handleOf(name: string, access: DatabaseAccess): TestDatabase {
   };
   whenFileEnds(database.drop);
   return database;
+}
+
+/** A database that its test never built has nothing to note. */
+async function noteCallsOf(access: DatabaseAccess, name: string): Promise<void> {
+  const { calls } = inject('cluster');
+  if (calls) await withClient(retarget(access.admin, name), (admin) => noteCalls(admin, calls)).catch(() => {});
 }
 
 /** Connections nobody closed. One that is just going away gets a moment. */

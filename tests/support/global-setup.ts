@@ -3,12 +3,13 @@ import { mkdtempSync, realpathSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
-import { withClient } from '../../src/platform/connection.ts';
+import { retarget, withClient } from '../../src/platform/connection.ts';
 import { startEmbedded } from '../../src/platform/embedded.ts';
 import { buildDatabase } from '../../src/platform/migrate.ts';
 import { loadSecrets } from '../../src/platform/secrets.ts';
 import { DATA_PREFIX, removeAbandoned, removeRun } from './abandoned.ts';
 import { accessTo, type TestCluster } from './access.ts';
+import { allFunctions, uncalled } from './coverage.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -32,7 +33,14 @@ export default async function setup(project: TestProject): Promise<() => Promise
   await removeAbandoned();
   const dataDirectory = realpathSync(mkdtempSync(join(tmpdir(), DATA_PREFIX)));
   const embedded = await startEmbedded({ dataDirectory, settings: SETTINGS });
+  const calls = join(dataDirectory, 'calls.txt');
+  let functions: string[] = [];
   const teardown = async () => {
+    // A run of some files says nothing about what the others call.
+    const { testFiles } = await project.globTestFiles();
+    const ran = project.vitest.state.getTestModules().filter((file) => file.project.name === project.name);
+    const line = ran.length === testFiles.length ? uncalled(functions, calls) : undefined;
+    if (line) process.stderr.write(`${line}\n`);
     await embedded.stop();
     removeRun(dataDirectory);
   };
@@ -41,9 +49,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
       host: embedded.socketDirectory,
       port: embedded.port,
       passwords: { ...loadSecrets(dataDirectory) },
+      calls,
     };
     const access = accessTo(cluster, TEMPLATE);
     await buildDatabase(access, TEMPLATE, () => {});
+    functions = await withClient(retarget(access.admin, TEMPLATE), allFunctions);
     await withClient(access.admin, (admin) =>
       admin.query(`alter database ${TEMPLATE} with is_template true allow_connections false`),
     );

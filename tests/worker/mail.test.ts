@@ -1,7 +1,7 @@
 // A sign-up survives a mail server that is down, and a worker that is killed at any moment.
 import { beforeAll, describe, expect, test } from 'vitest';
 import { mailbox } from '../../src/mail/mailbox.ts';
-import { Application } from '../support/actors.ts';
+import { Application, GOOD } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
 import { type MailServer, startMailServer } from '../support/smtp.ts';
 import { killHard, tokenOf, until, workerApart, workerHere } from './workplace.ts';
@@ -58,6 +58,48 @@ test('a mail reaches the mailbox when there is no mail server, and its link work
   expect(mail?.text).toContain(mail?.code);
   expect(await verify(mail?.text ?? '')).toBe('VERIFIED');
   await until('the job is done', async () => (await jobsLeft()) === 0);
+  await worker.close();
+});
+
+test('each kind of mail that the database asks for is written, in the language of the person', async () => {
+  const worker = await workerHere(app);
+  const email = someone();
+  const newest = async (number: number) => {
+    await until(`mail ${number} is there`, () => mailbox.list(email).length === number);
+    return mailbox.list(email)[0];
+  };
+  await app.register(email, 'Fay', 'Fans');
+  expect((await newest(1))?.subject).toBe('Confirm your e-mail address');
+  expect(await verify(mailbox.list(email)[0]?.text ?? '')).toBe('VERIFIED');
+
+  await app.register(email, 'WIN AT evil.example', 'Nobody');
+  const already = await newest(2);
+  expect(already).toMatchObject({ subject: 'You have an account already', links: [], code: null });
+  expect(already?.text).not.toContain('WIN');
+
+  const admin = await db.connect('admin');
+  await admin.query("update identity.people set locale = 'de'");
+  await app.call(null, 'select api.request_password_reset($1)', [email]);
+  const reset = await newest(3);
+  expect(reset).toMatchObject({ subject: 'Setzen Sie Ihr Passwort zurück', code: null });
+  expect(reset?.text).toMatch(/^Guten Tag Fay,/);
+  const token = tokenOf(reset?.text ?? '');
+  const how = await app.call<Record<string, unknown>>(null, 'select * from api_steps.prepare_password_reset($1, $2)', [
+    token,
+    GOOD,
+  ]);
+  const changed = await app.call<{ outcome: string }>(
+    null,
+    'select * from api_steps.reset_password($1, $2, $3, $4, $5, $6)',
+    [token, GOOD, how.scheme, how.parameters, how.salt, Buffer.alloc(32, 7)],
+  );
+  expect(changed.outcome).toBe('CHANGED');
+  expect(await newest(4)).toMatchObject({ subject: 'Ihr Passwort wurde geändert', links: [], code: null });
+
+  await app.call(null, 'select api.request_password_reset($1)', ['nobody.at.all@example.com']);
+  await until('the jobs are done', async () => (await jobsLeft()) === 0);
+  expect(mailbox.list('nobody.at.all@example.com')).toEqual([]);
+  expect(worker.lines).toEqual([]);
   await worker.close();
 });
 
