@@ -48,6 +48,7 @@ const variables = z.object({
   DATABASE_URL: urlOf(['postgres', 'postgresql'])
     .refine(isConnectionString, 'must be a PostgreSQL URL with the name of a database at its end')
     .optional(),
+  DATABASE_POOLED: onOff.optional(),
   PUBLIC_URL: urlOf(['http', 'https'])
     .refine((value) => URL.canParse(value), 'must be a URL')
     .optional(),
@@ -86,6 +87,8 @@ export interface Config {
   readonly dataDirectory: string;
   /** DATABASE_URL of an administrator. Defaults to undefined: the embedded PostgreSQL. */
   readonly databaseUrl: string | undefined;
+  /** DATABASE_POOLED, whether a transaction pooler such as PgBouncer stands in between: then no statement has a name. Defaults to false. */
+  readonly databasePooled: boolean;
   /** PUBLIC_URL, what links in mails begin with, without a slash at its end. Defaults to the address of the API. */
   readonly publicUrl: string;
   /** TRUSTED_PROXIES, networks whose X-Forwarded-For is believed. Defaults to none. */
@@ -137,6 +140,7 @@ export function loadConfig(environment: Environment = process.env): Config {
     host,
     dataDirectory: resolve(projectRoot, value.SAFETYPIN_DATA_DIR ?? '.data'),
     databaseUrl: value.DATABASE_URL,
+    databasePooled: value.DATABASE_POOLED ?? false,
     publicUrl: (value.PUBLIC_URL ?? addressOf(host, chosenPort)).replace(/\/+$/, ''),
     trustedProxies: value.TRUSTED_PROXIES ?? [],
     schemas: value.SAFETYPIN_SCHEMAS ?? [],

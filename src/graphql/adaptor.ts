@@ -25,6 +25,8 @@ export interface RequestsOptions {
   readonly sealer: Sealer;
   /** Prepared statements kept per connection. Defaults to 100; 0 through a transaction pooler. */
   readonly statementNames?: number;
+  /** Told why the database could not be reached, or was lost on the way. Defaults to nothing. */
+  readonly onUnavailable?: (error: unknown) => void;
 }
 
 type Work<Result> = (client: RequestClient) => Result | Promise<Result>;
@@ -78,15 +80,27 @@ async function rollBack(connection: pg.PoolClient): Promise<Error | undefined> {
  * error of the opening aborts the transaction, so nothing behind it can run, and that first error is the one reported.
  * The commit is always awaited: that costs no message, and no answer leaves before what it says is durable.
  */
-export function createRequests({ pool, sealer, statementNames = 100 }: RequestsOptions): Requests {
+export function createRequests(options: RequestsOptions): Requests {
+  const { pool, sealer, statementNames = 100, onUnavailable = ignore } = options;
   const names = new StatementNames(statementNames);
   const envelopes = new Envelopes(sealer);
 
+  /** Whatever the reason: the pool, the socket, a server that takes no connections. Operators are told, clients are not. */
+  function unavailable(error: unknown): AppError {
+    onUnavailable(error);
+    return new AppError(SQLSTATE.unreachable, 'the database cannot be reached', { cause: error });
+  }
+
+  const reached = <Value>(asked: Promise<Value>): Promise<Value> =>
+    asked.catch((error: unknown) => {
+      throw unavailable(error);
+    });
+
   async function inRequest<Result>(source: RequestSource, work: Work<Result>, signal?: Gone): Promise<Result> {
     // Sealed before a connection is taken: the sealer may need one itself, and the pool may have only one.
-    const envelope = envelopes.at(source.credential) ?? (await envelopes.seal(source.credential));
+    const envelope = envelopes.at(source.credential) ?? (await reached(envelopes.seal(source.credential)));
     if (signal?.aborted) throw new AppError(SQLSTATE.canceled, 'the client has gone');
-    const connection = await pool.connect();
+    const connection = await reached(pool.connect());
     let broken: Error | undefined;
     const onError = (error: Error): void => {
       broken = error;
@@ -98,7 +112,7 @@ export function createRequests({ pool, sealer, statementNames = 100 }: RequestsO
       broken ??= await rollBack(connection);
       // A crash empties the table of transport keys: the next request asks for a new one.
       if (sqlstateOf(error) === SQLSTATE.keyUnavailable) envelopes.forget();
-      throw error;
+      throw error === broken ? unavailable(error) : error;
     } finally {
       connection.removeListener('error', onError);
       connection.release(broken);

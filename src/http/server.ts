@@ -37,6 +37,8 @@ export interface RunningServer {
 
 /** Connections of one process. More would only wait for the same processors. */
 const CONNECTIONS = 10;
+/** Prepared statements that each of them keeps. */
+const STATEMENT_NAMES = 100;
 /** How long requests under way may take to end when the server stops. */
 const CLOSE_MILLISECONDS = 10_000;
 
@@ -46,6 +48,7 @@ function openPool(access: DatabaseAccess): pg.Pool {
     pipeline: true,
     max: CONNECTIONS,
     connectionTimeoutMillis: 5000,
+    keepAlive: true,
     application_name: 'safetypin-api',
   });
   // A connection that breaks while nobody uses it is replaced; without a listener it would end the process.
@@ -94,7 +97,12 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
     for (const closer of closers.reverse()) await closer();
   };
   try {
-    const requests = createRequests({ pool, sealer: new EnvelopeSealer(pool, keys) });
+    const requests = createRequests({
+      pool,
+      sealer: new EnvelopeSealer(pool, keys),
+      statementNames: config.databasePooled ? 0 : STATEMENT_NAMES,
+      onUnavailable: (error) => logFault(describeFault(error, 'none', 'database')),
+    });
     const register = new ErrorRegister(
       (await pool.query<RegisterRow>('select sqlstate, code, http_status, message from platform.errors')).rows,
     );

@@ -39,8 +39,13 @@ async function isCommon(password: string): Promise<boolean> {
   const folded = fold(password);
   const common = await commonPasswords();
   if (common.has(folded)) return true;
-  const unit = repeatedUnit(folded);
-  return unit.length < folded.length && (unit.length <= 2 || common.has(unit));
+  const { length } = repeatedUnit(folded);
+  if (length < folded.length && length <= 2) return true;
+  // "123123123" repeats "123", which is not listed, and so "123123", which is.
+  for (let end = length; end < folded.length; end += length) {
+    if (common.has(folded.slice(0, end))) return true;
+  }
+  return false;
 }
 
 const bare = (text: string): string => fold(text).replace(/\s+/gu, '');

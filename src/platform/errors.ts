@@ -31,6 +31,7 @@ export const SQLSTATE = {
   overloaded: '53300',
   canceled: '57014',
   transactionAborted: '25P02',
+  unreachable: '57P03',
 } as const;
 
 const INTERNAL: SafeFault = {
@@ -44,6 +45,12 @@ const INTERNAL: SafeFault = {
 const BUILT_IN: readonly RegisterRow[] = [
   { sqlstate: SQLSTATE.unauthenticated, code: 'UNAUTHENTICATED', http_status: 401, message: 'Please sign in.' },
   { sqlstate: SQLSTATE.malformedText, code: 'INVALID_INPUT', http_status: 400, message: 'The input is not valid.' },
+  {
+    sqlstate: SQLSTATE.unreachable,
+    code: 'UNAVAILABLE',
+    http_status: 503,
+    message: 'The service is not available. Please try again.',
+  },
   {
     sqlstate: SQLSTATE.overloaded,
     code: 'TRY_AGAIN',

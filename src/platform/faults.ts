@@ -5,6 +5,9 @@ import { describeFault, logFault } from './log.ts';
 /** Records of one process in flight; more are only logged, so that a flood of faults cannot take all connections. */
 const AT_ONCE = 2;
 
+/** SQLSTATE of a defect outside SQL. */
+const INTERNAL_ERROR = 'XX000';
+
 /** Logs an unexpected error and records it in a transaction of its own. Never fails, and nobody waits for it. */
 export type RecordFault = (source: RequestSource, cause: unknown, where: string) => void;
 
@@ -21,7 +24,7 @@ export function faultRecorder(requests: Requests): RecordFault {
         client.query({
           name: 'record_fault',
           text: 'select api_steps.record_fault($1, $2, $3)',
-          values: [source.requestId, sqlstateOf(cause) ?? 'INTERNAL', where.slice(0, 200)],
+          values: [source.requestId, sqlstateOf(cause) ?? INTERNAL_ERROR, where.slice(0, 200)],
         }),
       )
       .catch((error: unknown) => logFault(describeFault(error, source.requestId, 'record_fault')))

@@ -38,7 +38,7 @@ export const LOGIN =
   'mutation($i: LoginInput!) { login(input: $i) { outcome accessToken refreshToken expiresAt retryAfter } }';
 
 /** A port nobody listens on now. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
