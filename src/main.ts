@@ -22,7 +22,7 @@ async function start(lifetime: Lifetime): Promise<void> {
   modules.catch(() => {});
 
   const dataDirectory = openDataDirectory(config.dataDirectory);
-  const claim = config.databaseUrl === undefined ? await claimOrRefuse(dataDirectory) : undefined;
+  const claim = config.databaseUrl === undefined ? await claimOrRefuse(dataDirectory, 'server') : undefined;
   if (claim) lifetime.own(claim.release);
 
   const access = await openDatabase(config, progress, { signal: lifetime.signal, ...(claim && { claim }) });

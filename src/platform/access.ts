@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { Config } from '../config.ts';
-import { type Claim, claim, describeOwner } from './claim.ts';
+import { type Claim, claim, describeOwner, ownerOf } from './claim.ts';
 import { clusterDirectory, openDataDirectory } from './data-directory.ts';
 import { startEmbedded } from './embedded.ts';
 import { meetServer } from './external.ts';
@@ -33,6 +33,8 @@ export interface OpenOptions {
 }
 
 const DATABASE = 'safetypin';
+/** A command that takes longer is one that stays, such as `worker`. */
+const COMMAND_LIMIT_MS = 10_000;
 const never = new Promise<string>(() => {});
 
 /**
@@ -47,7 +49,7 @@ export async function openDatabase(
   const dataDirectory = openDataDirectory(config.dataDirectory);
   if (config.databaseUrl !== undefined) return await external(config.databaseUrl, loadSecrets(dataDirectory));
   if (config.environment === 'production') throw new StartupError('production never brings its own PostgreSQL');
-  const right = o.claim ?? (await claim(dataDirectory));
+  const right = o.claim ?? (await claimSoon(dataDirectory));
   if (!right) return await join(dataDirectory);
   try {
     const cluster = await startEmbedded({ dataDirectory, claim: right, say, ...(o.signal && { signal: o.signal }) });
@@ -59,6 +61,14 @@ export async function openDatabase(
   } catch (error) {
     if (!o.claim) right.release();
     throw error;
+  }
+}
+
+/** Takes the data directory, after waiting for a command that has it; not for a server, whose database can be joined. */
+async function claimSoon(dataDirectory: string): Promise<Claim | undefined> {
+  for (const end = Date.now() + COMMAND_LIMIT_MS; ; await sleep(100)) {
+    const right = await claim(dataDirectory);
+    if (right || Date.now() > end || (await ownerOf(dataDirectory)).kind === 'server') return right;
   }
 }
 

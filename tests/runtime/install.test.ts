@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -31,6 +31,24 @@ describe('installing', () => {
     expect((await tests.ends(60)).code, tests.said).toBe(0);
     expect(tests.stderr).not.toContain('installing');
     expect(readFileSync(join(root, 'node_modules', '.safetypin-installed'), 'utf8')).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  test('npm test counts what failed, also a file that cannot be read, and exits 1', async () => {
+    const own = join(root, 'tests', 'runtime', 'counting');
+    mkdirSync(own);
+    const file = (name: string, text: string) =>
+      writeFileSync(join(own, `${name}.test.ts`), `import { expect, test } from 'vitest';\n${text}\n`);
+    file('good', "test('good', () => expect(1).toBe(1));");
+    file('bad', "test('bad', () => expect(1).toBe(2));");
+    file('broken', "throw new Error('cannot be read');");
+    file('loose', "test('loose', () => void setTimeout(() => { throw new Error('later'); }));");
+    const tests = place.run('npm', ['test', '--', 'tests/runtime/counting'], { root });
+    expect((await tests.ends(60)).code, tests.said).toBe(1);
+    expect(tests.stdout.trimEnd().split('\n').at(-1)).toMatch(/^2 passed, 3 failed$/);
+    const none = place.run('npm', ['test', '--', 'tests/runtime/counting/absent'], { root });
+    expect((await none.ends(60)).code, none.said).toBe(1);
+    expect(none.stdout.trimEnd().split('\n').at(-1)).toMatch(/^0 passed, 1 failed$/);
+    rmSync(own, { recursive: true });
   });
 
   /** The npm that the bootstrap started, once it works on the packages. */

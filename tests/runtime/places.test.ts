@@ -8,6 +8,8 @@ import { copyProject, linkPackages, makeWorkplace, ordinaryUser, type Workplace 
 
 const READY = /SafetyPin is ready on (\S+)/;
 const isRoot = process.getuid?.() === 0;
+// Nobody else can start a program as another user.
+if (!isRoot) console.log('Skipped: what root and other users see, since these tests run as an ordinary user.');
 
 describe('npm start in awkward places', () => {
   let place: Workplace;

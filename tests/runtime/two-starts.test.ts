@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { endPrograms, freePort, leftUsing, type Program, postmasterOf } from './programs.ts';
 import { makeWorkplace, type Workplace } from './workplace.ts';
@@ -60,5 +61,26 @@ describe('two starts on one data directory', () => {
     expect(command.stdout).toContain('42');
     expect(await leftUsing(place.folder)).toEqual([]);
     expect(postmasterOf(place.cluster)).toBeUndefined();
+  });
+
+  test('two commands at once both do their work, one after the other', async () => {
+    const sql = ['run', '-s', 'safetypin', '--', 'sql', '-c'];
+    const both = [1, 2].map((n) => place.run('npm', [...sql, `select pg_sleep(1)::text, 40 + ${n} as answer`]));
+    for (const [index, command] of both.entries()) {
+      expect(await command.ends(), command.said).toEqual({ code: 0, signal: null });
+      expect(command.stdout).toContain(String(41 + index));
+    }
+    expect(await leftUsing(place.folder)).toEqual([]);
+  });
+
+  test('a start while a command has the database says that it is a command', async () => {
+    const command = place.run('npm', ['run', '-s', 'safetypin', '--', 'sql', '-c', 'select pg_sleep(4)::text']);
+    while (postmasterOf(place.cluster) === undefined) await sleep(20);
+    const refused = place.start();
+    expect((await refused.ends()).code).toBe(1);
+    expect(refused.stderr).toMatch(
+      /^safetypin: \S+ is already in use by a command of SafetyPin \(process \d+\); to run/m,
+    );
+    expect(await command.ends(), command.said).toEqual({ code: 0, signal: null });
   });
 });
