@@ -1,3 +1,4 @@
+// @ts-check
 // The bootstrap behind `npm start`, `npm test` and `npm run safetypin`: installs what is missing, then runs a program
 // of this project on the Node that the project ships. Node built-ins only; must parse under Node 18.
 //   node src/start.mjs <program> [arguments]

@@ -1,3 +1,4 @@
+// @ts-check
 // One owner per thing, on one machine: for the install (src/start.mjs) and for a data directory (claim.ts).
 // The lock is a listening socket in Linux's abstract namespace: the kernel releases it when its process ends, kill -9
 // included. A lock file or folder would survive and block the next start. Node built-ins only, parses under Node 18.
