@@ -16,21 +16,26 @@ import { dirname, join } from 'node:path';
 import { isReachable, isRoot, serverAccount } from './account.ts';
 import { explainFileError, StartupError } from './startup-error.ts';
 
+const PUBLIC_PLACE = '/var/tmp/safetypin-';
 const CURE = 'choose another folder with SAFETYPIN_DATA_DIR';
 
-/** How names begin in a data directory of ours. Another program's folder has none of them, and is left alone. */
-const OURS = ['secrets.json', 'keys', 'postgres', 'embedded', 'location.json', 'socket'];
+/** What we make in a data directory, finished or not. */
+const OURS = /^(secrets\.json|location\.json|socket|keys|postgres|postgres\.log|embedded-[\w.-]+)(\.new|\.\d+)?$/;
 
 function isOurs(entry: string): boolean {
-  return OURS.some((name) => entry.startsWith(name));
+  return OURS.test(entry);
+}
+
+/** Some of our names are common ones, so a folder of another program may have one; the secrets tell. */
+function belongsToOthers(entries: readonly string[]): boolean {
+  return !entries.includes('secrets.json') && !entries.every(isOurs);
 }
 
 /** Makes the data directory, private to us, and answers its real path. Refuses a folder that holds other things. */
 export function openDataDirectory(path: string): string {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
-    const entries = readdirSync(path);
-    if (entries.length > 0 && !entries.some(isOurs)) {
+    if (belongsToOthers(readdirSync(path))) {
       throw new StartupError(`${path} holds files that are not SafetyPin's: ${CURE}`);
     }
     const { mode, uid } = statSync(path);
@@ -45,7 +50,7 @@ export function openDataDirectory(path: string): string {
 
 /** A folder of root's own, where every account may pass: for what PostgreSQL's account cannot reach in root's clone. */
 export function publicPlace(forPath: string): string {
-  const place = `/var/tmp/safetypin-${createHash('sha256').update(forPath).digest('hex').slice(0, 16)}`;
+  const place = `${PUBLIC_PLACE}${createHash('sha256').update(forPath).digest('hex').slice(0, 16)}`;
   mkdirSync(place, { recursive: true, mode: 0o755 });
   // The name can be guessed: somebody else may have made it first, and would own our database.
   const found = lstatSync(place);
@@ -122,6 +127,6 @@ export function removeDataDirectory(dataDirectory: string): void {
   if (!existsSync(dataDirectory)) return;
   const path = openDataDirectory(dataDirectory);
   const cluster = clusterDirectory(path);
-  rmSync(isOutside(path, cluster) ? dirname(cluster) : cluster, { recursive: true, force: true });
+  if (cluster.startsWith(PUBLIC_PLACE)) rmSync(dirname(cluster), { recursive: true, force: true });
   for (const entry of readdirSync(path).filter(isOurs)) rmSync(join(path, entry), { recursive: true, force: true });
 }

@@ -8,7 +8,7 @@ import { bareEnvironment, withParent } from './bare-process.ts';
 import type { Binaries } from './binaries.ts';
 import { stopPostmaster } from './leftover.ts';
 import { makeSocketDirectory, removeSocketDirectory } from './socket-directory.ts';
-import { codeOf, StartupError } from './startup-error.ts';
+import { StartupError } from './startup-error.ts';
 
 /** Where a server runs, from what, as whom. */
 export interface Place {
@@ -115,8 +115,9 @@ function lastComplaint(log: string): string {
   return fatal.replace(/^.*?(FATAL|PANIC|error):\s*/, '');
 }
 
-/** Before PostgreSQL listens, and while it starts up or recovers. */
-const NOT_YET = new Set(['ENOENT', 'ECONNREFUSED', '57P03']);
+const STARTING_UP = '57P03';
+const WARN_AFTER_MS = 5000;
+const SILENCE_LIMIT_MS = 60_000;
 
 /** Waits until the server answers a connection. */
 export async function untilReady(
@@ -134,11 +135,14 @@ export async function untilReady(
     }
     const error = await tryToConnect(server, password);
     if (error === undefined) return;
-    if (!NOT_YET.has(codeOf(error) ?? '')) {
+    // Without a SQLSTATE nobody listens yet. While PostgreSQL says that it starts up, it may recover for long.
+    const sqlstate = error instanceof pg.DatabaseError ? error.code : undefined;
+    const waited = Date.now() - started;
+    if (sqlstate === undefined ? waited > SILENCE_LIMIT_MS : sqlstate !== STARTING_UP) {
       const said = error instanceof Error ? error.message : String(error);
       throw new StartupError(`PostgreSQL refuses its administrator: ${said} (see ${server.log})`, { cause: error });
     }
-    if (!warned && Date.now() - started > 5000) {
+    if (!warned && waited > WARN_AFTER_MS) {
       warned = true;
       say('PostgreSQL recovers what a crash interrupted, this can take a while');
     }

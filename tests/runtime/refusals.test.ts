@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -71,10 +71,12 @@ describe('a start that cannot succeed says one clear line and leaves nothing run
     const folder = join(place.folder, 'photos');
     mkdirSync(folder);
     chmodSync(folder, 0o755);
+    for (const name of ['keys', 'postgresql', 'postgres']) mkdirSync(join(folder, name));
     writeFileSync(join(folder, 'cat.jpg'), 'meow');
     const [said] = await refusal(place.start({ env: { SAFETYPIN_DATA_DIR: folder } }));
     expect(said).toBe(`${folder} holds files that are not SafetyPin's: choose another folder with SAFETYPIN_DATA_DIR`);
-    expect(readdirSync(folder)).toEqual(['cat.jpg']);
+    expect(readdirSync(folder)).toEqual(['cat.jpg', 'keys', 'postgres', 'postgresql']);
+    expect(statSync(folder).mode & 0o777).toBe(0o755);
   });
 
   test('a data directory under a file', async () => {
