@@ -12,6 +12,7 @@ import { mailbox } from '../mail/mailbox.ts';
 import type { DatabaseAccess } from '../platform/access.ts';
 import { ErrorRegister, type RegisterRow } from '../platform/errors.ts';
 import { faultRecorder } from '../platform/faults.ts';
+import { startHeartbeat } from '../platform/heartbeat.ts';
 import { describeFault, logFault } from '../platform/log.ts';
 import { StartupError } from '../platform/startup-error.ts';
 import { gatherActivity } from '../sessions/activity.ts';
@@ -113,7 +114,7 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
     const recordFault = faultRecorder(requests);
     const metrics = createMetrics({ pool, hasher });
     const activity = gatherActivity(pool, (error) => logFault(describeFault(error, 'none', 'activity')));
-    closers.push(() => activity.close());
+    closers.push(() => activity.close(), startHeartbeat(pool));
 
     const pgl = postgraphile(
       serverPreset({

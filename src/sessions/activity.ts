@@ -14,15 +14,16 @@ export interface Activity {
  * wrote its own last use would stand in the way of a revocation (F8).
  */
 export function gatherActivity(pool: pg.Pool, onError: (error: unknown) => void): Activity {
-  let used = new Map<Buffer, number>();
+  let used = new Map<string, number>();
 
   async function flush(): Promise<void> {
     if (used.size === 0) return;
     const batch = used;
     used = new Map();
     try {
+      const hashes = [...batch.keys()].map((hash) => Buffer.from(hash, 'base64'));
       const times = [...batch.values()].map((time) => new Date(time));
-      await pool.query('select sessions.record_activity($1, $2)', [[...batch.keys()], times]);
+      await pool.query('select sessions.record_activity($1, $2)', [hashes, times]);
     } catch (error) {
       // The next batch brings sessions that are still in use again.
       onError(error);
@@ -32,7 +33,7 @@ export function gatherActivity(pool: pg.Pool, onError: (error: unknown) => void)
   const timer = setInterval(() => void flush(), FLUSH_MILLISECONDS);
   timer.unref();
   return {
-    note: (hash) => used.set(hash, Date.now()),
+    note: (hash) => used.set(hash.toString('base64'), Date.now()),
     async close() {
       clearInterval(timer);
       await flush();
