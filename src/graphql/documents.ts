@@ -10,6 +10,7 @@ import {
   type ValidationRule,
   validate,
 } from 'postgraphile/graphql';
+import { DOCUMENTS } from './caches.ts';
 import { withoutValues } from './errors.ts';
 import { LIMITS, limitError, measureDocument, type OperationShape } from './limits.ts';
 
@@ -18,8 +19,7 @@ export type CheckedDocument =
   | { readonly document: DocumentNode; readonly errors?: never }
   | { readonly errors: readonly GraphQLError[]; readonly document?: never };
 
-/** Documents remembered, and the longest one worth remembering: bombs must not fill the memory. */
-const REMEMBERED = 500;
+/** The longest text worth remembering: bombs must not fill the memory. */
 const REMEMBERED_LENGTH = 10_000;
 const ERRORS_TOLD = 5;
 
@@ -47,7 +47,7 @@ export class Documents {
     }
     const checked = this.#checkAnew(text);
     if (text.length <= REMEMBERED_LENGTH) {
-      if (this.#known.size >= REMEMBERED) {
+      if (this.#known.size >= DOCUMENTS) {
         for (const oldest of this.#known.keys()) {
           this.#known.delete(oldest);
           break;

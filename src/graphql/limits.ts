@@ -31,7 +31,7 @@ export const LIMITS = {
   /** Fields at the root of a mutation. */
   mutations: 10,
   /** Fields after fragments are spread. */
-  fields: 1000,
+  fields: 500,
   /** Rows of one page, asked for or not. */
   page: 100,
   offset: 10_000,

@@ -9,6 +9,7 @@ import { IdentityPlugin } from '../identity/plugin.ts';
 import { SessionsPlugin } from '../sessions/plugin.ts';
 import type { StepTools } from '../sessions/steps.ts';
 import { exposurePlugin, OWN_SCHEMAS } from './behavior.ts';
+import { CachesPlugin } from './caches.ts';
 import { sourceOf } from './context.ts';
 import { type ExecutionOptions, executionPlugin, maskLate } from './execution.ts';
 import { NamingPlugin } from './naming.ts';
@@ -33,7 +34,15 @@ export interface PresetOptions extends SchemaOptions {
 /** What decides the shape of the GraphQL schema; enough to print it. */
 export const schemaPreset = ({ pool, schemas }: SchemaOptions): GraphileConfig.Preset => ({
   extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
-  plugins: [NamingPlugin, TagsPlugin, PagingPlugin, exposurePlugin(schemas), SessionsPlugin, IdentityPlugin],
+  plugins: [
+    CachesPlugin,
+    NamingPlugin,
+    TagsPlugin,
+    PagingPlugin,
+    exposurePlugin(schemas),
+    SessionsPlugin,
+    IdentityPlugin,
+  ],
   // The context below brings our own door to the database; PostGraphile's would run without a sealed request.
   disablePlugins: ['PgContextPlugin'],
   pgServices: [makePgService({ pool, schemas: [...OWN_SCHEMAS, ...schemas], pubsub: false })],

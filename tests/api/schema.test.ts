@@ -1,7 +1,7 @@
 import { makeSchema } from 'postgraphile';
 import { lexicographicSortSchema, printSchema } from 'postgraphile/graphql';
 import { expect, test, vi } from 'vitest';
-import { schemaPreset } from '../../src/graphql/preset.ts';
+import { schemaPreset, serverPreset } from '../../src/graphql/preset.ts';
 import { SMART_TAGS } from '../../src/graphql/tags.ts';
 import { cloneDatabase } from '../support/database.ts';
 
@@ -56,4 +56,24 @@ test('every smart tag names something that is there', async () => {
     Object.keys(SMART_TAGS.procedure),
   ]);
   expect([...regclass.rows, ...regproc.rows].filter(({ there }) => !there)).toEqual([]);
+});
+
+test('time, size and what is kept of documents are bounded (GQ-08, GQ-10)', async () => {
+  const db = await cloneDatabase();
+  const pool = db.pool('authenticator', { max: 1 });
+  const preset = serverPreset({ pool, schemas: [], tools: {} as never, ruru: false, execution: {} as never });
+  expect(preset.grafast?.timeouts).toEqual({ planning: 500, execution: 30_000 });
+  expect(preset.grafserv).toMatchObject({
+    graphqlOverGET: false,
+    graphiql: false,
+    maxRequestLength: 100_000,
+    allowedRequestContentTypes: ['application/json'],
+    websockets: false,
+  });
+  expect(preset.grafserv?.dangerouslyAllowAllCORSRequests).toBeUndefined();
+  const { schema } = await makeSchema(schemaPreset({ pool, schemas: [] }));
+  expect(schema.extensions.grafast).toMatchObject({
+    operationsCacheMaxLength: 40,
+    operationOperationPlansCacheMaxLength: 4,
+  });
 });
