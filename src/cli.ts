@@ -7,7 +7,9 @@ import { Argument, Command } from 'commander';
 import { type Config, loadConfig, loadEnvironmentFile } from './config.ts';
 import { loadApplicationKeys } from './keyring/application-keys.ts';
 import { type DatabaseAccess, openDatabase } from './platform/access.ts';
+import { claim } from './platform/claim.ts';
 import { connectionUrl, OWNER_OPTIONS, retarget } from './platform/connection.ts';
+import { openDataDirectory } from './platform/data-directory.ts';
 import { commitMigration } from './platform/db-commit.ts';
 import { resetDatabase } from './platform/db-reset.ts';
 import { examine } from './platform/doctor.ts';
@@ -131,9 +133,15 @@ program
     await lifetime.run(async () => {
       const config = loadConfig();
       onParentGone(config.parent, () => lifetime.end(0));
-      const access = await openDatabase(config, say, { signal: lifetime.signal });
+      // It stays, as a server does: a command beside it joins its database instead of waiting for its end.
+      const embedded = config.databaseUrl === undefined && config.environment !== 'production';
+      const right = embedded ? await claim(openDataDirectory(config.dataDirectory), 'server') : undefined;
+      if (right) lifetime.own(right.release);
+      const access = await openDatabase(config, say, { signal: lifetime.signal, ...(right && { claim: right }) });
       lifetime.own(access.close);
       void access.lost.then((why) => lifetime.fail(new StartupError(`${why}; start again to recover`)));
+      await migrate(access, say);
+      lifetime.signal.throwIfAborted();
       const { startWorker } = await import('./worker/runner.ts');
       const keys = await loadApplicationKeys(config.dataDirectory);
       const worker = await startWorker({ config, access, keys, say });

@@ -13,9 +13,10 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { loadConfig, projectRoot } from '../../src/config.ts';
-import { type DatabaseAccess, openDatabase } from '../../src/platform/access.ts';
+import { openDatabase } from '../../src/platform/access.ts';
+import { claimOrRefuse } from '../../src/platform/claim.ts';
 import { DATA_PREFIX, removeRun } from '../support/abandoned.ts';
 import { whenFileEnds } from '../support/cleanup.ts';
 
@@ -81,11 +82,20 @@ describe('without a server', () => {
 
 /** From here to its end the database runs in this process, as it would in a server beside the command line. */
 function besideServer(): void {
-  let server: DatabaseAccess;
+  let stop: () => Promise<void>;
   beforeAll(async () => {
-    server = await openDatabase(loadConfig({ SAFETYPIN_DATA_DIR: data }), () => {});
+    stop = await startServer();
   });
-  afterAll(() => server.close());
+  afterAll(() => stop());
+}
+
+async function startServer(): Promise<() => Promise<void>> {
+  const claim = await claimOrRefuse(realpathSync(data), 'server');
+  const access = await openDatabase(loadConfig({ SAFETYPIN_DATA_DIR: data }), () => {}, { claim });
+  return async () => {
+    await access.close();
+    claim.release();
+  };
 }
 
 describe('sql', () => {
@@ -194,7 +204,37 @@ describe('url', () => {
   });
 });
 
-describe('db:commit', () => {
+test('worker runs the jobs until it is told to stop, and other commands join its database', async () => {
+  const child = spawn(process.execPath, [join(clone, 'src/cli.ts'), 'worker'], {
+    cwd: clone,
+    env: { PATH: process.env.PATH, SAFETYPIN_DATA_DIR: data },
+    stdio: ['ignore', 'inherit', 'pipe'],
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  let said = '';
+  await new Promise<void>((resolve, reject) => {
+    child.once('exit', () => reject(new Error(said)));
+    child.stderr.on('data', (text) => {
+      said += text;
+      if (said.includes('worker is running')) resolve();
+    });
+  });
+  const added = await safetypin([
+    'sql',
+    '-c',
+    "select id > 0 as added from graphile_worker.add_job('platform__clean_up')",
+  ]);
+  expect(added).toMatchObject({ code: 0, err: '', out: expect.stringContaining(' t\n') });
+  const waiting = async () => (await safetypin(['sql', '-c', 'select count(*) from graphile_worker.jobs'])).out;
+  for (let tries = 0; tries < 20 && !(await waiting()).includes(' 0\n'); tries += 1);
+  expect(await waiting()).toContain(' 0\n');
+  const gone = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGTERM');
+  expect(await gone).toBe(0);
+  expect(said).toMatch(/worker is running; Ctrl-C stops it\nStopping \(SIGTERM\)\.\nStopped\.\n$/);
+});
+
+describe('db:commit', { timeout: 120_000 }, () => {
   besideServer();
 
   beforeEach(() => {
@@ -285,14 +325,14 @@ describe('db:commit', () => {
   });
 });
 
-describe('db:reset', () => {
+describe('db:reset', { timeout: 120_000 }, () => {
   test('is refused while a server runs on the database', async () => {
-    const server = await openDatabase(loadConfig({ SAFETYPIN_DATA_DIR: data }), () => {});
+    const stop = await startServer();
     expect(await safetypin(['db:reset', '--yes'])).toMatchObject({
       code: 1,
       err: expect.stringContaining('already in use'),
     });
-    await server.close();
+    await stop();
   });
 
   test('warns, erases and builds anew, also what this clone could not have migrated', async () => {
