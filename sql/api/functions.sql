@@ -96,7 +96,13 @@ begin
     platform.limit_value('attempt.forget_seconds') + platform.limit_value('attempt.lock_maximum_seconds'));
   get diagnostics v_count = row_count;
   v_total := v_total + v_count;
-  delete from sessions_private.credentials c where c.expires_at < clock_timestamp() - interval '1 day';
+  -- That a credential was used is what gives an old refresh token away, for as long as the one after it was not used.
+  delete from sessions_private.credentials c
+    where c.expires_at < clock_timestamp() - interval '1 day'
+      and not (c.first_used_at is not null and exists (
+        select from sessions_private.refresh_tokens t
+        join sessions.sessions s on s.id = t.session_id
+        where t.hash = c.issued_with and t.rotated_at is null and s.ends_at > clock_timestamp()));
   get diagnostics v_count = row_count;
   v_total := v_total + v_count;
   delete from platform_private.job_contexts j where j.created_at < clock_timestamp() - interval '7 days';

@@ -60,6 +60,8 @@ begin
     return ('REFUSED', v_reasons)::api_steps.outcome_with_reasons;
   end if;
   perform identity_private.check_new_password(scheme, parameters, salt, tag);
+  -- One person's resets and sign-ins take their turn.
+  perform from identity.people p where p.id = v_person for no key update;
   update identity_private.tokens t set consumed_at = clock_timestamp()
     where t.hash = sha256(reset_password.token) and t.person_id = v_person and t.purpose = 'password_reset'
       and t.consumed_at is null and t.expires_at > clock_timestamp();

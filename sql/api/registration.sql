@@ -11,8 +11,7 @@ create or replace function api_steps.registration_reasons(email text, display_na
 as $$
   select array_remove(array[
     case when identity_private.normalize_email(email) is null then 'EMAIL_INVALID' end,
-    case when not coalesce(length(btrim(display_name)) between 1 and platform.limit_value('person.name_length')
-      and display_name !~ '[[:cntrl:]]', false) then 'DISPLAY_NAME_INVALID' end,
+    case when not identity_private.valid_display_name(display_name) then 'DISPLAY_NAME_INVALID' end,
     case when organization_name is not null and not access_private.valid_name(organization_name) then 'ORGANIZATION_NAME_INVALID' end
   ], null) || identity_private.password_reasons(password)
 $$;
@@ -91,6 +90,10 @@ as $$
 declare
   v_registration uuid;
 begin
+  perform identity_private.hold_address(r.lookup)
+    from identity_private.tokens t
+    join identity_private.registrations r on r.id = t.registration_id
+    where t.hash = sha256(verify_email.token);
   update identity_private.tokens t set consumed_at = clock_timestamp()
     where t.hash = sha256(verify_email.token) and t.purpose = 'verification'
       and t.consumed_at is null and t.expires_at > clock_timestamp()
@@ -108,9 +111,16 @@ create or replace function api_steps.start_email_code(email text, out attempt uu
   set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_account bytea := identity_private.email_lookup(email);
   v_started record;
 begin
-  v_started := identity_private.start_attempt('email_code', identity_private.email_lookup(email));
+  v_started := identity_private.start_attempt('email_code', v_account);
+  if v_started.attempt is null then
+    perform audit_private.append('email.refuse', details => '{"because": "locked"}');
+  elsif v_started.locked then
+    perform audit_private.append('login.lock',
+      actor_id => (select e.person_id from identity_private.emails e where e.lookup = v_account));
+  end if;
   attempt := v_started.attempt;
   retry_after := v_started.retry_after;
 end $$;
@@ -129,23 +139,25 @@ as $$
 declare
   v_account bytea := identity_private.resolve_attempt(finish_email_code.attempt, 'email_code', convert_to(finish_email_code.code, 'UTF8'));
   v_registration uuid;
-  v_outcome text;
 begin
+  perform identity_private.hold_address(v_account);
+  -- Two mails to one address may happen to carry the same code: one of them is meant.
   update identity_private.tokens t set consumed_at = clock_timestamp()
-    from identity_private.registrations r
-    where r.lookup = v_account and t.registration_id = r.id and t.purpose = 'verification'
-      and t.consumed_at is null and t.code_expires_at > clock_timestamp()
-      and t.code_mac = keyring_private.guess_mac(t.mail_id, convert_to(finish_email_code.code, 'UTF8'))
+    where t.consumed_at is null and t.hash = (
+      select c.hash
+        from identity_private.registrations r
+        join identity_private.tokens c on c.registration_id = r.id
+        where r.lookup = v_account and c.purpose = 'verification'
+          and c.consumed_at is null and c.code_expires_at > clock_timestamp()
+          and c.code_mac = keyring_private.guess_mac(c.mail_id, convert_to(finish_email_code.code, 'UTF8'))
+        order by c.created_at desc
+        limit 1)
     returning t.registration_id into v_registration;
   if not found then
     perform audit_private.append('email.refuse');
     return 'REFUSED';
   end if;
-  v_outcome := api_steps.complete(v_registration);
-  if v_outcome = 'VERIFIED' then
-    perform identity_private.forgive(v_account);
-  end if;
-  return v_outcome;
+  return api_steps.complete(v_registration);
 end $$;
 comment on function api_steps.finish_email_code(uuid, text) is 'Answers a stored code, once: VERIFIED or REFUSED. GUESS in the transaction that stored it.';
 

@@ -33,12 +33,17 @@ begin
     for no key update;
   if not found or v_session.ends_at <= clock_timestamp()
     or not exists (select from identity.people p where p.id = v_session.person_id and p.status = 'active')
-    or greatest(v_session.created_at, (select a.last_used_at from sessions.activity a where a.session_id = v_session.id),
-         (select max(t.created_at) from sessions_private.refresh_tokens t where t.session_id = v_session.id))
+    or greatest(v_session.created_at, (select a.last_used_at from sessions.activity a where a.session_id = v_session.id))
        <= clock_timestamp() - make_interval(secs => platform.limit_value('session.idle_seconds')) then
+    perform audit_private.append('access.refuse', v_session.organization_id, v_session.person_id, '{"what": "refresh"}');
     return v_result;
   end if;
   select t.* into v_token from sessions_private.refresh_tokens t where t.hash = v_hash;
+  if not found then
+    -- The session was switched to another organization while this call waited for it: its old tokens are gone.
+    perform audit_private.append('access.refuse', v_session.organization_id, v_session.person_id, '{"what": "refresh"}');
+    return v_result;
+  end if;
   if v_token.rotated_at is null then
     update sessions_private.refresh_tokens t set rotated_at = clock_timestamp(), successor = refresh_session.successor_hash
       where t.hash = v_hash;
@@ -54,6 +59,9 @@ begin
     return v_result;
   end if;
   v_result.access_expires_at := sessions_private.issue(v_session.id, refresh_session.credential_hash, refresh_session.successor_hash);
+  -- A refresh is a use: what it gives is not refused as idle a moment later.
+  insert into sessions.activity as a (session_id, last_used_at) values (v_session.id, clock_timestamp())
+    on conflict on constraint activity_pkey do update set last_used_at = greatest(a.last_used_at, excluded.last_used_at);
   v_result.outcome := 'SIGNED_IN';
   v_result.session_id := v_session.id;
   v_result.person_id := v_session.person_id;
@@ -85,9 +93,15 @@ begin
     perform audit_private.append('access.refuse', details => '{"what": "switch"}');
     return v_result;
   end if;
-  perform audit_private.append('session.switch', v_organization);
   -- Old tokens stop working: they speak for the other organization.
-  update sessions.sessions s set organization_id = v_organization where s.id = v_session;
+  update sessions.sessions s set organization_id = v_organization
+    where s.id = v_session and s.ends_at > clock_timestamp();
+  if not found then
+    -- Ended while this call waited for it.
+    perform audit_private.append('access.refuse', details => '{"what": "switch"}');
+    return v_result;
+  end if;
+  perform audit_private.append('session.switch', v_organization);
   delete from sessions_private.credentials c where c.session_id = v_session;
   delete from sessions_private.refresh_tokens t where t.session_id = v_session;
   insert into sessions_private.refresh_tokens (hash, session_id) values (switch_organization.refresh_hash, v_session);

@@ -57,12 +57,15 @@ declare
   v_organization uuid;
   v_result api_steps.sign_in_result;
 begin
+  -- Held, so that a sign-in with the old password and a new password take their turn: either the session ends with the
+  -- others, or the new password is what it is compared with.
   select e.person_id, p.status, keyring_private.open('identity.passwords.verifier', platform.no_organization(), w.person_id, w.verifier)
     into v_person, v_status, v_verifier
     from identity_private.emails e
     join identity.people p on p.id = e.person_id
     join identity_private.passwords w on w.person_id = e.person_id
-    where e.lookup = v_account and e.verified_at is not null;
+    where e.lookup = v_account and e.verified_at is not null
+    for no key update of p, w;
   if v_account is not null and v_verifier = identity_private.verifier(finish_sign_in.tag) and v_status = 'active' then
     v_organization := sessions_private.choose_organization(v_person, finish_sign_in.organization_id);
     if v_organization is not null or finish_sign_in.organization_id is null then

@@ -21,6 +21,7 @@ declare
   v_token bytea;
   v_code text;
   v_hash bytea;
+  v_address bytea;
 begin
   if request.task() is distinct from 'mail__send' then
     raise exception 'only the job of a mail may do this' using errcode = 'DENYD';
@@ -29,7 +30,8 @@ begin
   if not found then
     return;
   end if;
-  kind := v_mail.kind;
+  -- Where the address is known no registration waits for it: then its owner is told.
+  kind := case v_mail.kind when 'registration' then 'already_registered' else v_mail.kind end;
   variables := '{}';
 
   if v_mail.registration_id is not null then
@@ -64,15 +66,23 @@ begin
       where p.id = v_email.person_id;
   end if;
 
-  -- One mailbox is not flooded through us, whoever asks.
+  -- One mailbox is not flooded through us, whoever asks. What was left out does not count: else whoever keeps asking
+  -- would keep every mail from its owner.
+  v_address := coalesce(v_registration.lookup, v_mail.lookup);
+  perform identity_private.hold_address(v_address);
   if (select count(*)
-      from identity_private.mails m
-      left join identity_private.registrations r on r.id = m.registration_id
-      where coalesce(r.lookup, m.lookup) = coalesce(v_registration.lookup, v_mail.lookup) and m.kind = v_mail.kind
-        and m.sent_at > clock_timestamp() - interval '1 hour') >= platform.limit_value('mail.per_address_per_hour') then
+      from (select m.id, m.kind, m.composed_at from identity_private.mails m where m.lookup = v_address
+            union all
+            select m.id, m.kind, m.composed_at
+              from identity_private.registrations r
+              join identity_private.mails m on m.registration_id = r.id
+              where r.lookup = v_address) m
+      where m.kind = v_mail.kind and m.id <> v_mail.id
+        and m.composed_at > clock_timestamp() - interval '1 hour') >= platform.limit_value('mail.per_address_per_hour') then
     update identity_private.mails m set sent_at = clock_timestamp() where m.id = v_mail.id;
     return;
   end if;
+  update identity_private.mails m set composed_at = clock_timestamp() where m.id = v_mail.id;
 
   if kind in ('verification', 'password_reset') then
     v_token := extensions.gen_random_bytes(32);
@@ -80,7 +90,8 @@ begin
     v_code := lpad((('x' || encode(extensions.gen_random_bytes(6), 'hex'))::bit(48)::bigint % 1000000)::text, 6, '0');
     -- A token asked for anew voids those of earlier mails.
     update identity_private.tokens t set consumed_at = clock_timestamp()
-      where t.person_id = v_email.person_id and t.purpose = compose_mail.kind and t.mail_id <> v_mail.id and t.consumed_at is null;
+      where (t.person_id = v_email.person_id or t.registration_id = v_registration.id)
+        and t.purpose = compose_mail.kind and t.mail_id <> v_mail.id and t.consumed_at is null;
     insert into identity_private.tokens (hash, purpose, mail_id, registration_id, person_id, code_mac, code_expires_at, expires_at)
       values (v_hash, compose_mail.kind, v_mail.id, v_mail.registration_id, v_email.person_id,
         keyring_private.guess_mac(v_mail.id, convert_to(v_code, 'UTF8')),

@@ -9,15 +9,30 @@ create or replace function identity_private.normalize_email(email text) returns 
   language sql immutable
   set search_path = pg_catalog, pg_temp
 as $$
-  -- Case is folded in both parts, as people expect; nothing else is, so that no two mailboxes become one.
+  -- Looked at after composing, which makes a semicolon of U+037E. Case is folded in ASCII only and nothing else is, so
+  -- that no two mailboxes become one; by the rules of "C", since with those of a language (Turkish: I to dotless i) a
+  -- server would write to another mailbox than was typed, and another server would not find the account again. No
+  -- backslash outside E'': what it means there is the caller's choice (standard_conforming_strings).
   select case
-    when length(t.address) <= 254 and t.address ~ '^[^@[:space:][:cntrl:]"(),:;<>\[\\\]]{1,64}@[^@[:space:][:cntrl:]"(),:;<>\[\\\]]+\.[^@[:space:][:cntrl:]"(),:;<>\[\\\].]{2,}$'
-      and t.address !~ '\.\.|^\.|\.@|@\.|@-'
-    then lower(normalize(t.address, nfc))
+    when octet_length(t.address) <= 254
+      and t.address ~ '^[^@]{1,64}@[^@]+[.][^@.]{2,}$' and t.address !~ '[.][.]|^[.]|[.]@|@[.]|@-'
+      and t.address !~ E'[][\\\\"(),:;<>\u0001-\u0020\u007f-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]'
+    then lower(t.address)
   end
-  from (select btrim(normalize_email.email) as address) t
+  from (select case when octet_length(normalize_email.email) <= 2000
+          then normalize(btrim(normalize_email.email), nfc) end collate "C" as address) t
 $$;
-comment on function identity_private.normalize_email(text) is 'The address in the form that is compared; null if it is not one.';
+comment on function identity_private.normalize_email(text) is 'The address in the form that is compared and written to; null if it is not one.';
+
+create or replace function identity_private.valid_display_name(name text) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- Neither control signs nor those that turn the direction of what stands around the name in a mail.
+  select coalesce(length(btrim(name)) between 1 and platform.limit_value('person.name_length')
+    and name collate "C" !~ E'[\u0001-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufeff]', false)
+$$;
+comment on function identity_private.valid_display_name(text) is 'Whether a text can be the name of a person.';
 
 create or replace function identity_private.email_lookup(email text) returns bytea
   language sql stable
@@ -33,14 +48,18 @@ create or replace function identity_private.password_reasons(facts jsonb) return
   language sql stable
   set search_path = pg_catalog, pg_temp
 as $$
+  -- Facts that cannot be true of any text, or are missing, refuse. A code point has one to four bytes in UTF-8.
   select array_remove(array[
-    case when jsonb_typeof(facts -> 'characters') is distinct from 'number'
-           or jsonb_typeof(facts -> 'bytes') is distinct from 'number' then 'PASSWORD_INVALID' end,
-    case when (facts ->> 'characters')::numeric < platform.limit_value('password.minimum_length') then 'PASSWORD_TOO_SHORT' end,
-    case when (facts ->> 'bytes')::numeric > platform.limit_value('password.maximum_bytes') then 'PASSWORD_TOO_LONG' end,
-    case when coalesce((facts ->> 'common')::boolean, true) then 'PASSWORD_COMMON' end,
-    case when coalesce((facts ->> 'context')::boolean, true) then 'PASSWORD_CONTEXT' end
+    case when f.characters >= 0 and f.characters = trunc(f.characters) and f.bytes = trunc(f.bytes)
+           and f.bytes between f.characters and 4 * f.characters then null else 'PASSWORD_INVALID' end,
+    case when f.characters < platform.limit_value('password.minimum_length') then 'PASSWORD_TOO_SHORT' end,
+    case when f.bytes > platform.limit_value('password.maximum_bytes') then 'PASSWORD_TOO_LONG' end,
+    case when facts -> 'common' is distinct from 'false' then 'PASSWORD_COMMON' end,
+    case when facts -> 'context' is distinct from 'false' then 'PASSWORD_CONTEXT' end
   ], null)
+  from (select
+    case jsonb_typeof(facts -> 'characters') when 'number' then (facts ->> 'characters')::numeric end as characters,
+    case jsonb_typeof(facts -> 'bytes') when 'number' then (facts ->> 'bytes')::numeric end as bytes) f
 $$;
 comment on function identity_private.password_reasons(jsonb) is
   'Why a password is refused, from facts about it: characters (code points), bytes, common (stands in the list), context (is the person''s or the organization''s name). Empty if it is good. SP 800-63B-4 section 3.1.1.2.';
@@ -93,7 +112,7 @@ begin
       set failures = case
             when l.last_at < v_now - make_interval(secs => platform.limit_value('attempt.forget_seconds')) then 1
             else l.failures + 1 end,
-          last_at = v_now,
+          last_at = greatest(l.last_at, v_now),
           locked_until = case
             when l.last_at < v_now - make_interval(secs => platform.limit_value('attempt.forget_seconds')) then null
             when l.failures + 1 >= platform.limit_value('attempt.failures') then v_now + make_interval(secs => least(
@@ -104,7 +123,8 @@ begin
       where l.locked_until is null or l.locked_until <= v_now
     returning l.failures, l.locked_until is not null into v_failures, start_attempt.locked;
   if v_failures is null then
-    select greatest(1, ceil(extract(epoch from l.locked_until - v_now)))::integer
+    -- By the clock as it is now: this call may have waited for the one that locked.
+    select greatest(1, ceil(extract(epoch from l.locked_until - clock_timestamp())))::integer
       into start_attempt.retry_after
       from identity_private.lockouts l
       where l.key = start_attempt.account;
@@ -126,6 +146,7 @@ begin
   update identity_private.attempts a
     set guess_mac = keyring_private.guess_mac(a.id, submit_attempt.guess), guess_transaction = pg_current_xact_id()
     where a.id = submit_attempt.attempt and a.door = submit_attempt.door and a.guess_mac is null and a.resolved_at is null
+      and submit_attempt.guess is not null
       and a.created_at > clock_timestamp() - make_interval(secs => platform.limit_value('attempt.answer_seconds'));
   return found;
 end $$;
@@ -144,6 +165,8 @@ begin
     set resolved_at = clock_timestamp()
     where a.id = resolve_attempt.attempt and a.door = resolve_attempt.door and a.resolved_at is null
       and a.guess_mac = keyring_private.guess_mac(a.id, resolve_attempt.guess)
+      -- Otherwise guesses could be counted, and forgotten, before what they guess at is made.
+      and a.created_at > clock_timestamp() - make_interval(secs => platform.limit_value('attempt.answer_seconds'))
     returning a.* into v_attempt;
   if v_attempt.guess_transaction = pg_current_xact_id() then
     raise exception 'attempt is not committed' using errcode = 'GUESS';
@@ -160,6 +183,15 @@ as $$
   update identity_private.lockouts l set failures = 0, locked_until = null where l.key = forgive.account
 $$;
 comment on function identity_private.forgive(bytea) is 'Forgets the failures of an account, after a success.';
+
+create or replace function identity_private.hold_address(lookup bytea) returns void
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- A lock of the transaction, keyed by the address: there may be no row yet that could be locked instead.
+  select pg_advisory_xact_lock(hashtextextended('safetypin address ' || encode(hold_address.lookup, 'hex'), 0))
+$$;
+comment on function identity_private.hold_address(bytea) is 'Whoever proves an address, or writes to it, takes their turn until the end of the transaction.';
 
 create or replace function identity_private.ask_for_mail(kind text, lookup bytea, registration_id uuid default null, person_id uuid default null) returns void
   language plpgsql volatile
@@ -222,14 +254,16 @@ begin
     keyring_private.open('identity.registrations.verifier', v_none, v_registration.id, v_registration.verifier));
   organization_name := keyring_private.open('identity.registrations.organization_name', v_none, v_registration.id,
     v_registration.organization_name);
-  -- What was asked for under the same address is void now, and the registration's own key has done its work.
+  -- What was asked for under the same address is void now, and so is what others tried at it before it was proved. The
+  -- registration's own key has done its work.
   update identity_private.tokens t set consumed_at = clock_timestamp()
     from identity_private.registrations r
     where t.registration_id = r.id and r.lookup = v_registration.lookup and t.consumed_at is null;
+  perform identity_private.forgive(v_registration.lookup);
   perform keyring_private.destroy_data_key(v_registration.id);
 end $$;
 comment on function identity_private.complete_registration(uuid) is
-  'Makes the person of a registration whose address was just proved; person_id is null if the address has an account by now. Two at once: the unique index on the address lets one through, the other fails with 23505.';
+  'Makes the person of a registration whose address was just proved; person_id is null if the address has an account by now. The caller holds the address (hold_address), so that of two at once the second sees the account of the first.';
 
 reset role;
 reset row_security;

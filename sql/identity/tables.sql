@@ -106,6 +106,7 @@ create table if not exists identity_private.mails (
   person_id uuid constraint mails_person_exists references identity.people (id) on delete cascade,
   created_at timestamptz not null default clock_timestamp(),
   sent_at timestamptz,
+  composed_at timestamptz,
   constraint mails_has_recipient check (num_nonnulls(lookup, registration_id, person_id) = 1)
 );
 create index if not exists mails_lookup_idx on identity_private.mails (lookup, kind, created_at desc);
@@ -120,7 +121,8 @@ comment on column identity_private.mails.lookup is 'Blind index of a typed addre
 comment on column identity_private.mails.registration_id is 'Registration whose address is written to.';
 comment on column identity_private.mails.person_id is 'Person whose primary address is written to.';
 comment on column identity_private.mails.created_at is 'When it was asked for.';
-comment on column identity_private.mails.sent_at is 'When a mail server took it; null while it waits.';
+comment on column identity_private.mails.sent_at is 'When a mail server took it, or when it was found that nobody gets it; null while it waits.';
+comment on column identity_private.mails.composed_at is 'When it was last written for sending: what the hourly limit of an address counts.';
 
 create table if not exists identity_private.tokens (
   hash bytea constraint tokens_pkey primary key constraint tokens_hash_length check (length(hash) = 32),

@@ -15,11 +15,16 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('safetypin activity', 0)) then
     return 0;
   end if;
+  -- Only a use that was possible counts: a request with the credential of a session that was idle too long was refused,
+  -- and must not bring it back to life.
   insert into sessions.activity as a (session_id, last_used_at)
     select c.session_id, least(max(u.at), clock_timestamp())
       from unnest(credential_hashes, used_at) as u (hash, at)
-      join sessions_private.credentials c on c.hash = u.hash
+      join sessions_private.credentials c on c.hash = u.hash and c.expires_at > u.at
       join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
+      left join sessions.activity l on l.session_id = s.id
+      where u.at < greatest(s.created_at, l.last_used_at)
+        + make_interval(secs => platform.limit_value('session.idle_seconds'))
       group by c.session_id
       order by c.session_id
     on conflict on constraint activity_pkey do update

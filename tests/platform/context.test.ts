@@ -333,7 +333,7 @@ describe('a context ends', () => {
       .pool('authenticator')
       .query('select sessions.record_activity($1, $2)', [
         [(await import('../support/actors.ts')).sha256(eve.credential)],
-        [new Date()],
+        [new Date(Date.now() - 5000)],
       ]);
     expect(await refusal(app.rows(eve.credential, 'select 1'))).toBe('no refusal');
     await admin.query('update sessions.sessions set ends_at = clock_timestamp() where id = $1', [eve.session]);

@@ -537,7 +537,13 @@ begin
     platform.limit_value('attempt.forget_seconds') + platform.limit_value('attempt.lock_maximum_seconds'));
   get diagnostics v_count = row_count;
   v_total := v_total + v_count;
-  delete from sessions_private.credentials c where c.expires_at < clock_timestamp() - interval '1 day';
+  -- That a credential was used is what gives an old refresh token away, for as long as the one after it was not used.
+  delete from sessions_private.credentials c
+    where c.expires_at < clock_timestamp() - interval '1 day'
+      and not (c.first_used_at is not null and exists (
+        select from sessions_private.refresh_tokens t
+        join sessions.sessions s on s.id = t.session_id
+        where t.hash = c.issued_with and t.rotated_at is null and s.ends_at > clock_timestamp()));
   get diagnostics v_count = row_count;
   v_total := v_total + v_count;
   delete from platform_private.job_contexts j where j.created_at < clock_timestamp() - interval '7 days';
@@ -587,23 +593,25 @@ AS $function$
 declare
   v_account bytea := identity_private.resolve_attempt(finish_email_code.attempt, 'email_code', convert_to(finish_email_code.code, 'UTF8'));
   v_registration uuid;
-  v_outcome text;
 begin
+  perform identity_private.hold_address(v_account);
+  -- Two mails to one address may happen to carry the same code: one of them is meant.
   update identity_private.tokens t set consumed_at = clock_timestamp()
-    from identity_private.registrations r
-    where r.lookup = v_account and t.registration_id = r.id and t.purpose = 'verification'
-      and t.consumed_at is null and t.code_expires_at > clock_timestamp()
-      and t.code_mac = keyring_private.guess_mac(t.mail_id, convert_to(finish_email_code.code, 'UTF8'))
+    where t.consumed_at is null and t.hash = (
+      select c.hash
+        from identity_private.registrations r
+        join identity_private.tokens c on c.registration_id = r.id
+        where r.lookup = v_account and c.purpose = 'verification'
+          and c.consumed_at is null and c.code_expires_at > clock_timestamp()
+          and c.code_mac = keyring_private.guess_mac(c.mail_id, convert_to(finish_email_code.code, 'UTF8'))
+        order by c.created_at desc
+        limit 1)
     returning t.registration_id into v_registration;
   if not found then
     perform audit_private.append('email.refuse');
     return 'REFUSED';
   end if;
-  v_outcome := api_steps.complete(v_registration);
-  if v_outcome = 'VERIFIED' then
-    perform identity_private.forgive(v_account);
-  end if;
-  return v_outcome;
+  return api_steps.complete(v_registration);
 end $function$
 comment 'Answers a stored code, once: VERIFIED or REFUSED. GUESS in the transaction that stored it.'
 
@@ -623,12 +631,15 @@ declare
   v_organization uuid;
   v_result api_steps.sign_in_result;
 begin
+  -- Held, so that a sign-in with the old password and a new password take their turn: either the session ends with the
+  -- others, or the new password is what it is compared with.
   select e.person_id, p.status, keyring_private.open('identity.passwords.verifier', platform.no_organization(), w.person_id, w.verifier)
     into v_person, v_status, v_verifier
     from identity_private.emails e
     join identity.people p on p.id = e.person_id
     join identity_private.passwords w on w.person_id = e.person_id
-    where e.lookup = v_account and e.verified_at is not null;
+    where e.lookup = v_account and e.verified_at is not null
+    for no key update of p, w;
   if v_account is not null and v_verifier = identity_private.verifier(finish_sign_in.tag) and v_status = 'active' then
     v_organization := sessions_private.choose_organization(v_person, finish_sign_in.organization_id);
     if v_organization is not null or finish_sign_in.organization_id is null then
@@ -740,12 +751,17 @@ begin
     for no key update;
   if not found or v_session.ends_at <= clock_timestamp()
     or not exists (select from identity.people p where p.id = v_session.person_id and p.status = 'active')
-    or greatest(v_session.created_at, (select a.last_used_at from sessions.activity a where a.session_id = v_session.id),
-         (select max(t.created_at) from sessions_private.refresh_tokens t where t.session_id = v_session.id))
+    or greatest(v_session.created_at, (select a.last_used_at from sessions.activity a where a.session_id = v_session.id))
        <= clock_timestamp() - make_interval(secs => platform.limit_value('session.idle_seconds')) then
+    perform audit_private.append('access.refuse', v_session.organization_id, v_session.person_id, '{"what": "refresh"}');
     return v_result;
   end if;
   select t.* into v_token from sessions_private.refresh_tokens t where t.hash = v_hash;
+  if not found then
+    -- The session was switched to another organization while this call waited for it: its old tokens are gone.
+    perform audit_private.append('access.refuse', v_session.organization_id, v_session.person_id, '{"what": "refresh"}');
+    return v_result;
+  end if;
   if v_token.rotated_at is null then
     update sessions_private.refresh_tokens t set rotated_at = clock_timestamp(), successor = refresh_session.successor_hash
       where t.hash = v_hash;
@@ -761,6 +777,9 @@ begin
     return v_result;
   end if;
   v_result.access_expires_at := sessions_private.issue(v_session.id, refresh_session.credential_hash, refresh_session.successor_hash);
+  -- A refresh is a use: what it gives is not refused as idle a moment later.
+  insert into sessions.activity as a (session_id, last_used_at) values (v_session.id, clock_timestamp())
+    on conflict on constraint activity_pkey do update set last_used_at = greatest(a.last_used_at, excluded.last_used_at);
   v_result.outcome := 'SIGNED_IN';
   v_result.session_id := v_session.id;
   v_result.person_id := v_session.person_id;
@@ -813,8 +832,7 @@ CREATE OR REPLACE FUNCTION api_steps.registration_reasons(email text, display_na
 AS $function$
   select array_remove(array[
     case when identity_private.normalize_email(email) is null then 'EMAIL_INVALID' end,
-    case when not coalesce(length(btrim(display_name)) between 1 and platform.limit_value('person.name_length')
-      and display_name !~ '[[:cntrl:]]', false) then 'DISPLAY_NAME_INVALID' end,
+    case when not identity_private.valid_display_name(display_name) then 'DISPLAY_NAME_INVALID' end,
     case when organization_name is not null and not access_private.valid_name(organization_name) then 'ORGANIZATION_NAME_INVALID' end
   ], null) || identity_private.password_reasons(password)
 $function$
@@ -836,6 +854,8 @@ begin
     return ('REFUSED', v_reasons)::api_steps.outcome_with_reasons;
   end if;
   perform identity_private.check_new_password(scheme, parameters, salt, tag);
+  -- One person's resets and sign-ins take their turn.
+  perform from identity.people p where p.id = v_person for no key update;
   update identity_private.tokens t set consumed_at = clock_timestamp()
     where t.hash = sha256(reset_password.token) and t.person_id = v_person and t.purpose = 'password_reset'
       and t.consumed_at is null and t.expires_at > clock_timestamp();
@@ -880,9 +900,16 @@ CREATE OR REPLACE FUNCTION api_steps.start_email_code(email text, OUT attempt uu
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
+  v_account bytea := identity_private.email_lookup(email);
   v_started record;
 begin
-  v_started := identity_private.start_attempt('email_code', identity_private.email_lookup(email));
+  v_started := identity_private.start_attempt('email_code', v_account);
+  if v_started.attempt is null then
+    perform audit_private.append('email.refuse', details => '{"because": "locked"}');
+  elsif v_started.locked then
+    perform audit_private.append('login.lock',
+      actor_id => (select e.person_id from identity_private.emails e where e.lookup = v_account));
+  end if;
   attempt := v_started.attempt;
   retry_after := v_started.retry_after;
 end $function$
@@ -966,9 +993,15 @@ begin
     perform audit_private.append('access.refuse', details => '{"what": "switch"}');
     return v_result;
   end if;
-  perform audit_private.append('session.switch', v_organization);
   -- Old tokens stop working: they speak for the other organization.
-  update sessions.sessions s set organization_id = v_organization where s.id = v_session;
+  update sessions.sessions s set organization_id = v_organization
+    where s.id = v_session and s.ends_at > clock_timestamp();
+  if not found then
+    -- Ended while this call waited for it.
+    perform audit_private.append('access.refuse', details => '{"what": "switch"}');
+    return v_result;
+  end if;
+  perform audit_private.append('session.switch', v_organization);
   delete from sessions_private.credentials c where c.session_id = v_session;
   delete from sessions_private.refresh_tokens t where t.session_id = v_session;
   insert into sessions_private.refresh_tokens (hash, session_id) values (switch_organization.refresh_hash, v_session);
@@ -992,6 +1025,10 @@ AS $function$
 declare
   v_registration uuid;
 begin
+  perform identity_private.hold_address(r.lookup)
+    from identity_private.tokens t
+    join identity_private.registrations r on r.id = t.registration_id
+    where t.hash = sha256(verify_email.token);
   update identity_private.tokens t set consumed_at = clock_timestamp()
     where t.hash = sha256(verify_email.token) and t.purpose = 'verification'
       and t.consumed_at is null and t.expires_at > clock_timestamp()
@@ -1216,6 +1253,7 @@ declare
   v_token bytea;
   v_code text;
   v_hash bytea;
+  v_address bytea;
 begin
   if request.task() is distinct from 'mail__send' then
     raise exception 'only the job of a mail may do this' using errcode = 'DENYD';
@@ -1224,7 +1262,8 @@ begin
   if not found then
     return;
   end if;
-  kind := v_mail.kind;
+  -- Where the address is known no registration waits for it: then its owner is told.
+  kind := case v_mail.kind when 'registration' then 'already_registered' else v_mail.kind end;
   variables := '{}';
 
   if v_mail.registration_id is not null then
@@ -1259,15 +1298,23 @@ begin
       where p.id = v_email.person_id;
   end if;
 
-  -- One mailbox is not flooded through us, whoever asks.
+  -- One mailbox is not flooded through us, whoever asks. What was left out does not count: else whoever keeps asking
+  -- would keep every mail from its owner.
+  v_address := coalesce(v_registration.lookup, v_mail.lookup);
+  perform identity_private.hold_address(v_address);
   if (select count(*)
-      from identity_private.mails m
-      left join identity_private.registrations r on r.id = m.registration_id
-      where coalesce(r.lookup, m.lookup) = coalesce(v_registration.lookup, v_mail.lookup) and m.kind = v_mail.kind
-        and m.sent_at > clock_timestamp() - interval '1 hour') >= platform.limit_value('mail.per_address_per_hour') then
+      from (select m.id, m.kind, m.composed_at from identity_private.mails m where m.lookup = v_address
+            union all
+            select m.id, m.kind, m.composed_at
+              from identity_private.registrations r
+              join identity_private.mails m on m.registration_id = r.id
+              where r.lookup = v_address) m
+      where m.kind = v_mail.kind and m.id <> v_mail.id
+        and m.composed_at > clock_timestamp() - interval '1 hour') >= platform.limit_value('mail.per_address_per_hour') then
     update identity_private.mails m set sent_at = clock_timestamp() where m.id = v_mail.id;
     return;
   end if;
+  update identity_private.mails m set composed_at = clock_timestamp() where m.id = v_mail.id;
 
   if kind in ('verification', 'password_reset') then
     v_token := extensions.gen_random_bytes(32);
@@ -1275,7 +1322,8 @@ begin
     v_code := lpad((('x' || encode(extensions.gen_random_bytes(6), 'hex'))::bit(48)::bigint % 1000000)::text, 6, '0');
     -- A token asked for anew voids those of earlier mails.
     update identity_private.tokens t set consumed_at = clock_timestamp()
-      where t.person_id = v_email.person_id and t.purpose = compose_mail.kind and t.mail_id <> v_mail.id and t.consumed_at is null;
+      where (t.person_id = v_email.person_id or t.registration_id = v_registration.id)
+        and t.purpose = compose_mail.kind and t.mail_id <> v_mail.id and t.consumed_at is null;
     insert into identity_private.tokens (hash, purpose, mail_id, registration_id, person_id, code_mac, code_expires_at, expires_at)
       values (v_hash, compose_mail.kind, v_mail.id, v_mail.registration_id, v_email.person_id,
         keyring_private.guess_mac(v_mail.id, convert_to(v_code, 'UTF8')),
@@ -1372,13 +1420,15 @@ begin
     keyring_private.open('identity.registrations.verifier', v_none, v_registration.id, v_registration.verifier));
   organization_name := keyring_private.open('identity.registrations.organization_name', v_none, v_registration.id,
     v_registration.organization_name);
-  -- What was asked for under the same address is void now, and the registration's own key has done its work.
+  -- What was asked for under the same address is void now, and so is what others tried at it before it was proved. The
+  -- registration's own key has done its work.
   update identity_private.tokens t set consumed_at = clock_timestamp()
     from identity_private.registrations r
     where t.registration_id = r.id and r.lookup = v_registration.lookup and t.consumed_at is null;
+  perform identity_private.forgive(v_registration.lookup);
   perform keyring_private.destroy_data_key(v_registration.id);
 end $function$
-comment 'Makes the person of a registration whose address was just proved; person_id is null if the address has an account by now. Two at once: the unique index on the address lets one through, the other fails with 23505.'
+comment 'Makes the person of a registration whose address was just proved; person_id is null if the address has an account by now. The caller holds the address (hold_address), so that of two at once the second sees the account of the first.'
 
 -- function identity_private.email_lookup(email text)
 owner safetypin_definer
@@ -1405,6 +1455,18 @@ AS $function$
 $function$
 comment 'Forgets the failures of an account, after a success.'
 
+-- function identity_private.hold_address(lookup bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.hold_address(lookup bytea)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- A lock of the transaction, keyed by the address: there may be no row yet that could be locked instead.
+  select pg_advisory_xact_lock(hashtextextended('safetypin address ' || encode(hold_address.lookup, 'hex'), 0))
+$function$
+comment 'Whoever proves an address, or writes to it, takes their turn until the end of the transaction.'
+
 -- function identity_private.new_password_parameters()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION identity_private.new_password_parameters()
@@ -1429,15 +1491,20 @@ CREATE OR REPLACE FUNCTION identity_private.normalize_email(email text)
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  -- Case is folded in both parts, as people expect; nothing else is, so that no two mailboxes become one.
+  -- Looked at after composing, which makes a semicolon of U+037E. Case is folded in ASCII only and nothing else is, so
+  -- that no two mailboxes become one; by the rules of "C", since with those of a language (Turkish: I to dotless i) a
+  -- server would write to another mailbox than was typed, and another server would not find the account again. No
+  -- backslash outside E'': what it means there is the caller's choice (standard_conforming_strings).
   select case
-    when length(t.address) <= 254 and t.address ~ '^[^@[:space:][:cntrl:]"(),:;<>\[\\\]]{1,64}@[^@[:space:][:cntrl:]"(),:;<>\[\\\]]+\.[^@[:space:][:cntrl:]"(),:;<>\[\\\].]{2,}$'
-      and t.address !~ '\.\.|^\.|\.@|@\.|@-'
-    then lower(normalize(t.address, nfc))
+    when octet_length(t.address) <= 254
+      and t.address ~ '^[^@]{1,64}@[^@]+[.][^@.]{2,}$' and t.address !~ '[.][.]|^[.]|[.]@|@[.]|@-'
+      and t.address !~ E'[][\\\\"(),:;<>\u0001-\u0020\u007f-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]'
+    then lower(t.address)
   end
-  from (select btrim(normalize_email.email) as address) t
+  from (select case when octet_length(normalize_email.email) <= 2000
+          then normalize(btrim(normalize_email.email), nfc) end collate "C" as address) t
 $function$
-comment 'The address in the form that is compared; null if it is not one.'
+comment 'The address in the form that is compared and written to; null if it is not one.'
 
 -- function identity_private.password_reasons(facts jsonb)
 owner safetypin_definer
@@ -1447,14 +1514,18 @@ CREATE OR REPLACE FUNCTION identity_private.password_reasons(facts jsonb)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+  -- Facts that cannot be true of any text, or are missing, refuse. A code point has one to four bytes in UTF-8.
   select array_remove(array[
-    case when jsonb_typeof(facts -> 'characters') is distinct from 'number'
-           or jsonb_typeof(facts -> 'bytes') is distinct from 'number' then 'PASSWORD_INVALID' end,
-    case when (facts ->> 'characters')::numeric < platform.limit_value('password.minimum_length') then 'PASSWORD_TOO_SHORT' end,
-    case when (facts ->> 'bytes')::numeric > platform.limit_value('password.maximum_bytes') then 'PASSWORD_TOO_LONG' end,
-    case when coalesce((facts ->> 'common')::boolean, true) then 'PASSWORD_COMMON' end,
-    case when coalesce((facts ->> 'context')::boolean, true) then 'PASSWORD_CONTEXT' end
+    case when f.characters >= 0 and f.characters = trunc(f.characters) and f.bytes = trunc(f.bytes)
+           and f.bytes between f.characters and 4 * f.characters then null else 'PASSWORD_INVALID' end,
+    case when f.characters < platform.limit_value('password.minimum_length') then 'PASSWORD_TOO_SHORT' end,
+    case when f.bytes > platform.limit_value('password.maximum_bytes') then 'PASSWORD_TOO_LONG' end,
+    case when facts -> 'common' is distinct from 'false' then 'PASSWORD_COMMON' end,
+    case when facts -> 'context' is distinct from 'false' then 'PASSWORD_CONTEXT' end
   ], null)
+  from (select
+    case jsonb_typeof(facts -> 'characters') when 'number' then (facts ->> 'characters')::numeric end as characters,
+    case jsonb_typeof(facts -> 'bytes') when 'number' then (facts ->> 'bytes')::numeric end as bytes) f
 $function$
 comment 'Why a password is refused, from facts about it: characters (code points), bytes, common (stands in the list), context (is the person''s or the organization''s name). Empty if it is good. SP 800-63B-4 section 3.1.1.2.'
 
@@ -1474,6 +1545,8 @@ begin
     set resolved_at = clock_timestamp()
     where a.id = resolve_attempt.attempt and a.door = resolve_attempt.door and a.resolved_at is null
       and a.guess_mac = keyring_private.guess_mac(a.id, resolve_attempt.guess)
+      -- Otherwise guesses could be counted, and forgotten, before what they guess at is made.
+      and a.created_at > clock_timestamp() - make_interval(secs => platform.limit_value('attempt.answer_seconds'))
     returning a.* into v_attempt;
   if v_attempt.guess_transaction = pg_current_xact_id() then
     raise exception 'attempt is not committed' using errcode = 'GUESS';
@@ -1518,7 +1591,7 @@ begin
       set failures = case
             when l.last_at < v_now - make_interval(secs => platform.limit_value('attempt.forget_seconds')) then 1
             else l.failures + 1 end,
-          last_at = v_now,
+          last_at = greatest(l.last_at, v_now),
           locked_until = case
             when l.last_at < v_now - make_interval(secs => platform.limit_value('attempt.forget_seconds')) then null
             when l.failures + 1 >= platform.limit_value('attempt.failures') then v_now + make_interval(secs => least(
@@ -1529,7 +1602,8 @@ begin
       where l.locked_until is null or l.locked_until <= v_now
     returning l.failures, l.locked_until is not null into v_failures, start_attempt.locked;
   if v_failures is null then
-    select greatest(1, ceil(extract(epoch from l.locked_until - v_now)))::integer
+    -- By the clock as it is now: this call may have waited for the one that locked.
+    select greatest(1, ceil(extract(epoch from l.locked_until - clock_timestamp())))::integer
       into start_attempt.retry_after
       from identity_private.lockouts l
       where l.key = start_attempt.account;
@@ -1553,10 +1627,25 @@ begin
   update identity_private.attempts a
     set guess_mac = keyring_private.guess_mac(a.id, submit_attempt.guess), guess_transaction = pg_current_xact_id()
     where a.id = submit_attempt.attempt and a.door = submit_attempt.door and a.guess_mac is null and a.resolved_at is null
+      and submit_attempt.guess is not null
       and a.created_at > clock_timestamp() - make_interval(secs => platform.limit_value('attempt.answer_seconds'));
   return found;
 end $function$
 comment 'Stores the one guess of a counted attempt; false if it has one already or took too long.'
+
+-- function identity_private.valid_display_name(name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity_private.valid_display_name(name text)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- Neither control signs nor those that turn the direction of what stands around the name in a mail.
+  select coalesce(length(btrim(name)) between 1 and platform.limit_value('person.name_length')
+    and name collate "C" !~ E'[\u0001-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufeff]', false)
+$function$
+comment 'Whether a text can be the name of a person.'
 
 -- function identity_private.verifier(tag bytea)
 owner safetypin_definer
@@ -2407,11 +2496,16 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('safetypin activity', 0)) then
     return 0;
   end if;
+  -- Only a use that was possible counts: a request with the credential of a session that was idle too long was refused,
+  -- and must not bring it back to life.
   insert into sessions.activity as a (session_id, last_used_at)
     select c.session_id, least(max(u.at), clock_timestamp())
       from unnest(credential_hashes, used_at) as u (hash, at)
-      join sessions_private.credentials c on c.hash = u.hash
+      join sessions_private.credentials c on c.hash = u.hash and c.expires_at > u.at
       join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
+      left join sessions.activity l on l.session_id = s.id
+      where u.at < greatest(s.created_at, l.last_used_at)
+        + make_interval(secs => platform.limit_value('session.idle_seconds'))
       group by c.session_id
       order by c.session_id
     on conflict on constraint activity_pkey do update
@@ -2952,7 +3046,8 @@ lookup bytea -- Blind index of a typed address, which may be nobody's.
 registration_id uuid -- Registration whose address is written to.
 person_id uuid -- Person whose primary address is written to.
 created_at timestamp with time zone not null default clock_timestamp() -- When it was asked for.
-sent_at timestamp with time zone -- When a mail server took it; null while it waits.
+sent_at timestamp with time zone -- When a mail server took it, or when it was found that nobody gets it; null while it waits.
+composed_at timestamp with time zone -- When it was last written for sending: what the hourly limit of an address counts.
 constraint mails_has_recipient CHECK ((num_nonnulls(lookup, registration_id, person_id) = 1))
 constraint mails_kind_known CHECK ((kind = ANY (ARRAY['registration'::text, 'password_reset'::text, 'password_changed'::text])))
 constraint mails_person_exists FOREIGN KEY (person_id) REFERENCES identity.people(id) ON DELETE CASCADE
