@@ -8,7 +8,7 @@ export interface AccessToken {
   /** SHA-256 of the token, base64: the key under which it is remembered. */
   readonly fingerprint: string;
   readonly credential: Buffer;
-  /** SHA-256 of the credential. One object per remembered token, so that it can be a key itself. */
+  /** SHA-256 of the credential, by which its last use is noted. */
   readonly credentialHash: Buffer;
   readonly sessionId: string;
   readonly personId: string;
