@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:33dcdc2f9754efeee6b5073dddb7671fca5e40df
+--! Hash: sha1:fc2bd5add8086c63087484627a6481314f082d5f
 --! Message: initial
 
 --! Included all.sql
@@ -458,6 +458,19 @@ end $$;
 comment on function platform.enqueue(text, json) is
   'Makes a job of a known task in this transaction, on behalf of who asks now. For definer functions only. 22023 for an unknown task.';
 
+create or replace function platform.tg_jobs__forget_context() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+begin
+  delete from platform_private.job_contexts c where c.job_id = old.id;
+  return null;
+end $$;
+comment on function platform.tg_jobs__forget_context() is
+  'A job is done or gone: so is whom it acted for. Otherwise a job made up under an old id would open that context.';
+grant execute on function platform.tg_jobs__forget_context() to safetypin_owner;
+
 create or replace function platform.beat() returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -518,6 +531,10 @@ comment on function platform.open_job(bigint, bytea) is
 reset role;
 reset row_security;
 revoke create on schema platform from safetypin_definer, safetypin_keeper;
+
+create or replace trigger safetypin_forget_context after delete on graphile_worker._private_jobs
+  for each row execute function platform.tg_jobs__forget_context();
+alter table graphile_worker._private_jobs enable always trigger safetypin_forget_context;
 --! EndIncluded platform/functions.sql
 
 --! Included keyring/schema.sql

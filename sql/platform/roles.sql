@@ -54,5 +54,5 @@ comment on role safetypin_definer is 'Owns all other security definer functions;
 comment on role safetypin_authenticator is 'Login of the API: may open a request and become anonymous or member, nothing else.';
 comment on role safetypin_anonymous is 'What a request without a session runs as.';
 comment on role safetypin_member is 'What a request with a session runs as; the sealed context decides the rest.';
-comment on role safetypin_jobs is 'Login of the worker: owns the schema of graphile-worker and calls the functions named for tasks.';
+comment on role safetypin_jobs is 'Login of the worker: changes rows of the job queue and calls the functions named for tasks; owns nothing.';
 comment on role safetypin_auditor is 'Login for auditors: reads audit views, under a sealed permission as everybody.';

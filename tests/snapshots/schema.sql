@@ -2128,6 +2128,21 @@ begin
 end $function$
 comment 'Opens the context of a job that is locked by a worker now; returns the role to run as. CTXJB if it is not running or was not made by platform.enqueue().'
 
+-- function platform.tg_jobs__forget_context()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION platform.tg_jobs__forget_context()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+begin
+  delete from platform_private.job_contexts c where c.job_id = old.id;
+  return null;
+end $function$
+comment 'A job is done or gone: so is whom it acted for. Otherwise a job made up under an old id would open that context.'
+
 -- function platform.uuid_v7()
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION platform.uuid_v7()

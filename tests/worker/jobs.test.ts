@@ -68,6 +68,32 @@ describe('with the password of the worker', () => {
     expect(await openJob(made.rows[0].id)).toBe('CTXJB');
   });
 
+  test('a job made by hand under the id of one that is done opens nothing', async () => {
+    const { id } = await queued();
+    const again = async (): Promise<string> => {
+      await jobs.query('delete from graphile_worker._private_jobs where id = $1', [id]);
+      await jobs.query(
+        `insert into graphile_worker._private_jobs (id, task_id, payload, locked_at, locked_by) overriding system value
+          select $1, id, '{}', now(), 'thief' from graphile_worker._private_tasks where identifier = 'mail__send'`,
+        [id],
+      );
+      return openJob(id);
+    };
+    expect(await again()).toBe('CTXJB');
+    // Without the trigger that forgets the context, it would open.
+    const second = await queued();
+    const admin = await db.connect('admin');
+    await admin.query('alter table graphile_worker._private_jobs disable trigger safetypin_forget_context');
+    await jobs.query('delete from graphile_worker._private_jobs where id = $1', [second.id]);
+    await jobs.query(
+      `insert into graphile_worker._private_jobs (id, task_id, payload, locked_at, locked_by) overriding system value
+        select $1, id, '{}', now(), 'thief' from graphile_worker._private_tasks where identifier = 'mail__send'`,
+      [second.id],
+    );
+    expect(await openJob(second.id)).toBe('no refusal');
+    await admin.query('alter table graphile_worker._private_jobs enable always trigger safetypin_forget_context');
+  });
+
   test('a job of a task that nobody knows opens nothing', async () => {
     const made = await jobs.query("select id from graphile_worker.add_job('keyring__give_me_all')");
     await lock(made.rows[0].id);
