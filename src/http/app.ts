@@ -5,7 +5,6 @@ import type { RecordFault } from '../platform/faults.ts';
 import type { StepTools } from '../sessions/steps.ts';
 import type { ClientAddress } from './client-address.ts';
 import { sendRefusal } from './envelope.ts';
-import { graphqlHandler } from './graphql.ts';
 import { allowRuru, setSecurityHeaders } from './headers.ts';
 import { mailLinkRouter } from './mail-links.ts';
 import type { Metrics } from './metrics.ts';
@@ -31,7 +30,7 @@ export interface AppOptions {
 
 /** Routes as metrics name them. What is not listed is "other": paths are made up by clients. */
 const ROUTES = new RegExp(
-  `^/(graphql|healthz|readyz|metrics|\\.well-known/jwks\\.json|dev/mailbox|api/auth/(?:${DOOR_NAMES.join('|')}))(?=/|$)`,
+  `^/(healthz|readyz|metrics|\\.well-known/jwks\\.json|dev/mailbox|api/auth/(?:${DOOR_NAMES.join('|')}))(?=/|$)`,
 );
 
 const routeOf = (path: string): string => ROUTES.exec(path)?.[0] ?? (path === '/' ? '/' : 'other');
@@ -48,7 +47,7 @@ function parserFault(error: unknown): SafeFault | undefined {
   return typeof type === 'string' && typeof status === 'number' ? PARSER_FAULTS[status] : undefined;
 }
 
-/** All routes, in the order in which they are asked. */
+/** All routes but `/graphql`, in the order in which they are asked. */
 export async function createApp(options: AppOptions): Promise<Express> {
   const { tools, authenticator, register, recordFault, metrics } = options;
   const app = express();
@@ -77,7 +76,6 @@ export async function createApp(options: AppOptions): Promise<Express> {
   };
 
   app.use(begin);
-  app.all('/graphql', graphqlHandler({ ...options, countError: metrics.countError }));
   app.get('/healthz', (_request, response) => void response.json({ status: 'ok' }));
   app.get('/readyz', async (_request, response) => {
     const ready = await options.isReady();

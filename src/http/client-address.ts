@@ -3,6 +3,8 @@ import { BlockList, isIP } from 'node:net';
 /** Finds the address a request came from. `X-Forwarded-For` is believed only as far as trusted proxies wrote it. */
 export type ClientAddress = (peer: string | undefined, forwardedFor: string | undefined) => string | null;
 
+const PEERS = 1000;
+
 /** One spelling per address: no zone, no port, and IPv4 is never written as IPv6. */
 function normalize(text: string): string | null {
   const bracketed = /^\[([^\]]+)\](?::\d+)?$/.exec(text);
@@ -25,8 +27,19 @@ export function trustedClientAddress(networks: readonly string[]): ClientAddress
   }
   const isTrusted = (address: string): boolean => trusted.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
 
+  const peers = new Map<string, string | null>();
+  /** Peers are few and come again with each request; making their address uniform is not free. */
+  const known = (peer: string): string | null => {
+    const seen = peers.get(peer);
+    if (seen !== undefined) return seen;
+    if (peers.size >= PEERS) peers.clear();
+    const address = normalize(peer);
+    peers.set(peer, address);
+    return address;
+  };
+
   return (peer, forwardedFor) => {
-    let address = peer === undefined ? null : normalize(peer);
+    let address = peer === undefined ? null : known(peer);
     if (networks.length === 0 || forwardedFor === undefined) return address;
     const hops = forwardedFor.split(',');
     // From the nearest hop outwards: each is believed only because the one before it is trusted.

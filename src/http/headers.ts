@@ -21,10 +21,15 @@ const RURU_POLICY =
   "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; " +
   "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; connect-src 'self'; frame-ancestors 'none'";
 
+const listed = (isHttps: boolean): readonly (readonly [string, string])[] =>
+  isHttps ? [...EVERYWHERE, ['Strict-Transport-Security', HSTS]] : EVERYWHERE;
+
 export function setSecurityHeaders(response: ServerResponse, isHttps: boolean): void {
-  for (const [name, value] of EVERYWHERE) response.setHeader(name, value);
-  if (isHttps) response.setHeader('Strict-Transport-Security', HSTS);
+  for (const [name, value] of listed(isHttps)) response.setHeader(name, value);
 }
+
+/** The same as names and values in turn, which Node writes as they are. */
+export const rawSecurityHeaders = (isHttps: boolean): readonly string[] => listed(isHttps).flat();
 
 export function allowRuru(response: ServerResponse): void {
   response.setHeader('Content-Security-Policy', RURU_POLICY);

@@ -19,6 +19,7 @@ import { gatherActivity } from '../sessions/activity.ts';
 import { AccessTokens } from '../sessions/tokens.ts';
 import { createApp } from './app.ts';
 import { trustedClientAddress } from './client-address.ts';
+import { graphqlHandler, isGraphQL } from './graphql.ts';
 import { readinessOf } from './health.ts';
 import { createMetrics } from './metrics.ts';
 import { Authenticator, nobody } from './request.ts';
@@ -129,21 +130,24 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
     await pgl.getSchema();
     const serv = pgl.createServ((config) => new ApiGrafserv(config));
 
-    const server = createServer();
-    const app = await createApp({
-      tools,
+    const shared = {
       authenticator: new Authenticator(tokens, requests, activity),
       register,
       recordFault,
       metrics,
       clientAddress: trustedClientAddress(config.trustedProxies),
-      isReady: readinessOf(requests),
       isHttps: config.publicUrl.startsWith('https://'),
+      serv,
+    };
+    const app = await createApp({
+      ...shared,
+      tools,
+      isReady: readinessOf(requests),
       mailbox: isProduction ? undefined : (to) => mailbox.list(to),
       ruru: !isProduction,
-      serv,
     });
-    server.on('request', app);
+    const graphql = graphqlHandler(shared);
+    const server = createServer((request, response) => (isGraphQL(request) ? graphql : app)(request, response));
     const url = await listen(server, config);
     closers.push(() => stop(server));
     return { url, close };
