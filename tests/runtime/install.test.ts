@@ -63,30 +63,34 @@ describe('installing', () => {
   }
 
   // Twice the packages: only where time does not matter.
-  test.runIf(process.env.CI)('killed in the middle, twice: the next two at once share one install', async () => {
-    rmSync(join(root, 'node_modules'), { recursive: true, force: true });
-    const first = place.start({ root });
-    await untilInstalling(first);
-    first.signalGroup('SIGKILL');
-    await first.ends();
-    expect(await leftUsing(place.folder)).toEqual([]);
+  test.runIf(process.env.CI)(
+    'killed in the middle, twice: the next two at once share one install',
+    { timeout: 400_000 },
+    async () => {
+      rmSync(join(root, 'node_modules'), { recursive: true, force: true });
+      const first = place.start({ root });
+      await untilInstalling(first);
+      first.signalGroup('SIGKILL');
+      await first.ends();
+      expect(await leftUsing(place.folder)).toEqual([]);
 
-    // Killing the bootstrap alone leaves an npm that goes on.
-    const second = place.start({ root });
-    const npm = await untilInstalling(second);
-    const bootstrap = descendants(second.pid).find((pid) => commandOf(pid)[1]?.endsWith('src/start.mjs'));
-    process.kill(bootstrap ?? 0, 'SIGKILL');
-    const start = place.start({ root });
-    const tests = place.run('npm', ['test', '--', 'tests/runtime/settings.test.ts'], { root });
-    await Promise.all([start, tests].map((program) => program.says(/waiting for another install in this folder/)));
-    expect(commandOf(npm).length).toBeGreaterThan(0);
-    const [, url] = await start.says(READY, 120);
-    expect((await fetch(`${url}/readyz`)).status).toBe(200);
-    expect((await tests.ends(60)).code, tests.said).toBe(0);
-    expect(tests.stdout.trimEnd().split('\n').at(-1)).toMatch(/^\d+ passed, 0 failed$/);
-    // The npm that was left alone finished, so nobody installed again.
-    for (const program of [start, tests]) expect(program.stderr).not.toContain('installing, about a minute');
-    start.signalGroup('SIGINT');
-    expect((await start.ends()).code).toBe(0);
-  });
+      // Killing the bootstrap alone leaves an npm that goes on.
+      const second = place.start({ root });
+      const npm = await untilInstalling(second);
+      const bootstrap = descendants(second.pid).find((pid) => commandOf(pid)[1]?.endsWith('src/start.mjs'));
+      process.kill(bootstrap ?? 0, 'SIGKILL');
+      const start = place.start({ root });
+      const tests = place.run('npm', ['test', '--', 'tests/runtime/settings.test.ts'], { root });
+      await Promise.all([start, tests].map((program) => program.says(/waiting for another install in this folder/)));
+      expect(commandOf(npm).length).toBeGreaterThan(0);
+      const [, url] = await start.says(READY, 240);
+      expect((await fetch(`${url}/readyz`)).status).toBe(200);
+      expect((await tests.ends(120)).code, tests.said).toBe(0);
+      expect(tests.stdout.trimEnd().split('\n').at(-1)).toMatch(/^\d+ passed, 0 failed$/);
+      // The npm that was left alone finished, so nobody installed again.
+      for (const program of [start, tests]) expect(program.stderr).not.toContain('installing, about a minute');
+      start.signalGroup('SIGINT');
+      expect((await start.ends()).code).toBe(0);
+    },
+  );
 });
