@@ -55,8 +55,9 @@ create or replace function access_private.valid_name(name text) returns boolean
   language sql stable
   set search_path = pg_catalog, pg_temp
 as $$
+  -- As for the names of people: no control signs, and none that turn the direction of what stands around it.
   select coalesce(length(btrim(name)) between 1 and platform.limit_value('organization.name_length')
-    and name !~ '[[:cntrl:]]', false)
+    and name collate "C" !~ E'[\u0001-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufeff]', false)
 $$;
 comment on function access_private.valid_name(text) is 'Whether a text can be the name of an organization.';
 

@@ -2,6 +2,7 @@
 import { createHmac, hkdfSync, randomBytes } from 'node:crypto';
 import { chmod, link, mkdir, readFile, stat, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { StartupError } from '../platform/startup-error.ts';
 
 export interface ApplicationKeys {
   /** The application's half of the key-encryption key: 32 bytes. Leaves this process sealed only. */
@@ -25,7 +26,7 @@ async function read(path: string): Promise<Buffer | null> {
   let text: string;
   try {
     if ((await stat(path)).mode & 0o077) {
-      throw new Error(`${path} can be read by others: chmod 600 it, and replace the key if that matters`);
+      throw new StartupError(`${path} can be read by others: chmod 600 it, and replace the key if that matters`);
     }
     text = await readFile(path, 'utf8');
   } catch (error) {
@@ -39,7 +40,7 @@ async function read(path: string): Promise<Buffer | null> {
   } catch {
     // falls through: damaged
   }
-  throw new Error(`${path} is damaged: put it back from its backup. Without it sealed values cannot be opened`);
+  throw new StartupError(`${path} is damaged: put it back from its backup. Without it sealed values cannot be opened`);
 }
 
 async function make(path: string): Promise<Buffer> {

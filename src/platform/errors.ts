@@ -44,7 +44,7 @@ const INTERNAL: SafeFault = {
 /** Needed before the register was read, and for a database that is older than this code. Rows of the table win. */
 const BUILT_IN: readonly RegisterRow[] = [
   { sqlstate: SQLSTATE.unauthenticated, code: 'UNAUTHENTICATED', http_status: 401, message: 'Please sign in.' },
-  { sqlstate: SQLSTATE.malformedText, code: 'INVALID_INPUT', http_status: 400, message: 'The input is not valid.' },
+  { sqlstate: SQLSTATE.malformedText, code: 'BAD_INPUT', http_status: 400, message: 'The input is not valid.' },
   {
     sqlstate: SQLSTATE.unreachable,
     code: 'UNAVAILABLE',
@@ -61,9 +61,10 @@ const BUILT_IN: readonly RegisterRow[] = [
 
 const SQLSTATE_SHAPE = /^[0-9A-Z]{5}$/;
 
-/** The SQLSTATE an error carries, or null: Node's own errors have codes of other shapes. */
+/** The SQLSTATE an error carries, or null. */
 export function sqlstateOf(error: unknown): string | null {
-  if (typeof error !== 'object' || error === null) return null;
+  // EPIPE and EPERM look like one; system errors say which call failed.
+  if (typeof error !== 'object' || error === null || 'syscall' in error) return null;
   const code = (error as { code?: unknown }).code;
   return typeof code === 'string' && SQLSTATE_SHAPE.test(code) ? code : null;
 }

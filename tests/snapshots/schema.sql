@@ -310,8 +310,9 @@ CREATE OR REPLACE FUNCTION access_private.valid_name(name text)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+  -- As for the names of people: no control signs, and none that turn the direction of what stands around it.
   select coalesce(length(btrim(name)) between 1 and platform.limit_value('organization.name_length')
-    and name !~ '[[:cntrl:]]', false)
+    and name collate "C" !~ E'[\u0001-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufeff]', false)
 $function$
 comment 'Whether a text can be the name of an organization.'
 
