@@ -58,7 +58,9 @@ function answerOf(result: Result | null): Answer {
  * its way here. A refusal before GraphQL has status 200 and the error in the body, like a session that ends during
  * execution; only a body that is no operation has a status of its own.
  */
-export function graphqlHandler(options: GraphQLOptions): (request: IncomingMessage, response: ServerResponse) => void {
+export function graphqlHandler(
+  options: GraphQLOptions,
+): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
   const { serv, authenticator, register, recordFault, metrics, clientAddress } = options;
   const security = rawSecurityHeaders(options.isHttps);
 

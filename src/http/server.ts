@@ -1,5 +1,6 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { postgraphile } from 'postgraphile';
 import type { Config } from '../config.ts';
@@ -79,14 +80,17 @@ async function listen(server: Server, { host, port }: Config): Promise<string> {
   return `http://${family === 'IPv6' ? `[${address}]` : address}:${actual}`;
 }
 
-/** Stops taking requests and waits for those under way, but not for ever. */
-async function stop(server: Server): Promise<void> {
+/** Stops taking requests and waits for those under way, whether their client still listens or not, but not for ever. */
+async function stop(server: Server, underWay: ReadonlySet<Promise<void>>): Promise<void> {
   const closed = new Promise<void>((resolve) => {
     server.close(() => resolve());
   });
-  server.closeIdleConnections();
+  // A connection that has its answer would otherwise be kept for another five seconds.
+  const idle = setInterval(() => server.closeIdleConnections(), 50);
   const timer = setTimeout(() => server.closeAllConnections(), CLOSE_MILLISECONDS);
   await closed;
+  await Promise.race([Promise.allSettled(underWay), sleep(CLOSE_MILLISECONDS, undefined, { ref: false })]);
+  clearInterval(idle);
   clearTimeout(timer);
 }
 
@@ -147,9 +151,14 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
       ruru: !isProduction,
     });
     const graphql = graphqlHandler(shared);
-    const server = createServer((request, response) => (isGraphQL(request) ? graphql : app)(request, response));
+    const underWay = new Set<Promise<void>>();
+    const server = createServer((request, response) => {
+      if (!isGraphQL(request)) return app(request, response);
+      const answered = graphql(request, response).finally(() => underWay.delete(answered));
+      underWay.add(answered);
+    });
     const url = await listen(server, config);
-    closers.push(() => stop(server));
+    closers.push(() => stop(server, underWay));
     return { url, close };
   } catch (error) {
     await close();

@@ -59,6 +59,23 @@ test('a server that stops finishes what it has begun and takes nothing new', asy
   await closing;
 });
 
+test('a server that stops also finishes what a client asked for that went away', async () => {
+  const { server } = await start();
+  const gone = new AbortController();
+  const asked = fetch(`${server.url}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ query: 'mutation { slow(input: { seconds: 0.5 }) { result } }' }),
+    signal: gone.signal,
+  }).catch(() => 'gone');
+  await sleep(150);
+  gone.abort();
+  expect(await asked).toBe('gone');
+  const began = performance.now();
+  await server.close();
+  expect(performance.now() - began).toBeGreaterThan(200);
+});
+
 test('a data directory whose key is not the one of the database does not start', async () => {
   const { db, server, options } = await start();
   const other = mkdtempSync(join(tmpdir(), 'safetypin-life-'));
