@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:0d0b078843aee9cecfbf5680885e507730bf5fdc
+--! Hash: sha1:ffe11243557966fbb5c1cc7d24116f4984f2eab3
 --! Message: initial
 
 --! Included all.sql
@@ -215,49 +215,33 @@ grant create on schema request_private, request to safetypin_keeper;
 set local role safetypin_keeper;
 set local row_security = on;
 
-create or replace function request_private.seal(body bytea) returns text
-  language plpgsql stable parallel restricted security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_hex text := encode(body, 'hex');
-begin
-  -- HMAC from its definition with prepared pads: pgcrypto's looks its digest up at each call.
-  return (select encode(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(v_hex, 'UTF8'))), 'hex') || v_hex
-          from keyring_private.seal_keys k
-          where k.purpose = 'request');
-end $$;
-comment on function request_private.seal(bytea) is 'Seal and body in hex, as the setting safetypin.context holds them.';
+-- Each function here is as few statements as it can be: an expression of PL/pgSQL is set up anew in every transaction,
+-- which costs more than running it.
 
 create or replace function request_private.sealed() returns bytea
   language plpgsql stable parallel restricted security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- The seal is over the hex as it stands, so that nothing is decoded before it is known to be ours: anybody can write
-  -- anything into the setting, and whatever is not ours is nobody, never an error.
   v_setting bytea := convert_to(current_setting('safetypin.context', true), 'UTF8');
-  v_text bytea;
-  v_good boolean;
-  v_body bytea;
 begin
-  if length(v_setting) > 336 then
-    v_text := substr(v_setting, 65);
-    -- Compared by a second keyed hash: the time it takes says nothing about the right seal.
-    select sha256(k.outer_pad || substr(v_setting, 1, 64)) = sha256(k.outer_pad
-        || convert_to(encode(sha256(k.outer_pad || sha256(k.inner_pad || v_text)), 'hex'), 'UTF8'))
-      into v_good
-      from keyring_private.seal_keys k
-      where k.purpose = 'request';
-    if v_good then
-      v_body := decode(convert_from(v_text, 'UTF8'), 'hex');
-      if substr(v_body, 3, 12) = int4send(pg_backend_pid()) || timestamptz_send(now())
-        and substr(v_body, 31, 8) > timestamptz_send(clock_timestamp()) then
-        return v_body;
-      end if;
-    end if;
-  end if;
-  return null;
+  return (
+    select b.body
+      from (
+        -- The seal is over the hex as it stands, so that nothing is decoded before it is known to be ours: anybody can
+        -- write anything into the setting, and whatever is not ours is nobody, never an error. It is compared by a
+        -- second keyed hash: the time it takes says nothing about the right seal.
+        select case
+            when sha256(k.outer_pad || substr(v_setting, 1, 64)) = sha256(k.outer_pad
+              || convert_to(encode(sha256(k.outer_pad || sha256(k.inner_pad || substr(v_setting, 65))), 'hex'), 'UTF8'))
+            then decode(convert_from(substr(v_setting, 65), 'UTF8'), 'hex')
+          end as body
+          from keyring_private.seal_keys k
+          where k.purpose = 'request' and length(v_setting) > 336
+          offset 0
+      ) b
+      where substr(b.body, 3, 12) = int4send(pg_backend_pid()) || timestamptz_send(now())
+        and substr(b.body, 31, 8) > timestamptz_send(clock_timestamp()));
 end $$;
 comment on function request_private.sealed() is
   'Body of the context if its seal is good and its deadline ahead, else null. Does not ask whether the session still lives: the audit of the statement that ended it needs that.';
@@ -269,21 +253,18 @@ as $$
 declare
   v_body bytea := request_private.sealed();
 begin
-  case get_byte(v_body, 1)
-    when 1 then
-      -- Read at each statement: a revocation that committed is seen by the next one.
-      perform from sessions.sessions s
-        where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid and s.ends_at > clock_timestamp();
-    when 2 then
-      perform from platform_private.job_contexts j
-        where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid;
-    else
-      return v_body;
-  end case;
-  if found then
-    return v_body;
-  end if;
-  return null;
+  return (
+    select v_body
+      where case get_byte(v_body, 1)
+        -- Read at each statement: a revocation that committed is seen by the next one.
+        when 1 then exists (
+          select from sessions.sessions s
+          where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid and s.ends_at > clock_timestamp())
+        when 2 then exists (
+          select from platform_private.job_contexts j
+          where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid)
+        else true
+      end);
 end $$;
 comment on function request_private.live() is 'Body of the context if it is sealed and its session (or job) is live now, else null.';
 
@@ -391,15 +372,45 @@ begin
 end $$;
 comment on function request.task() is 'Name of the task, inside a job; null elsewhere.';
 
-create or replace function request_private.write_context(
+create or replace function request_private.context(
   kind integer, deadline timestamptz, session_id uuid, person_id uuid, organization_id uuid,
-  credential_hash bytea, assurance integer, metadata jsonb, envelope bytea
-) returns void
+  credential_hash bytea, assurance integer, metadata jsonb
+) returns text
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_zero constant bytea := '\x00000000000000000000000000000000';
+begin
+  return (
+    -- HMAC from its definition with prepared pads: pgcrypto's looks its digest up at each call.
+    select encode(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(b.hex, 'UTF8'))), 'hex') || b.hex
+      from keyring_private.seal_keys k
+      cross join (
+        select encode(
+          '\x01'::bytea || set_byte('\x00'::bytea, 0, kind)
+          || int4send(pg_backend_pid()) || timestamptz_send(now())
+          -- 122 random bits.
+          || uuid_send(gen_random_uuid())
+          || timestamptz_send(deadline)
+          || coalesce(uuid_send(session_id), v_zero) || coalesce(uuid_send(person_id), v_zero)
+          || coalesce(uuid_send(organization_id), v_zero)
+          || coalesce(credential_hash, v_zero || v_zero)
+          || int2send(assurance::smallint)
+          || uuid_send(coalesce((metadata ->> 'requestId')::uuid, gen_random_uuid()))
+          || convert_to(jsonb_build_object('ip', left(metadata ->> 'ip', 64), 'userAgent', left(metadata ->> 'userAgent', 400))::text, 'UTF8'),
+          'hex') as hex
+        offset 0
+      ) b
+      where k.purpose = 'request');
+end $$;
+comment on function request_private.context(integer, timestamptz, uuid, uuid, uuid, bytea, integer, jsonb) is
+  'Seal and body in hex, as the setting safetypin.context holds them.';
+
+create or replace function request_private.write_context(context text, envelope bytea) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
 begin
   if coalesce(current_setting('safetypin.context', true), '') <> '' then
     raise exception 'this transaction has a context already' using errcode = 'CTXAG';
@@ -409,22 +420,10 @@ begin
   if statement_timestamp() <= transaction_timestamp() then
     raise exception 'open the request in a later message than begin' using errcode = 'CTXTX';
   end if;
-  perform set_config('safetypin.context', request_private.seal(
-    '\x01'::bytea || set_byte('\x00'::bytea, 0, kind)
-    || int4send(pg_backend_pid()) || timestamptz_send(now())
-    -- 122 random bits.
-    || uuid_send(gen_random_uuid())
-    || timestamptz_send(deadline)
-    || coalesce(uuid_send(session_id), v_zero) || coalesce(uuid_send(person_id), v_zero)
-    || coalesce(uuid_send(organization_id), v_zero)
-    || coalesce(credential_hash, v_zero || v_zero)
-    || int2send(assurance::smallint)
-    || uuid_send(coalesce((metadata ->> 'requestId')::uuid, platform.uuid_v7()))
-    || convert_to(jsonb_build_object('ip', left(metadata ->> 'ip', 64), 'userAgent', left(metadata ->> 'userAgent', 400))::text, 'UTF8')
-  ), true);
-  perform set_config('safetypin.envelope', coalesce(encode(envelope, 'hex'), ''), true);
+  perform set_config('safetypin.context', context, true),
+    set_config('safetypin.envelope', coalesce(encode(envelope, 'hex'), ''), true);
 end $$;
-comment on function request_private.write_context(integer, timestamptz, uuid, uuid, uuid, bytea, integer, jsonb, bytea) is
+comment on function request_private.write_context(text, bytea) is
   'Writes the sealed context of this transaction. CTXAG if it has one, CTXTX if it began in this very message.';
 
 reset role;
@@ -520,9 +519,9 @@ begin
       values (open_job.job_id, v_task.name, v_task.permissions)
       returning * into v_context;
   end if;
-  perform request_private.write_context(
+  perform request_private.write_context(request_private.context(
     2, clock_timestamp() + make_interval(secs => v_task.seconds),
-    v_context.id, v_context.person_id, v_context.organization_id, null, 0, '{}', open_job.envelope);
+    v_context.id, v_context.person_id, v_context.organization_id, null, 0, '{}'), open_job.envelope);
   return 'safetypin_jobs';
 end $$;
 comment on function platform.open_job(bigint, bytea) is
@@ -2523,44 +2522,34 @@ create or replace function sessions.open_request(credential bytea, envelope byte
 as $$
 -- Writes nothing, so that a slow request never stands in the way of a revocation.
 declare
-  v_hash bytea := sha256(credential);
-  v_session uuid;
-  v_person uuid;
-  v_organization uuid;
-  v_assurance integer := 0;
-  v_seconds bigint;
+  v_context text;
 begin
   -- A replica does not know of revocations that it has not been sent yet.
   if pg_is_in_recovery() and not exists (
       select from platform_private.heartbeat h where h.at > clock_timestamp() - interval '5 seconds') then
     raise exception 'this replica is behind' using errcode = 'OLDCP';
   end if;
-  if credential is null then
-    select l.value into v_seconds from platform.limits l where l.name = 'request.seconds';
-  else
-    -- Limits are read beside it: a call of platform.limit_value() costs as much as a join.
-    select s.id, s.person_id, m.organization_id, s.assurance, r.value
-      into v_session, v_person, v_organization, v_assurance, v_seconds
-      from sessions_private.credentials c
-      join sessions.sessions s on s.id = c.session_id
-      join identity.people p on p.id = s.person_id
-      join platform.limits r on r.name = 'request.seconds'
-      join platform.limits i on i.name = 'session.idle_seconds'
-      left join access.organizations o on o.id = s.organization_id and o.status = 'active'
-      left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
-      left join sessions.activity a on a.session_id = s.id
-      where c.hash = v_hash
-        and c.expires_at > clock_timestamp()
-        and s.ends_at > clock_timestamp()
-        and p.status = 'active'
-        and greatest(s.created_at, a.last_used_at) > clock_timestamp() - make_interval(secs => i.value);
-    if not found then
-      raise exception 'no live session for this credential' using errcode = 'AUTHN';
-    end if;
+  -- One query for all of it: every statement here is paid for by every request.
+  select request_private.context(
+      case when credential is null then 0 else 1 end, clock_timestamp() + make_interval(secs => r.value),
+      s.id, s.person_id, m.organization_id, c.hash, coalesce(s.assurance, 0), metadata)
+    into v_context
+    from platform.limits r
+    join platform.limits i on i.name = 'session.idle_seconds'
+    left join sessions_private.credentials c on c.hash = sha256(credential) and c.expires_at > clock_timestamp()
+    left join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
+    left join identity.people p on p.id = s.person_id and p.status = 'active'
+    left join access.organizations o on o.id = s.organization_id and o.status = 'active'
+    left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
+    left join sessions.activity a on a.session_id = s.id
+    where r.name = 'request.seconds'
+      and (credential is null
+        or p.id is not null
+          and greatest(s.created_at, a.last_used_at) > clock_timestamp() - make_interval(secs => i.value));
+  if v_context is null then
+    raise exception 'no live session for this credential' using errcode = 'AUTHN';
   end if;
-  perform request_private.write_context(
-    case when credential is null then 0 else 1 end, clock_timestamp() + make_interval(secs => v_seconds),
-    v_session, v_person, v_organization, v_hash, v_assurance, metadata, envelope);
+  perform request_private.write_context(v_context, envelope);
   return case
     when session_user = 'safetypin_auditor' then 'safetypin_auditor'
     when credential is null then 'safetypin_anonymous'

@@ -86,9 +86,9 @@ begin
       values (open_job.job_id, v_task.name, v_task.permissions)
       returning * into v_context;
   end if;
-  perform request_private.write_context(
+  perform request_private.write_context(request_private.context(
     2, clock_timestamp() + make_interval(secs => v_task.seconds),
-    v_context.id, v_context.person_id, v_context.organization_id, null, 0, '{}', open_job.envelope);
+    v_context.id, v_context.person_id, v_context.organization_id, null, 0, '{}'), open_job.envelope);
   return 'safetypin_jobs';
 end $$;
 comment on function platform.open_job(bigint, bytea) is

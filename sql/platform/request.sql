@@ -24,49 +24,33 @@ grant create on schema request_private, request to safetypin_keeper;
 set local role safetypin_keeper;
 set local row_security = on;
 
-create or replace function request_private.seal(body bytea) returns text
-  language plpgsql stable parallel restricted security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_hex text := encode(body, 'hex');
-begin
-  -- HMAC from its definition with prepared pads: pgcrypto's looks its digest up at each call.
-  return (select encode(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(v_hex, 'UTF8'))), 'hex') || v_hex
-          from keyring_private.seal_keys k
-          where k.purpose = 'request');
-end $$;
-comment on function request_private.seal(bytea) is 'Seal and body in hex, as the setting safetypin.context holds them.';
+-- Each function here is as few statements as it can be: an expression of PL/pgSQL is set up anew in every transaction,
+-- which costs more than running it.
 
 create or replace function request_private.sealed() returns bytea
   language plpgsql stable parallel restricted security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- The seal is over the hex as it stands, so that nothing is decoded before it is known to be ours: anybody can write
-  -- anything into the setting, and whatever is not ours is nobody, never an error.
   v_setting bytea := convert_to(current_setting('safetypin.context', true), 'UTF8');
-  v_text bytea;
-  v_good boolean;
-  v_body bytea;
 begin
-  if length(v_setting) > 336 then
-    v_text := substr(v_setting, 65);
-    -- Compared by a second keyed hash: the time it takes says nothing about the right seal.
-    select sha256(k.outer_pad || substr(v_setting, 1, 64)) = sha256(k.outer_pad
-        || convert_to(encode(sha256(k.outer_pad || sha256(k.inner_pad || v_text)), 'hex'), 'UTF8'))
-      into v_good
-      from keyring_private.seal_keys k
-      where k.purpose = 'request';
-    if v_good then
-      v_body := decode(convert_from(v_text, 'UTF8'), 'hex');
-      if substr(v_body, 3, 12) = int4send(pg_backend_pid()) || timestamptz_send(now())
-        and substr(v_body, 31, 8) > timestamptz_send(clock_timestamp()) then
-        return v_body;
-      end if;
-    end if;
-  end if;
-  return null;
+  return (
+    select b.body
+      from (
+        -- The seal is over the hex as it stands, so that nothing is decoded before it is known to be ours: anybody can
+        -- write anything into the setting, and whatever is not ours is nobody, never an error. It is compared by a
+        -- second keyed hash: the time it takes says nothing about the right seal.
+        select case
+            when sha256(k.outer_pad || substr(v_setting, 1, 64)) = sha256(k.outer_pad
+              || convert_to(encode(sha256(k.outer_pad || sha256(k.inner_pad || substr(v_setting, 65))), 'hex'), 'UTF8'))
+            then decode(convert_from(substr(v_setting, 65), 'UTF8'), 'hex')
+          end as body
+          from keyring_private.seal_keys k
+          where k.purpose = 'request' and length(v_setting) > 336
+          offset 0
+      ) b
+      where substr(b.body, 3, 12) = int4send(pg_backend_pid()) || timestamptz_send(now())
+        and substr(b.body, 31, 8) > timestamptz_send(clock_timestamp()));
 end $$;
 comment on function request_private.sealed() is
   'Body of the context if its seal is good and its deadline ahead, else null. Does not ask whether the session still lives: the audit of the statement that ended it needs that.';
@@ -78,21 +62,18 @@ as $$
 declare
   v_body bytea := request_private.sealed();
 begin
-  case get_byte(v_body, 1)
-    when 1 then
-      -- Read at each statement: a revocation that committed is seen by the next one.
-      perform from sessions.sessions s
-        where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid and s.ends_at > clock_timestamp();
-    when 2 then
-      perform from platform_private.job_contexts j
-        where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid;
-    else
-      return v_body;
-  end case;
-  if found then
-    return v_body;
-  end if;
-  return null;
+  return (
+    select v_body
+      where case get_byte(v_body, 1)
+        -- Read at each statement: a revocation that committed is seen by the next one.
+        when 1 then exists (
+          select from sessions.sessions s
+          where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid and s.ends_at > clock_timestamp())
+        when 2 then exists (
+          select from platform_private.job_contexts j
+          where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid)
+        else true
+      end);
 end $$;
 comment on function request_private.live() is 'Body of the context if it is sealed and its session (or job) is live now, else null.';
 
@@ -200,15 +181,45 @@ begin
 end $$;
 comment on function request.task() is 'Name of the task, inside a job; null elsewhere.';
 
-create or replace function request_private.write_context(
+create or replace function request_private.context(
   kind integer, deadline timestamptz, session_id uuid, person_id uuid, organization_id uuid,
-  credential_hash bytea, assurance integer, metadata jsonb, envelope bytea
-) returns void
+  credential_hash bytea, assurance integer, metadata jsonb
+) returns text
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_zero constant bytea := '\x00000000000000000000000000000000';
+begin
+  return (
+    -- HMAC from its definition with prepared pads: pgcrypto's looks its digest up at each call.
+    select encode(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(b.hex, 'UTF8'))), 'hex') || b.hex
+      from keyring_private.seal_keys k
+      cross join (
+        select encode(
+          '\x01'::bytea || set_byte('\x00'::bytea, 0, kind)
+          || int4send(pg_backend_pid()) || timestamptz_send(now())
+          -- 122 random bits.
+          || uuid_send(gen_random_uuid())
+          || timestamptz_send(deadline)
+          || coalesce(uuid_send(session_id), v_zero) || coalesce(uuid_send(person_id), v_zero)
+          || coalesce(uuid_send(organization_id), v_zero)
+          || coalesce(credential_hash, v_zero || v_zero)
+          || int2send(assurance::smallint)
+          || uuid_send(coalesce((metadata ->> 'requestId')::uuid, gen_random_uuid()))
+          || convert_to(jsonb_build_object('ip', left(metadata ->> 'ip', 64), 'userAgent', left(metadata ->> 'userAgent', 400))::text, 'UTF8'),
+          'hex') as hex
+        offset 0
+      ) b
+      where k.purpose = 'request');
+end $$;
+comment on function request_private.context(integer, timestamptz, uuid, uuid, uuid, bytea, integer, jsonb) is
+  'Seal and body in hex, as the setting safetypin.context holds them.';
+
+create or replace function request_private.write_context(context text, envelope bytea) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
 begin
   if coalesce(current_setting('safetypin.context', true), '') <> '' then
     raise exception 'this transaction has a context already' using errcode = 'CTXAG';
@@ -218,22 +229,10 @@ begin
   if statement_timestamp() <= transaction_timestamp() then
     raise exception 'open the request in a later message than begin' using errcode = 'CTXTX';
   end if;
-  perform set_config('safetypin.context', request_private.seal(
-    '\x01'::bytea || set_byte('\x00'::bytea, 0, kind)
-    || int4send(pg_backend_pid()) || timestamptz_send(now())
-    -- 122 random bits.
-    || uuid_send(gen_random_uuid())
-    || timestamptz_send(deadline)
-    || coalesce(uuid_send(session_id), v_zero) || coalesce(uuid_send(person_id), v_zero)
-    || coalesce(uuid_send(organization_id), v_zero)
-    || coalesce(credential_hash, v_zero || v_zero)
-    || int2send(assurance::smallint)
-    || uuid_send(coalesce((metadata ->> 'requestId')::uuid, platform.uuid_v7()))
-    || convert_to(jsonb_build_object('ip', left(metadata ->> 'ip', 64), 'userAgent', left(metadata ->> 'userAgent', 400))::text, 'UTF8')
-  ), true);
-  perform set_config('safetypin.envelope', coalesce(encode(envelope, 'hex'), ''), true);
+  perform set_config('safetypin.context', context, true),
+    set_config('safetypin.envelope', coalesce(encode(envelope, 'hex'), ''), true);
 end $$;
-comment on function request_private.write_context(integer, timestamptz, uuid, uuid, uuid, bytea, integer, jsonb, bytea) is
+comment on function request_private.write_context(text, bytea) is
   'Writes the sealed context of this transaction. CTXAG if it has one, CTXTX if it began in this very message.';
 
 reset role;

@@ -10,44 +10,34 @@ create or replace function sessions.open_request(credential bytea, envelope byte
 as $$
 -- Writes nothing, so that a slow request never stands in the way of a revocation.
 declare
-  v_hash bytea := sha256(credential);
-  v_session uuid;
-  v_person uuid;
-  v_organization uuid;
-  v_assurance integer := 0;
-  v_seconds bigint;
+  v_context text;
 begin
   -- A replica does not know of revocations that it has not been sent yet.
   if pg_is_in_recovery() and not exists (
       select from platform_private.heartbeat h where h.at > clock_timestamp() - interval '5 seconds') then
     raise exception 'this replica is behind' using errcode = 'OLDCP';
   end if;
-  if credential is null then
-    select l.value into v_seconds from platform.limits l where l.name = 'request.seconds';
-  else
-    -- Limits are read beside it: a call of platform.limit_value() costs as much as a join.
-    select s.id, s.person_id, m.organization_id, s.assurance, r.value
-      into v_session, v_person, v_organization, v_assurance, v_seconds
-      from sessions_private.credentials c
-      join sessions.sessions s on s.id = c.session_id
-      join identity.people p on p.id = s.person_id
-      join platform.limits r on r.name = 'request.seconds'
-      join platform.limits i on i.name = 'session.idle_seconds'
-      left join access.organizations o on o.id = s.organization_id and o.status = 'active'
-      left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
-      left join sessions.activity a on a.session_id = s.id
-      where c.hash = v_hash
-        and c.expires_at > clock_timestamp()
-        and s.ends_at > clock_timestamp()
-        and p.status = 'active'
-        and greatest(s.created_at, a.last_used_at) > clock_timestamp() - make_interval(secs => i.value);
-    if not found then
-      raise exception 'no live session for this credential' using errcode = 'AUTHN';
-    end if;
+  -- One query for all of it: every statement here is paid for by every request.
+  select request_private.context(
+      case when credential is null then 0 else 1 end, clock_timestamp() + make_interval(secs => r.value),
+      s.id, s.person_id, m.organization_id, c.hash, coalesce(s.assurance, 0), metadata)
+    into v_context
+    from platform.limits r
+    join platform.limits i on i.name = 'session.idle_seconds'
+    left join sessions_private.credentials c on c.hash = sha256(credential) and c.expires_at > clock_timestamp()
+    left join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
+    left join identity.people p on p.id = s.person_id and p.status = 'active'
+    left join access.organizations o on o.id = s.organization_id and o.status = 'active'
+    left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
+    left join sessions.activity a on a.session_id = s.id
+    where r.name = 'request.seconds'
+      and (credential is null
+        or p.id is not null
+          and greatest(s.created_at, a.last_used_at) > clock_timestamp() - make_interval(secs => i.value));
+  if v_context is null then
+    raise exception 'no live session for this credential' using errcode = 'AUTHN';
   end if;
-  perform request_private.write_context(
-    case when credential is null then 0 else 1 end, clock_timestamp() + make_interval(secs => v_seconds),
-    v_session, v_person, v_organization, v_hash, v_assurance, metadata, envelope);
+  perform request_private.write_context(v_context, envelope);
   return case
     when session_user = 'safetypin_auditor' then 'safetypin_auditor'
     when credential is null then 'safetypin_anonymous'

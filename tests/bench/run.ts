@@ -1,12 +1,12 @@
 // `npm run bench`: every benchmark of DESIGN section 12, as a table, or with --json as one JSON array.
 import { parseArgs } from 'node:util';
 import { type Bench, type Row, table } from './bench.ts';
-import { envelope } from './envelope.ts';
+import { envelope, envelopePipelined } from './envelope.ts';
 import { graphqlList } from './graphql-list.ts';
 import { openPlace } from './place.ts';
 import { signIn } from './sign-in.ts';
 
-const BENCHES: readonly Bench[] = [envelope, graphqlList, signIn];
+const BENCHES: readonly Bench[] = [envelope, envelopePipelined, graphqlList, signIn];
 
 const { values } = parseArgs({
   options: { json: { type: 'boolean' }, full: { type: 'boolean' }, only: { type: 'string', multiple: true } },

@@ -58,7 +58,7 @@ describe('a slow request', () => {
     await admin.query(`alter function ${open} owner to safetypin_definer`);
     await admin.query('grant execute on all functions in schema request_private to safetypin_definer');
     const write =
-      'update sessions.sessions s set authenticated_at = authenticated_at where s.id = v_session; perform request_private.write_context(';
+      'update sessions.sessions s set authenticated_at = authenticated_at where s.id = (select c.session_id from sessions_private.credentials c where c.hash = sha256(credential)); perform request_private.write_context(';
     await withoutGuard(db, open, 'perform request_private.write_context(', write, async () => {
       const slow = await held(app, ada.credential, 'select 1');
       const elsewhere = await db.connect('admin');

@@ -21,8 +21,7 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
   'PG-51 a policy or function that believes a setting': {
     'keyring_private.application_half()': 'opens the sealed envelope in the setting; a forged one does not open',
     'request_private.sealed()': 'reads the context and verifies its seal: the one place that does',
-    'request_private.write_context(kind integer, deadline timestamp with time zone, session_id uuid, person_id uuid, organization_id uuid, credential_hash bytea, assurance integer, metadata jsonb, envelope bytea)':
-      'refuses when the setting holds a context already',
+    'request_private.write_context(context text, envelope bytea)': 'refuses when the setting holds a context already',
   },
   'a table whose changes leave no audit event': {
     'access.permissions': DEFINITION,
@@ -63,7 +62,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
       'numbers that rules compare with are changed by operators, and that is recorded',
     'request.can(permission text) -> access': 'the accessors are the ground of every domain and ask the live state',
     'request_private.live() -> sessions': 'a revoked session is refused in the next statement, so it is read there',
-    'request_private.seal(body bytea) -> keyring': 'the key of the seal is a key',
+    'request_private.context(kind integer, deadline timestamp with time zone, session_id uuid, person_id uuid, organization_id uuid, credential_hash bytea, assurance integer, metadata jsonb) -> keyring':
+      'the key of the seal is a key',
     'request_private.sealed() -> keyring': 'the key of the seal is a key',
   },
 };
