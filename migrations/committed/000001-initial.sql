@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ffe11243557966fbb5c1cc7d24116f4984f2eab3
+--! Hash: sha1:b89825f44ae770d71196ce6a3cd59ca1e3fbd208
 --! Message: initial
 
 --! Included all.sql
@@ -77,18 +77,15 @@ comment on column platform.limits.minimum is 'Lowest value that is allowed.';
 comment on column platform.limits.maximum is 'Highest value that is allowed.';
 comment on column platform.limits.description is 'What is limited, and the standard it follows where there is one.';
 
--- A function in SQL is checked when it is made, under the policies of its table.
-set local row_security = on;
-
 create or replace function platform.limit_value(name text) returns bigint
-  language sql stable parallel safe
+  language plpgsql stable parallel safe
   set search_path = pg_catalog, pg_temp
 as $$
-  select l.value from platform.limits l where l.name = limit_value.name
-$$;
+begin
+  -- PL/pgSQL keeps the plan between calls; a function in SQL would start anew at each.
+  return (select l.value from platform.limits l where l.name = limit_value.name);
+end $$;
 comment on function platform.limit_value(text) is 'The number in force for a limit; null for an unknown name.';
-
-reset row_security;
 --! EndIncluded platform/limits.sql
 --! Included platform/ids.sql
 -- Purpose: ids. UUID version 7 (RFC 9562): 48 bits of Unix milliseconds, then random; sorted by time, the same on
@@ -3359,15 +3356,28 @@ $$;
 comment on function api."current_user"() is 'The person who is signed in; null for nobody.';
 
 create or replace function api.current_organization() returns access.organizations
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
-as $$ select o.* from access.organizations o where o.id = (select request.organization_id()) $$;
+as $$
+begin
+  -- Nobody is in no organization, and has no right to look either.
+  if request.organization_id() is null then
+    return null;
+  end if;
+  return (select o from access.organizations o where o.id = request.organization_id());
+end $$;
 comment on function api.current_organization() is 'The active organization; null if there is none.';
 
 create or replace function api.current_session() returns sessions.sessions
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
-as $$ select s.* from sessions.sessions s where s.id = (select request.session_id()) $$;
+as $$
+begin
+  if request.session_id() is null then
+    return null;
+  end if;
+  return (select s from sessions.sessions s where s.id = request.session_id());
+end $$;
 comment on function api.current_session() is 'This session; null for nobody.';
 
 create or replace function api.my_organizations() returns setof access.organizations

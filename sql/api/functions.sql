@@ -21,15 +21,28 @@ $$;
 comment on function api."current_user"() is 'The person who is signed in; null for nobody.';
 
 create or replace function api.current_organization() returns access.organizations
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
-as $$ select o.* from access.organizations o where o.id = (select request.organization_id()) $$;
+as $$
+begin
+  -- Nobody is in no organization, and has no right to look either.
+  if request.organization_id() is null then
+    return null;
+  end if;
+  return (select o from access.organizations o where o.id = request.organization_id());
+end $$;
 comment on function api.current_organization() is 'The active organization; null if there is none.';
 
 create or replace function api.current_session() returns sessions.sessions
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
-as $$ select s.* from sessions.sessions s where s.id = (select request.session_id()) $$;
+as $$
+begin
+  if request.session_id() is null then
+    return null;
+  end if;
+  return (select s from sessions.sessions s where s.id = request.session_id());
+end $$;
 comment on function api.current_session() is 'This session; null for nobody.';
 
 create or replace function api.my_organizations() returns setof access.organizations

@@ -19,15 +19,12 @@ comment on column platform.limits.minimum is 'Lowest value that is allowed.';
 comment on column platform.limits.maximum is 'Highest value that is allowed.';
 comment on column platform.limits.description is 'What is limited, and the standard it follows where there is one.';
 
--- A function in SQL is checked when it is made, under the policies of its table.
-set local row_security = on;
-
 create or replace function platform.limit_value(name text) returns bigint
-  language sql stable parallel safe
+  language plpgsql stable parallel safe
   set search_path = pg_catalog, pg_temp
 as $$
-  select l.value from platform.limits l where l.name = limit_value.name
-$$;
+begin
+  -- PL/pgSQL keeps the plan between calls; a function in SQL would start anew at each.
+  return (select l.value from platform.limits l where l.name = limit_value.name);
+end $$;
 comment on function platform.limit_value(text) is 'The number in force for a limit; null for an unknown name.';
-
-reset row_security;

@@ -45,7 +45,7 @@ async function read(path: string): Promise<Buffer | null> {
 
 async function make(path: string): Promise<Buffer> {
   const key = randomBytes(32);
-  const draft = `${path}.${process.pid}`;
+  const draft = `${path}.${randomBytes(6).toString('hex')}`;
   await writeFile(draft, `${JSON.stringify({ half: key.toString('base64'), check: checkOf(key) }, null, 2)}\n`, {
     mode: 0o600,
     flush: true,

@@ -82,7 +82,9 @@ export class Program {
   /** The process that is the program itself: the last of the chain npm, bootstrap, server. */
   serverPid(): number {
     const inside = descendants(this.pid).filter((pid) => /(^|\/)node$/.test(commandOf(pid)[0] ?? ''));
-    return inside.find((pid) => commandOf(pid)[1]?.endsWith('src/main.ts')) ?? 0;
+    // The bootstrap names the program too, behind itself.
+    const program = (pid: number) => commandOf(pid).find((word) => /\.(mjs|ts)$/.test(word));
+    return inside.find((pid) => program(pid)?.endsWith('src/main.ts')) ?? 0;
   }
 }
 

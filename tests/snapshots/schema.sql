@@ -371,20 +371,33 @@ comment 'Founds an organization with the caller as its owner; switchOrganization
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.current_organization()
  RETURNS access.organizations
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select o.* from access.organizations o where o.id = (select request.organization_id()) $function$
+AS $function$
+begin
+  -- Nobody is in no organization, and has no right to look either.
+  if request.organization_id() is null then
+    return null;
+  end if;
+  return (select o from access.organizations o where o.id = request.organization_id());
+end $function$
 comment 'The active organization; null if there is none.'
 
 -- function api.current_session()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.current_session()
  RETURNS sessions.sessions
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select s.* from sessions.sessions s where s.id = (select request.session_id()) $function$
+AS $function$
+begin
+  if request.session_id() is null then
+    return null;
+  end if;
+  return (select s from sessions.sessions s where s.id = request.session_id());
+end $function$
 comment 'This session; null for nobody.'
 
 -- function api.current_user()
@@ -2072,12 +2085,14 @@ comment 'Makes a job of a known task in this transaction, on behalf of who asks 
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION platform.limit_value(name text)
  RETURNS bigint
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE PARALLEL SAFE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select l.value from platform.limits l where l.name = limit_value.name
-$function$
+begin
+  -- PL/pgSQL keeps the plan between calls; a function in SQL would start anew at each.
+  return (select l.value from platform.limits l where l.name = limit_value.name);
+end $function$
 comment 'The number in force for a limit; null for an unknown name.'
 
 -- function platform.no_organization()
