@@ -44,6 +44,25 @@ end $$;
 comment on function graphile_worker.safetypin_rescue() is
   'Frees the jobs of workers that are gone; returns how many workers that were. Called by the worker.';
 
+-- A connection that breaks after a job was locked and before the worker heard of it leaves a job that nobody runs,
+-- locked by a worker that lives. Each worker says which jobs it knows.
+create or replace function graphile_worker.safetypin_release(pool text, known bigint[]) returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count integer;
+begin
+  update graphile_worker._private_jobs j
+    set locked_at = null, locked_by = null, attempts = greatest(j.attempts - 1, 0)
+    where j.locked_by = safetypin_release.pool and j.locked_at < now() - interval '5 seconds'
+      and j.id <> all (safetypin_release.known) and j.job_queue_id is null;
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+comment on function graphile_worker.safetypin_release(text, bigint[]) is
+  'Frees jobs that a living worker has locked for over five seconds without knowing of them; returns how many. Called by the worker.';
+
 revoke all on schema graphile_worker from public;
 revoke all on all tables in schema graphile_worker from public;
 revoke all on all functions in schema graphile_worker from public;

@@ -5,8 +5,12 @@ import pg from 'pg';
 const ROUND = 10_000;
 const RETRY = 1_000;
 
+/** How long a job that ended here is still known: graphile-worker tells the database of it without waiting. */
+const REMEMBERED = 60_000;
+
 export class Presence {
   readonly #config: pg.ClientConfig;
+  readonly #known = new Map<string, number>();
   #client: pg.Client | undefined;
   #name = 'starting';
   #timer: NodeJS.Timeout | undefined;
@@ -26,6 +30,16 @@ export class Presence {
     this.#name = pool;
     await this.#say();
     await this.#round();
+  }
+
+  /** A job runs here. */
+  began(job: string): void {
+    this.#known.set(job, Number.POSITIVE_INFINITY);
+  }
+
+  /** It does not run any more. */
+  over(job: string): void {
+    this.#known.set(job, Date.now() + REMEMBERED);
   }
 
   async close(): Promise<void> {
@@ -61,6 +75,9 @@ export class Presence {
     try {
       if (!this.#client) await this.#connect();
       await this.#client?.query('select graphile_worker.safetypin_rescue()');
+      for (const [job, until] of this.#known) if (until < Date.now()) this.#known.delete(job);
+      const known = [...this.#known.keys()];
+      await this.#client?.query('select graphile_worker.safetypin_release($1, $2)', [this.#name, known]);
       this.#again(ROUND);
     } catch {
       // The database is away; the worker itself says so.

@@ -87,6 +87,8 @@ async function startRun(login: pg.ClientConfig, pool: pg.Pool, taskList: TaskLis
     const message = error instanceof Error ? error.message : 'unknown';
     failures.failed(job.task_identifier, job.attempts, job.max_attempts, message);
   });
+  events.on('job:start', ({ job }) => presence.began(job.id));
+  events.on('job:complete', ({ job }) => presence.over(job.id));
   const named = new Promise<string>((resolve) => events.on('pool:create', ({ workerPool }) => resolve(workerPool.id)));
   let runner: Runner;
   try {

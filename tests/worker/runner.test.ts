@@ -61,13 +61,33 @@ test('a worker whose connections were all cut goes on by itself', async () => {
     );
   expect((await cut()).length).toBeGreaterThan(1);
   await app.register('after.cut@example.com', 'Ada', 'Engines');
-  await until('the mail is there', () => mailbox.list('after.cut@example.com').length === 1);
+  // A job that was locked as its connection broke is freed by the next round.
+  await until('the mail is there', () => mailbox.list('after.cut@example.com').length === 1, 28);
   const alive = () =>
     asAdmin<{ name: string }>(
       "select application_name as name from pg_stat_activity where datname = $1 and application_name like 'safetypin worker pool-%'",
       [db.name],
     );
   await until('it says again which pool it is', async () => (await alive()).length === 1);
+  await worker.close();
+});
+
+test('a job that was locked for a worker which never heard of it is freed, and one that it runs is not', async () => {
+  const worker = await workerHere(app);
+  const [alive] = await asAdmin<{ pool: string }>(
+    "select replace(application_name, 'safetypin worker ', '') as pool from pg_stat_activity where datname = $1 and application_name like 'safetypin worker pool-%'",
+    [db.name],
+  );
+  const lost = await asAdmin<{ id: string }>("select id from graphile_worker.add_job('nobody__knows')");
+  const run = await asAdmin<{ id: string }>("select id from graphile_worker.add_job('nobody__knows')");
+  await asAdmin("update graphile_worker._private_jobs set locked_at = now() - interval '6 seconds', locked_by = $1", [
+    alive?.pool,
+  ]);
+  const jobs = await db.connect('jobs');
+  const release = 'select graphile_worker.safetypin_release($1, $2) as count';
+  expect((await jobs.query(release, [alive?.pool, [run[0]?.id]])).rows).toEqual([{ count: 1 }]);
+  expect(await asAdmin('select id from graphile_worker._private_jobs where locked_by is null')).toEqual(lost);
+  await asAdmin('delete from graphile_worker._private_jobs');
   await worker.close();
 });
 
