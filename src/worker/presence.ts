@@ -2,7 +2,7 @@
 // dies, and then the others know that the jobs it had locked are free again: after seconds instead of four hours.
 import pg from 'pg';
 
-const ROUND = 10_000;
+const ROUND = 5_000;
 const RETRY = 1_000;
 
 /** How long a job that ended here is still known: graphile-worker tells the database of it without waiting. */

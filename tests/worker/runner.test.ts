@@ -61,8 +61,7 @@ test('a worker whose connections were all cut goes on by itself', async () => {
     );
   expect((await cut()).length).toBeGreaterThan(1);
   await app.register('after.cut@example.com', 'Ada', 'Engines');
-  // A job that was locked as its connection broke is freed by the next round.
-  await until('the mail is there', () => mailbox.list('after.cut@example.com').length === 1, 28);
+  await until('the mail is there', () => mailbox.list('after.cut@example.com').length === 1);
   const alive = () =>
     asAdmin<{ name: string }>(
       "select application_name as name from pg_stat_activity where datname = $1 and application_name like 'safetypin worker pool-%'",
@@ -88,6 +87,21 @@ test('a job that was locked for a worker which never heard of it is freed, and o
   expect((await jobs.query(release, [alive?.pool, [run[0]?.id]])).rows).toEqual([{ count: 1 }]);
   expect(await asAdmin('select id from graphile_worker._private_jobs where locked_by is null')).toEqual(lost);
   await asAdmin('delete from graphile_worker._private_jobs');
+  await worker.close();
+});
+
+test('a mail whose job was locked for a worker which never heard of it is sent all the same', async () => {
+  await app.register('never.heard@example.com', 'Ada', 'Engines');
+  await asAdmin("update graphile_worker._private_jobs set run_at = now() + interval '1 hour'");
+  const worker = await workerHere(app);
+  // As it is left when the connection breaks between locking and hearing of it.
+  await asAdmin(
+    `update graphile_worker._private_jobs set run_at = now(), locked_at = now(), attempts = attempts + 1, locked_by = (
+       select replace(application_name, 'safetypin worker ', '') from pg_stat_activity
+       where datname = $1 and application_name like 'safetypin worker pool-%')`,
+    [db.name],
+  );
+  await until('the mail is there', () => mailbox.list('never.heard@example.com').length === 1);
   await worker.close();
 });
 
