@@ -2,6 +2,8 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
+    // `npm run test:coverage`. What runs in processes of its own (starts, killed workers) is not counted.
+    coverage: { provider: 'v8', include: ['src/**'], reporter: ['text', 'html'] },
     projects: [
       {
         extends: true,

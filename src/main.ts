@@ -1,6 +1,6 @@
 // `npm start`: the database, its migrations, the API and the worker in one process, until Ctrl-C.
 import { relative } from 'node:path';
-import { type Config, loadConfig, loadEnvironmentFile, projectRoot } from './config.ts';
+import { type Config, loadConfig, loadEnvironmentFile, projectRoot, unknownSettings } from './config.ts';
 import { openDatabase } from './platform/access.ts';
 import { claimOrRefuse } from './platform/claim.ts';
 import { openDataDirectory } from './platform/data-directory.ts';
@@ -13,6 +13,7 @@ import { progress, readyScreen } from './screen.ts';
 async function start(lifetime: Lifetime): Promise<void> {
   loadEnvironmentFile();
   const config = loadConfig();
+  for (const line of unknownSettings()) progress(line);
   onParentGone(config.parent, () => {
     progress('npm is gone, stopping');
     lifetime.end(0);

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { loadConfig, projectRoot } from '../../src/config.ts';
+import { loadConfig, projectRoot, unknownSettings } from '../../src/config.ts';
+import { envExample, settingsTable } from '../../src/settings.ts';
 
 describe('settings', () => {
   test('need nothing in the environment', () => {
@@ -66,13 +67,34 @@ describe('settings', () => {
     expect(withUrl('postgres:///x?host=/run/postgresql')().environment).toBe('production');
   });
 
-  test('are all in .env.example, and nothing else is', () => {
-    const example = readFileSync(join(projectRoot, '.env.example'), 'utf8');
-    const named = [...example.matchAll(/^# ([A-Z_]+)=/gm)].map(([, name]) => name);
-    const source = readFileSync(join(projectRoot, 'src/config.ts'), 'utf8');
-    const read = [...source.matchAll(/^ {2}([A-Z_]+): /gm)].map(([, name]) => name);
-    // Set by npm, the bootstrap, the shell or a test run, not by a person for a server.
-    const notForPeople = ['NODE_ENV', 'INIT_CWD', 'SAFETYPIN_PARENT', 'SAFETYPIN_TEST_SCALE'];
-    expect(new Set(named)).toEqual(new Set(read.filter((name) => !notForPeople.includes(name ?? ''))));
+  test('verify the database by an authority of your own', () => {
+    const url = 'postgres://a:b@db/x';
+    const withCertificate = (DATABASE_URL: string, DB_SSL_CERT_PATH = 'package.json') =>
+      loadConfig({ DATABASE_URL, DB_SSL_CERT_PATH }).databaseUrl;
+    const file = encodeURIComponent(join(projectRoot, 'package.json'));
+    expect(withCertificate(url)).toBe(`${url}?sslmode=verify-full&sslrootcert=${file}`);
+    expect(withCertificate(`${url}?sslmode=verify-full`)).toBe(`${url}?sslmode=verify-full&sslrootcert=${file}`);
+    expect(() => withCertificate(`${url}?sslmode=disable`)).toThrow(/says sslmode=disable: with DB_SSL_CERT_PATH/);
+    expect(() => withCertificate(url, 'nowhere.pem')).toThrow(/^DB_SSL_CERT_PATH=nowhere\.pem is not a file/);
+  });
+
+  test('take a key of SendGrid for its mail server, and not beside another', () => {
+    expect(loadConfig({ SENDGRID_API_KEY: 'SG.a/b' }).smtpUrl).toBe('smtps://apikey:SG.a%2Fb@smtp.sendgrid.net:465');
+    expect(() => loadConfig({ SENDGRID_API_KEY: 'SG.a', SMTP_URL: 'smtp://mail' })).toThrow(/set one of them$/);
+    expect(() => loadConfig({ SENDGRID_API_KEY: 'hunter2 hunter3' })).toThrow(/^SENDGRID_API_KEY must (?!.*hunter)/);
+  });
+
+  test('with our prefix that nothing reads are named', () => {
+    expect(unknownSettings({ SAFETYPIN_SCHEMA: 'clinic', SAFETYPIN_SCHEMAS: 'clinic', PATH: '' })).toEqual([
+      'SAFETYPIN_SCHEMA is not a setting; .env.example lists them',
+    ]);
+  });
+
+  test('are all in .env.example, which is made from them', async () => {
+    await expect(envExample()).toMatchFileSnapshot('../../.env.example');
+  });
+
+  test('are all in the README', () => {
+    expect(readFileSync(join(projectRoot, 'README.md'), 'utf8')).toContain(settingsTable());
   });
 });
