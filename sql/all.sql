@@ -12,6 +12,7 @@
 --!include platform/admit.sql
 --!include platform/request.sql
 --!include platform/functions.sql
+--!include platform/jobs.sql
 
 --!include keyring/schema.sql
 --!include keyring/tables.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b89825f44ae770d71196ce6a3cd59ca1e3fbd208
+--! Hash: sha1:b946f446d050bf1daffe4868376f8f60ec49af4c
 --! Message: initial
 
 --! Included all.sql
@@ -532,6 +532,47 @@ create or replace trigger safetypin_forget_context after delete on graphile_work
   for each row execute function platform.tg_jobs__forget_context();
 alter table graphile_worker._private_jobs enable always trigger safetypin_forget_context;
 --! EndIncluded platform/functions.sql
+--! Included platform/jobs.sql
+-- Purpose: the state of the queue, for those who operate it. Payloads and contexts are never shown.
+
+grant create on schema platform to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function platform.queue_state()
+  returns table (task text, state text, jobs bigint, oldest_seconds double precision)
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- A task that is not ours is one label: nobody makes labels without end.
+  select coalesce(p.name, 'unknown'), j.state, count(*),
+         greatest(0, extract(epoch from clock_timestamp() - min(j.since)))::double precision
+    from (select w.task_id,
+            case
+              when w.locked_at is not null then 'running'
+              when w.attempts >= w.max_attempts then 'failed'
+              when w.run_at <= clock_timestamp() then 'waiting'
+              when w.attempts > 0 then 'retrying'
+              else 'scheduled'
+            end as state,
+            case
+              when w.locked_at is not null then w.locked_at
+              when w.attempts >= w.max_attempts then w.updated_at
+              when w.run_at <= clock_timestamp() then w.run_at
+              else w.created_at
+            end as since
+          from graphile_worker._private_jobs w) j
+    join graphile_worker._private_tasks t on t.id = j.task_id
+    left join platform.tasks p on p.name = t.identifier
+    group by 1, 2
+$$;
+comment on function platform.queue_state() is
+  'Jobs by task and state, and how long the oldest has been: waiting (due, age since it was due), running (since it was taken), retrying and scheduled (due later, since it was made), failed (for good, since it was last tried). For metrics.';
+
+reset role;
+reset row_security;
+revoke create on schema platform from safetypin_definer;
+--! EndIncluded platform/jobs.sql
 
 --! Included keyring/schema.sql
 -- Purpose: keys and sealed values. Everything here belongs to safetypin_keeper.
@@ -3509,6 +3550,7 @@ reset role;
 
 set local role safetypin_definer;
 grant execute on function platform.beat() to safetypin_authenticator;
+grant execute on function platform.queue_state() to safetypin_authenticator, safetypin_jobs;
 reset role;
 --! EndIncluded platform/grants.sql
 --! Included platform/seed.sql

@@ -16,4 +16,5 @@ reset role;
 
 set local role safetypin_definer;
 grant execute on function platform.beat() to safetypin_authenticator;
+grant execute on function platform.queue_state() to safetypin_authenticator, safetypin_jobs;
 reset role;

@@ -2144,6 +2144,38 @@ begin
 end $function$
 comment 'Opens the context of a job that is locked by a worker now; returns the role to run as. CTXJB if it is not running or was not made by platform.enqueue().'
 
+-- function platform.queue_state()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION platform.queue_state()
+ RETURNS TABLE(task text, state text, jobs bigint, oldest_seconds double precision)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- A task that is not ours is one label: nobody makes labels without end.
+  select coalesce(p.name, 'unknown'), j.state, count(*),
+         greatest(0, extract(epoch from clock_timestamp() - min(j.since)))::double precision
+    from (select w.task_id,
+            case
+              when w.locked_at is not null then 'running'
+              when w.attempts >= w.max_attempts then 'failed'
+              when w.run_at <= clock_timestamp() then 'waiting'
+              when w.attempts > 0 then 'retrying'
+              else 'scheduled'
+            end as state,
+            case
+              when w.locked_at is not null then w.locked_at
+              when w.attempts >= w.max_attempts then w.updated_at
+              when w.run_at <= clock_timestamp() then w.run_at
+              else w.created_at
+            end as since
+          from graphile_worker._private_jobs w) j
+    join graphile_worker._private_tasks t on t.id = j.task_id
+    left join platform.tasks p on p.name = t.identifier
+    group by 1, 2
+$function$
+comment 'Jobs by task and state, and how long the oldest has been: waiting (due, age since it was due), running (since it was taken), retrying and scheduled (due later, since it was made), failed (for good, since it was last tried). For metrics.'
+
 -- function platform.tg_jobs__forget_context()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION platform.tg_jobs__forget_context()
