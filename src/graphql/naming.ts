@@ -1,7 +1,8 @@
 import type {} from '@graphile/simplify-inflection';
 import type {} from 'postgraphile';
 
-const TENANT = 'organization_id';
+/** Column that every policy compares with the active organization. */
+export const TENANT = 'organization_id';
 
 /** `id` is the row's own id and `nodeId` Relay's; no name carries its PostgreSQL schema. */
 export const NamingPlugin: GraphileConfig.Plugin = {

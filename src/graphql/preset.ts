@@ -12,6 +12,8 @@ import { exposurePlugin, OWN_SCHEMAS } from './behavior.ts';
 import { CachesPlugin } from './caches.ts';
 import { sourceOf } from './context.ts';
 import { type ExecutionOptions, executionPlugin, maskLate } from './execution.ts';
+import { FiltersPlugin } from './filters.ts';
+import { IndexesPlugin } from './indexes.ts';
 import { NamingPlugin } from './naming.ts';
 import { PagingPlugin } from './paging.ts';
 import { TagsPlugin } from './tags.ts';
@@ -38,6 +40,8 @@ export const schemaPreset = ({ pool, schemas }: SchemaOptions): GraphileConfig.P
     CachesPlugin,
     NamingPlugin,
     TagsPlugin,
+    IndexesPlugin,
+    FiltersPlugin,
     PagingPlugin,
     exposurePlugin(schemas),
     SessionsPlugin,

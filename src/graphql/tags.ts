@@ -6,9 +6,19 @@ const outcome = { tags: { resultFieldName: 'outcome', notNull: 'true' } };
 export const SMART_TAGS = {
   class: {
     'audit.events': { tags: { name: 'audit_events' } },
+    'audit.actions': { tags: { name: 'audit_actions' } },
+    // Found beside its session.
+    'sessions.activity': {
+      tags: { name: 'session_activity', behavior: ['-query:resource:list', '-query:resource:connection'] },
+    },
   },
-  attribute: {},
-  constraint: {},
+  attribute: {
+    // Behind the person, whom the policy demands as it does the tenant elsewhere.
+    'sessions.sessions.created_at': { tags: { isIndexed: 'true' } },
+  },
+  constraint: {
+    'sessions.activity.activity_session_exists': { tags: { foreignSingleFieldName: 'activity' } },
+  },
   type: {},
   procedure: {
     'api.resend_verification': outcome,
