@@ -189,6 +189,14 @@ export const settings = {
       .default(0.1),
     { about: 'Share of the counts that long tests run.', otherwise: '0.1' },
   ),
+  testPostgres: setting(
+    'SAFETYPIN_TEST_POSTGRES',
+    list
+      .refine((values) => values.every((value) => /^1[567]$/.test(value)), 'must be 15, 16 or 17, separated by commas')
+      .transform((values) => values.map(Number))
+      .default([]),
+    { about: 'Versions of PostgreSQL beside 18 that the tests about SQL run on.', otherwise: 'npm test says 15' },
+  ),
   /** The folder the command was given in: files on a command line are meant from there. */
   invokedFrom: setting('INIT_CWD', z.string().optional(), { about: 'Set by npm.' }),
   /** "own pid:npm's pid", see platform/parent.ts. */

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import { basename, delimiter, dirname, join, resolve } from 'node:path';
+import { delimiter, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = realpathSync(dirname(dirname(fileURLToPath(import.meta.url))));
@@ -90,49 +90,28 @@ function writeStamp(stamp) {
 
 /** Installs, unless another process does it meanwhile. */
 async function install() {
-  const { becomeOwner } = await import('./platform/single-owner.mjs');
-  let lock = await becomeOwner('install', root);
-  if (!lock) say('safetypin: waiting for another install in this folder');
-  while (!lock) {
-    await new Promise((wake) => setTimeout(wake, 250));
-    lock = await becomeOwner('install', root);
+  const { claimInstall, endOf, startNpmCi } = await import('./platform/npm-ci.mjs');
+  const lock = await claimInstall(root, say);
+  if (!isInstalled()) {
+    const started = Date.now();
+    say('safetypin: installing, about a minute (once, and after an update)');
+    const child = startNpmCi(root, lock.server);
+    /** @type {NodeJS.Signals | undefined} */
+    let stopped;
+    for (const name of signals) {
+      process.on(name, () => {
+        stopped = name;
+        child.kill(name);
+      });
+    }
+    const code = await endOf(child);
+    for (const name of signals) process.removeAllListeners(name);
+    if (stopped) refuse('stopped while installing; run the same command again', 128 + constants.signals[stopped]);
+    if (code !== 0) refuse(`npm ci failed (${code}), see above; put that right and run the same command again`);
+    writeStamp(expectedStamp());
+    say(`safetypin: installed in ${Math.round((Date.now() - started) / 1000)} s`);
   }
-  if (!isInstalled()) await npmCi(lock.server);
   lock.release();
-}
-
-/** @param {import('node:net').Server} lock */
-async function npmCi(lock) {
-  const { spawn } = await import('node:child_process');
-  const started = Date.now();
-  say('safetypin: installing, about a minute (once, and after an update)');
-  const npm = process.env.npm_execpath ?? '';
-  const found = /^npm/.test(basename(npm)) && existsSync(npm);
-  const options = ['ci', '--include=optional', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund'];
-  options.push('--loglevel=error');
-  const child = spawn(found ? process.execPath : 'npm', found ? [npm, ...options] : options, {
-    cwd: root,
-    // npm inherits the lock's file descriptor as well: if this process alone is killed, the next start waits for the
-    // orphaned npm rather than running a second one beside it.
-    stdio: ['ignore', 2, 2, /** @type {any} */ (lock)._handle?.fd ?? 'ignore'],
-  });
-  /** @type {NodeJS.Signals | undefined} */
-  let stopped;
-  for (const name of signals) {
-    process.on(name, () => {
-      stopped = name;
-      child.kill(name);
-    });
-  }
-  const code = await new Promise((done) => {
-    child.on('error', (error) => done(error.message));
-    child.on('close', (exit, signal) => done(signal ?? exit));
-  });
-  for (const name of signals) process.removeAllListeners(name);
-  if (stopped) refuse('stopped while installing; run the same command again', 128 + constants.signals[stopped]);
-  if (code !== 0) refuse(`npm ci failed (${code}), see above; put that right and run the same command again`);
-  writeStamp(expectedStamp());
-  say(`safetypin: installed in ${Math.round((Date.now() - started) / 1000)} s`);
 }
 
 /** The Node that the project ships for this machine, else the running one if it is new enough. */

@@ -1,9 +1,14 @@
 // `npm test`: runs vitest and says the result in one line that a person and a script can read.
+// The tests about SQL run on PostgreSQL 15 as well; `npm run test:versions` runs them on 16 and 17 alone.
 //   npm test -- [file filters] [options of vitest]
 import { parseCLI, startVitest, type TestModule, type Vitest } from 'vitest/node';
+import { loadConfig } from '../src/config.ts';
 import { onParentGone } from '../src/platform/parent.ts';
 
 const { filter, options } = parseCLI(['vitest', 'run', ...process.argv.slice(2)]);
+// vitest.config.ts makes a project of each.
+if (process.env.SAFETYPIN_TEST_POSTGRES === undefined) process.env.SAFETYPIN_TEST_POSTGRES = '15';
+else options.project ??= loadConfig().testPostgres.map((major) => `pg${major}`);
 let vitest: Vitest | undefined;
 let interruptedAt: number | undefined;
 
@@ -26,15 +31,22 @@ function takeSignals(): void {
 
 onParentGone(process.env.SAFETYPIN_PARENT, interrupt);
 
+/** The PostgreSQL of each project, which is forgotten when it closes. */
+const servers = new Map<string, string | undefined>();
 const capture = {
   onInit(instance: Vitest): void {
     vitest = instance;
     takeSignals();
   },
   onTestRunStart: takeSignals,
+  onTestRunEnd(): void {
+    for (const project of vitest?.projects ?? []) servers.set(project.name, project.getProvidedContext().server);
+  },
 };
-const reporters = [...[options.reporters ?? 'default'].flat(), capture];
-const done = await startVitest(filter, { ...options, watch: false, run: true, reporters });
+// Vitest would take those of the command line alone, and ours would see neither the end nor a signal.
+const { reporter = 'default', ...rest } = options as typeof options & { reporter?: string | string[] };
+const reporters = [...[reporter].flat(), capture];
+const done = await startVitest(filter, { ...rest, watch: false, run: true, reporters });
 await done.close();
 
 /** A file that could not be read has no tests that failed, and has failed all the same. */
@@ -44,6 +56,12 @@ function brokenFiles(modules: readonly TestModule[]): number {
 }
 
 const modules = done.state.getTestModules();
+for (const project of done.projects) {
+  const own = modules.filter((file) => file.project === project);
+  const tests = own.reduce((sum, file) => sum + [...file.children.allTests()].length, 0);
+  const server = servers.get(project.name);
+  if (tests > 0) process.stdout.write(`${project.name}: ${tests} tests${server ? ` on ${server}` : ''}\n`);
+}
 const count = (state: 'passed' | 'failed' | 'skipped') =>
   modules.reduce((sum, file) => sum + [...file.children.allTests(state)].length, 0);
 const passed = count('passed');

@@ -1,6 +1,6 @@
 // The sealed context (PG-50 to PG-53; F8, F9, F14, F15): who asks comes from it and from nothing else.
 import type pg from 'pg';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, inject, it } from 'vitest';
 import { Application, type Person, refusal, withoutGuard } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
 
@@ -361,7 +361,7 @@ describe('plans and workers', () => {
   it('a plan with parallel workers sees what one without does (PG-56)', async () => {
     await app.as(ada.credential, async (client) => {
       await client.query(
-        'set local debug_parallel_query = on; set local parallel_setup_cost = 0; set local parallel_tuple_cost = 0; set local min_parallel_table_scan_size = 0',
+        `set local ${inject('postgres') < 16 ? 'force_parallel_mode' : 'debug_parallel_query'} = on; set local parallel_setup_cost = 0; set local parallel_tuple_cost = 0; set local min_parallel_table_scan_size = 0`,
       );
       expect(await count(client, 'access.organizations')).toBe(1);
       expect(await count(client, 'access.memberships')).toBe(1);

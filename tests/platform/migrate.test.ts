@@ -8,7 +8,6 @@ import type { DatabaseAccess } from '../../src/platform/access.ts';
 import { retarget, withClient } from '../../src/platform/connection.ts';
 import { withMigrationsFolder } from '../../src/platform/db-commit.ts';
 import { examine } from '../../src/platform/doctor.ts';
-import { startEmbedded } from '../../src/platform/embedded.ts';
 import { buildDatabase, migrate, withMigrationLock } from '../../src/platform/migrate.ts';
 import { matchesVerifier, scramVerifier } from '../../src/platform/scram.ts';
 import { loadSecrets } from '../../src/platform/secrets.ts';
@@ -16,6 +15,7 @@ import { DATA_PREFIX, removeRun } from '../support/abandoned.ts';
 import { accessTo } from '../support/access.ts';
 import { whenFileEnds } from '../support/cleanup.ts';
 import { handleOf } from '../support/database.ts';
+import { startPostgres } from '../support/postgres.ts';
 
 const quiet = () => {};
 
@@ -156,7 +156,7 @@ describe('an administrator who is no superuser', () => {
   beforeAll(async () => {
     // Roles belong to the whole server, so this needs a server of its own.
     const dataDirectory = mkdtempSync(join(tmpdir(), DATA_PREFIX));
-    const server = await startEmbedded({ dataDirectory, settings: { fsync: 'off' }, initdbOptions: ['--no-sync'] });
+    const server = await startPostgres({ dataDirectory, settings: { fsync: 'off' }, initdbOptions: ['--no-sync'] });
     whenFileEnds(async () => {
       await server.stop();
       removeRun(dataDirectory);

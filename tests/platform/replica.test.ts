@@ -10,13 +10,14 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { serverAccount } from '../../src/platform/account.ts';
 import { giveTo } from '../../src/platform/cluster.ts';
 import { clusterDirectory } from '../../src/platform/data-directory.ts';
-import { type EmbeddedCluster, startEmbedded } from '../../src/platform/embedded.ts';
+import type { EmbeddedCluster } from '../../src/platform/embedded.ts';
 import { buildDatabase } from '../../src/platform/migrate.ts';
 import { loadSecrets } from '../../src/platform/secrets.ts';
 import { DATA_PREFIX, removeRun } from '../support/abandoned.ts';
 import { accessTo } from '../support/access.ts';
 import { Application, type Person, refusal } from '../support/actors.ts';
 import { handleOf } from '../support/database.ts';
+import { startPostgres } from '../support/postgres.ts';
 
 const SETTINGS = { fsync: 'off', wal_level: 'replica', max_wal_senders: '4', hot_standby: 'on' };
 const started: EmbeddedCluster[] = [];
@@ -27,7 +28,7 @@ let replica: pg.Client;
 
 beforeAll(async () => {
   const place = () => realpathSync(mkdtempSync(join(tmpdir(), DATA_PREFIX)));
-  const primary = await startEmbedded({ dataDirectory: place(), settings: SETTINGS });
+  const primary = await startPostgres({ dataDirectory: place(), settings: SETTINGS });
   started.push(primary);
   const passwords = { ...loadSecrets(primary.dataDirectory) };
   const access = accessTo({ host: primary.socketDirectory, port: primary.port, passwords }, 'safetypin');
@@ -55,7 +56,7 @@ beforeAll(async () => {
     giveTo(serverAccount(standby), join(standby, name));
   }
   rmSync(join(standby, 'postmaster.pid'), { force: true });
-  const second = await startEmbedded({
+  const second = await startPostgres({
     dataDirectory: copy,
     settings: {
       ...SETTINGS,

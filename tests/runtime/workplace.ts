@@ -52,14 +52,15 @@ export async function makeWorkplace(data?: string): Promise<Workplace> {
   };
 }
 
-const NOT_PART = new Set(['node_modules', '.git', '.data', '.env']);
+const NOT_PART = new Set(['.git', '.data', '.env']);
 
 /** Copies the project as a fresh clone would have it, with its files as they are now; with `packages`, installed. */
 export function copyProject(to: string, o: { packages: boolean }): void {
   cpSync(projectRoot, to, {
     recursive: true,
     verbatimSymlinks: true,
-    filter: (source) => !(NOT_PART.has(basename(source)) && dirname(source) === projectRoot),
+    filter: (source) =>
+      basename(source) !== 'node_modules' && !(NOT_PART.has(basename(source)) && dirname(source) === projectRoot),
   });
   if (o.packages) linkPackages(to);
 }
