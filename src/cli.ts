@@ -15,6 +15,7 @@ import { resetDatabase } from './platform/db-reset.ts';
 import { examine } from './platform/doctor.ts';
 import { sqlstateOf } from './platform/errors.ts';
 import { Lifetime } from './platform/lifetime.ts';
+import { logOptions, setUpLog } from './platform/log.ts';
 import { migrate } from './platform/migrate.ts';
 import { migrateDown } from './platform/migrate-down.ts';
 import { onParentGone } from './platform/parent.ts';
@@ -132,6 +133,7 @@ program
     lifetime.watch();
     await lifetime.run(async () => {
       const config = loadConfig();
+      setUpLog(logOptions(config));
       onParentGone(config.parent, () => lifetime.end(0));
       // It stays, as a server does: a command beside it joins its database instead of waiting for its end.
       const embedded = config.databaseUrl === undefined && config.environment !== 'production';

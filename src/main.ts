@@ -5,14 +5,17 @@ import { openDatabase } from './platform/access.ts';
 import { claimOrRefuse } from './platform/claim.ts';
 import { openDataDirectory } from './platform/data-directory.ts';
 import { Lifetime } from './platform/lifetime.ts';
+import { logOptions, setUpLog } from './platform/log.ts';
 import { onParentGone } from './platform/parent.ts';
 import { codeOf, StartupError } from './platform/startup-error.ts';
-import { progress, readyScreen } from './screen.ts';
+import { progress, readyScreen, recordProgress } from './screen.ts';
 
 /** Opens one thing after the other; each is given to `lifetime` at once, so that any failure closes what is open. */
 async function start(lifetime: Lifetime): Promise<void> {
   loadEnvironmentFile();
   const config = loadConfig();
+  setUpLog(logOptions(config));
+  if (config.environment === 'production') recordProgress();
   for (const line of unknownSettings()) progress(line);
   onParentGone(config.parent, () => {
     progress('npm is gone, stopping');

@@ -1,8 +1,17 @@
 import { styleText } from 'node:util';
+import { log } from './platform/log.ts';
+
+let isRecorded = false;
+
+/** From now on steps are records of the log, for where nobody looks on. */
+export function recordProgress(): void {
+  isRecorded = true;
+}
 
 /** One step of a start or a stop. */
 export function progress(line: string): void {
-  process.stdout.write(`  ${styleText('dim', line)}\n`);
+  if (isRecorded) log('info', 'progress', { line });
+  else process.stdout.write(`  ${styleText('dim', line)}\n`);
 }
 
 /** What the ready screen tells. */
@@ -20,7 +29,7 @@ export interface Ready {
 export function readyScreen(ready: Ready): void {
   const seconds = process.uptime().toFixed(1);
   if (ready.environment === 'production') {
-    process.stdout.write(`SafetyPin is ready on ${ready.url} after ${seconds} s\n`);
+    progress(`SafetyPin is ready on ${ready.url} after ${seconds} s`);
     return;
   }
   const rows = [

@@ -3,6 +3,7 @@
 import { isIP } from 'node:net';
 import { parse } from 'pg-connection-string';
 import { z } from 'zod';
+import { LOG_LEVELS } from './platform/log-line.ts';
 
 /** One setting. */
 export interface Setting<Schema extends z.ZodType = z.ZodType> {
@@ -178,6 +179,48 @@ export const settings = {
       about: 'Sender of mails.',
       example: 'SafetyPin <no-reply@example.com>',
       otherwise: 'SafetyPin <no-reply@localhost>',
+    },
+  ),
+  logLevel: setting('LOG_LEVEL', z.enum(LOG_LEVELS, `must be ${LOG_LEVELS.join(', ')}`).default('info'), {
+    about: 'How much is logged: debug, info (a line for each request), warn, error, or silent.',
+    example: 'info',
+    otherwise: 'info',
+  }),
+  logAddresses: setting('LOG_ADDRESSES', onOff.default(false), {
+    about: "on: the line of a request has its client's IP address, which is personal data.",
+    example: 'off',
+    otherwise: 'off',
+  }),
+  slowQueryMilliseconds: setting('DB_SLOW_QUERY_THRESHOLD', wholeNumber(1, 600_000).default(1000), {
+    about: 'Statements that take longer, in milliseconds, are counted and logged by name, never with values.',
+    example: '1000',
+    otherwise: '1000',
+  }),
+  metricsToken: setting(
+    'METRICS_TOKEN',
+    text.regex(/^[\x21-\x7e]{16,}$/, 'must be one word of at least 16 signs').optional(),
+    {
+      about: 'What Prometheus sends as its bearer token to read `/metrics`.',
+      example: 'a-long-random-word',
+      otherwise: 'only programs on the same machine read `/metrics`, and in production nobody',
+      secret: true,
+    },
+  ),
+  metricsPort: setting('METRICS_PORT', wholeNumber(1, 65535).optional(), {
+    about: 'Serves `/metrics` on this port of 127.0.0.1 and nowhere else.',
+    example: '9464',
+    otherwise: 'the port of the API',
+  }),
+  tracesUrl: setting(
+    'OTEL_EXPORTER_OTLP_ENDPOINT',
+    urlOf('http', 'https')
+      .refine((value) => URL.canParse(value), 'must be a URL')
+      .transform((value) => value.replace(/\/+$/, ''))
+      .optional(),
+    {
+      about: 'Collector that traces are sent to, as OTLP over HTTP.',
+      example: 'http://localhost:4318',
+      otherwise: 'no traces',
     },
   ),
   testScale: setting(

@@ -80,15 +80,18 @@ end $$;
 comment on function api.create_organization(text) is
   'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED for a bad name or over the limit; AUTHN for nobody.';
 
-create or replace function api_steps.record_fault(request_id uuid, code text, name text) returns void
+create or replace function api_steps.record_fault(request_id uuid, code text, name text, left_out integer default 0) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform audit_private.append('request.fault', details => jsonb_build_object(
-    'request', request_id, 'code', left(code, 5), 'name', left(regexp_replace(name, '[^A-Za-z0-9_.]', '', 'g'), 100)));
+    'request', request_id, 'code', left(regexp_replace(code, '[^0-9A-Z]', '', 'g'), 5),
+    'name', left(regexp_replace(name, '[^A-Za-z0-9_.:/ -]', '', 'g'), 100),
+    'left_out', greatest(left_out, 0)));
 end $$;
-comment on function api_steps.record_fault(uuid, text, text) is 'Records that a request failed unexpectedly: its id, the SQLSTATE and where, no text.';
+comment on function api_steps.record_fault(uuid, text, text, integer) is
+  'Records that a request failed unexpectedly, for whoever is signed in: its id, the SQLSTATE and where, no text; and how many were left out before, since a flood is not recorded one by one.';
 
 create or replace function api_steps.clean_up() returns bigint
   language plpgsql volatile security definer

@@ -15,7 +15,7 @@ grant execute on function
   api_steps.prepare_password_reset(bytea, jsonb),
   api_steps.reset_password(bytea, jsonb, text, jsonb, bytea, bytea),
   api_steps.note_first_use(bytea),
-  api_steps.record_fault(uuid, text, text),
+  api_steps.record_fault(uuid, text, text, integer),
   api.resend_verification(text), api.request_password_reset(text),
   api."current_user"()
   to safetypin_anonymous, safetypin_member;

@@ -55,6 +55,7 @@ declare
   v_status text;
   v_verifier text;
   v_organization uuid;
+  v_pending boolean;
   v_result api_steps.sign_in_result;
 begin
   -- Held, so that a sign-in with the old password and a new password take their turn: either the session ends with the
@@ -80,7 +81,16 @@ begin
       return v_result;
     end if;
   end if;
-  perform audit_private.append('login.failure', actor_id => v_person, details => '{"because": "refused"}', origin_subject => v_person);
+  -- Asked whoever it was, so that every refusal takes the same work. The reason stays in the trail.
+  v_pending := exists (select from identity_private.registrations r where r.lookup = v_account and r.completed_at is null);
+  perform audit_private.append('login.failure', actor_id => v_person, origin_subject => v_person,
+    details => jsonb_build_object('because', case
+      when v_account is null then 'no_attempt'
+      when v_person is null and v_pending then 'unverified'
+      when v_person is null then 'unknown'
+      when v_verifier is distinct from identity_private.verifier(finish_sign_in.tag) then 'wrong_password'
+      when v_status <> 'active' then 'suspended'
+      else 'no_organization' end));
   v_result.outcome := 'REFUSED';
   return v_result;
 end $$;

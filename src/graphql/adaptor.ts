@@ -2,6 +2,7 @@ import type pg from 'pg';
 import { AppError } from '../platform/app-error.ts';
 import { SQLSTATE, sqlstateOf } from '../platform/errors.ts';
 import { Envelopes, type Sealer } from './envelopes.ts';
+import type { Observe, RequestNote } from './observe.ts';
 import { StatementNames } from './statements.ts';
 import { type Gone, type RequestClient, RequestTransaction, type TransactionState } from './transaction.ts';
 
@@ -13,6 +14,8 @@ export interface RequestSource {
   readonly credential: Buffer | null;
   readonly ip: string | null;
   readonly userAgent: string | null;
+  /** What is learnt of the request on its way, for the log, the metrics and the trace. */
+  readonly note?: RequestNote;
 }
 
 /** The same client without its session: for steps that prove a person anew. */
@@ -27,6 +30,8 @@ export interface RequestsOptions {
   readonly statementNames?: number;
   /** Told why the database could not be reached, or was lost on the way. Defaults to nothing. */
   readonly onUnavailable?: (error: unknown) => void;
+  /** Told how long each step took. Defaults to nothing. */
+  readonly observe?: Observe;
 }
 
 type Work<Result> = (client: RequestClient) => Result | Promise<Result>;
@@ -81,7 +86,7 @@ async function rollBack(connection: pg.PoolClient): Promise<Error | undefined> {
  * The commit is always awaited: that costs no message, and no answer leaves before what it says is durable.
  */
 export function createRequests(options: RequestsOptions): Requests {
-  const { pool, sealer, statementNames = 100, onUnavailable = ignore } = options;
+  const { pool, sealer, statementNames = 100, onUnavailable = ignore, observe = ignore } = options;
   const names = new StatementNames(statementNames);
   const envelopes = new Envelopes(sealer);
 
@@ -100,7 +105,9 @@ export function createRequests(options: RequestsOptions): Requests {
     // Sealed before a connection is taken: the sealer may need one itself, and the pool may have only one.
     const envelope = envelopes.at(source.credential) ?? (await reached(envelopes.seal(source.credential)));
     if (signal?.aborted) throw new AppError(SQLSTATE.canceled, 'the client has gone');
+    const asked = performance.now();
     const connection = await reached(pool.connect());
+    observe('wait', asked, performance.now(), source);
     let broken: Error | undefined;
     const onError = (error: Error): void => {
       broken = error;
@@ -134,12 +141,21 @@ export function createRequests(options: RequestsOptions): Requests {
       connection.query('begin').catch(ignore);
       const name = names.use(connection, OPEN_NAME);
       const values = [source.credential, envelope, metadata];
+      const began = performance.now();
       const opening = connection.query(name === undefined ? { text: OPEN, values } : { text: OPEN, values, name });
-      const opened = opening.catch((error: unknown) => {
+      const observed = (): void => {
+        state.answered = performance.now();
+        observe('open', began, state.answered, source);
+      };
+      const opened = opening.then(observed, (error: unknown) => {
         state.openError = error;
+        observed();
       });
       state = {
         connection,
+        source,
+        observe,
+        answered: began,
         names,
         opened,
         signal,
@@ -158,7 +174,9 @@ export function createRequests(options: RequestsOptions): Requests {
       if (state.openError !== undefined) throw state.openError;
       // Work that swallowed an error of PostgreSQL did not get what it believes to have.
       if (state.firstError !== undefined) throw state.firstError;
+      const ending = performance.now();
       const { command } = await connection.query('commit');
+      observe('commit', ending, performance.now(), source);
       if (command !== 'COMMIT') throw new AppError(SQLSTATE.transactionAborted, 'the transaction was rolled back');
       return result;
     } catch (error) {

@@ -9,6 +9,7 @@ import { sourceOf } from './context.ts';
 import { Documents } from './documents.ts';
 import { maskError } from './errors.ts';
 import { measurePages } from './limits.ts';
+import { noteOperation } from './operation-name.ts';
 
 export interface ExecutionOptions {
   readonly register: ErrorRegister;
@@ -17,6 +18,8 @@ export interface ExecutionOptions {
   readonly introspection: boolean;
   /** Told the code of each error that leaves, for the metrics. */
   readonly onError: (code: string) => void;
+  /** Told that an operation begins; what it returns is told that it is over. */
+  readonly onOperation?: (source: RequestSource) => (() => void) | undefined;
 }
 
 interface Result {
@@ -48,10 +51,16 @@ export const executionPlugin = (options: ExecutionOptions): GraphileConfig.Plugi
     return documents;
   };
 
+  const noteError = (error: GraphQLError, { note }: RequestSource): void => {
+    const code = String(error.extensions.code);
+    options.onError(code);
+    if (note !== undefined) note.code ??= code;
+  };
+
   const masked = (error: GraphQLError, source: RequestSource): GraphQLError => {
     const { error: told, fault } = maskError(options.register, error, source);
     if (fault !== null) options.recordFault(source, fault.cause, fault.where);
-    options.onError(String(told.extensions.code));
+    noteError(told, source);
     isMasked.add(told);
     return told;
   };
@@ -76,6 +85,8 @@ export const executionPlugin = (options: ExecutionOptions): GraphileConfig.Plugi
             const execute: typeof config.execute = async (args) => {
               const refusal = tooManyRows(checked, args);
               if (refusal !== null) return { errors: [masked(refusal, source)] };
+              noteOperation(source.note, args);
+              const over = options.onOperation?.(source);
               try {
                 const result = (await config.execute(args)) as Result;
                 if (result.errors !== undefined) result.errors = result.errors.map((error) => masked(error, source));
@@ -83,6 +94,8 @@ export const executionPlugin = (options: ExecutionOptions): GraphileConfig.Plugi
               } catch (error) {
                 const cause = error instanceof Error ? error : new Error('not an error');
                 return { errors: [masked(new GraphQLError('', { originalError: cause }), source)] };
+              } finally {
+                over?.();
               }
             };
             return {
@@ -90,7 +103,7 @@ export const executionPlugin = (options: ExecutionOptions): GraphileConfig.Plugi
               execute,
               parseAndValidate: (text: string) => {
                 const result = checked.check(text);
-                for (const error of result.errors ?? []) options.onError(String(error.extensions.code));
+                for (const error of result.errors ?? []) noteError(error, source);
                 return result as ReturnType<typeof config.parseAndValidate>;
               },
             };

@@ -1,6 +1,8 @@
 import type pg from 'pg';
 import { AppError } from '../platform/app-error.ts';
 import { SQLSTATE, sqlstateOf } from '../platform/errors.ts';
+import type { RequestSource } from './adaptor.ts';
+import type { Observe } from './observe.ts';
 import type { StatementNames } from './statements.ts';
 
 /** One statement. Values are always bound; SQL text never holds one. */
@@ -49,6 +51,10 @@ export interface Gone {
 /** Shared by an opened transaction and the savepoints inside it. */
 export interface TransactionState {
   readonly connection: pg.PoolClient;
+  readonly source: RequestSource;
+  readonly observe: Observe;
+  /** When the last answer came: a statement sent ahead of it began to run no earlier. */
+  answered: number;
   readonly names: StatementNames;
   /** Settles when the request was opened; its error explains every "transaction is aborted" behind it. */
   readonly opened: Promise<unknown>;
@@ -123,10 +129,13 @@ export class RequestTransaction implements RequestClient {
     const known = names.use(connection, name);
     if (known !== undefined) config.name = known;
     if (arrayMode === true) config.rowMode = 'array';
+    const sent = performance.now();
     try {
       const { rows, rowCount } = await connection.query(config as pg.QueryConfig);
+      this.#observe(sent, config);
       return { rows, rowCount, notices: NO_NOTICES };
     } catch (error) {
+      this.#observe(sent, config);
       if (sqlstateOf(error) === SQLSTATE.transactionAborted) {
         await opened;
         const cause = this.#state.openError ?? this.#state.firstError;
@@ -135,5 +144,12 @@ export class RequestTransaction implements RequestClient {
       this.#state.firstError ??= error;
       throw error;
     }
+  }
+
+  #observe(sent: number, statement: { text: string; name?: string | undefined }): void {
+    const state = this.#state;
+    const began = Math.max(sent, state.answered);
+    state.answered = performance.now();
+    state.observe('statement', began, state.answered, state.source, statement);
   }
 }

@@ -1,5 +1,6 @@
 import express, { type ErrorRequestHandler, type Express, type RequestHandler } from 'express';
 import { bindSource, sourceOf } from '../graphql/context.ts';
+import type { Observer } from '../observe/observer.ts';
 import type { ErrorRegister, SafeFault } from '../platform/errors.ts';
 import type { RecordFault } from '../platform/faults.ts';
 import type { StepTools } from '../sessions/steps.ts';
@@ -7,8 +8,8 @@ import type { ClientAddress } from './client-address.ts';
 import { sendRefusal } from './envelope.ts';
 import { allowRuru, setSecurityHeaders } from './headers.ts';
 import { mailLinkRouter } from './mail-links.ts';
-import type { Metrics } from './metrics.ts';
-import { type Authenticator, anonymousSource } from './request.ts';
+import type { MetricsDoor } from './metrics.ts';
+import { type Authenticator, anonymousSource, traceparentOf } from './request.ts';
 import { DOOR_NAMES, restRouter } from './rest.ts';
 import type { ApiGrafserv } from './serv.ts';
 
@@ -17,7 +18,8 @@ export interface AppOptions {
   readonly authenticator: Authenticator;
   readonly register: ErrorRegister;
   readonly recordFault: RecordFault;
-  readonly metrics: Metrics;
+  readonly observer: Observer;
+  readonly metricsDoor: MetricsDoor;
   readonly clientAddress: ClientAddress;
   readonly isReady: () => Promise<boolean>;
   readonly isHttps: boolean;
@@ -49,21 +51,24 @@ function parserFault(error: unknown): SafeFault | undefined {
 
 /** All routes but `/graphql`, in the order in which they are asked. */
 export async function createApp(options: AppOptions): Promise<Express> {
-  const { tools, authenticator, register, recordFault, metrics } = options;
+  const { tools, authenticator, register, recordFault, observer } = options;
   const app = express();
   app.disable('x-powered-by');
   app.set('etag', false);
   app.set('query parser', 'simple');
 
   const begin: RequestHandler = (request, response, next) => {
-    const started = performance.now();
+    const began = performance.now();
     const source = anonymousSource(request, options.clientAddress);
     bindSource(request, source);
+    observer.began(source, request.method, traceparentOf(request, options.clientAddress));
     setSecurityHeaders(response, options.isHttps);
     response.setHeader('X-Request-Id', source.requestId);
     const route = routeOf(request.path);
     response.once('close', () => {
-      metrics.observe(route, request.method, response.statusCode, (performance.now() - started) / 1000);
+      const { code } = response.locals as { code?: string };
+      if (source.note !== undefined && code !== undefined) source.note.code = code;
+      observer.answered({ source, route, method: request.method, status: response.statusCode, began });
     });
     next();
   };
@@ -81,7 +86,7 @@ export async function createApp(options: AppOptions): Promise<Express> {
     const ready = await options.isReady();
     response.status(ready ? 200 : 503).json({ status: ready ? 'ok' : 'unavailable' });
   });
-  app.get('/metrics', async (_request, response) => void response.type(metrics.contentType).send(await metrics.read()));
+  app.get('/metrics', options.metricsDoor.handle);
   app.get('/.well-known/jwks.json', (_request, response) => {
     response.setHeader('Cache-Control', 'public, max-age=300');
     response.json(tools.tokens.jwks());
@@ -111,7 +116,8 @@ export async function createApp(options: AppOptions): Promise<Express> {
     const source = sourceOf(request);
     const fault = parserFault(error) ?? register.explain(error, source.credential === null);
     if (!fault.expected) recordFault(source, error, `${request.method} ${routeOf(request.path)}`);
-    metrics.countError(fault.code);
+    observer.metrics.countError(fault.code);
+    if (fault.status === 413) observer.metrics.countLimit('request.body');
     sendRefusal(response, source.requestId, fault);
   };
   app.use(refuse);

@@ -1,7 +1,11 @@
 import { BlockList, isIP } from 'node:net';
 
 /** Finds the address a request came from. `X-Forwarded-For` is believed only as far as trusted proxies wrote it. */
-export type ClientAddress = (peer: string | undefined, forwardedFor: string | undefined) => string | null;
+export interface ClientAddress {
+  (peer: string | undefined, forwardedFor: string | undefined): string | null;
+  /** Whether a peer is one of the trusted proxies, whose other headers are believed too. */
+  isProxy(peer: string | undefined): boolean;
+}
 
 const PEERS = 1000;
 
@@ -38,7 +42,7 @@ export function trustedClientAddress(networks: readonly string[]): ClientAddress
     return address;
   };
 
-  return (peer, forwardedFor) => {
+  const addressOf = (peer: string | undefined, forwardedFor: string | undefined): string | null => {
     let address = peer === undefined ? null : known(peer);
     if (networks.length === 0 || forwardedFor === undefined) return address;
     const hops = forwardedFor.split(',');
@@ -50,4 +54,10 @@ export function trustedClientAddress(networks: readonly string[]): ClientAddress
     }
     return address;
   };
+
+  const isProxy = (peer: string | undefined): boolean => {
+    const address = peer === undefined || networks.length === 0 ? null : known(peer);
+    return address !== null && isTrusted(address);
+  };
+  return Object.assign(addressOf, { isProxy });
 }

@@ -25,6 +25,7 @@ export interface Refusal extends Pick<SafeFault, 'code' | 'status' | 'message'> 
 
 export function sendRefusal(response: Response, requestId: string, refusal: Refusal): void {
   const { code, status, message, data = null, fields = {} } = refusal;
+  response.locals.code = code;
   const body: RestAnswer = { success: false, data, error: message, meta: { code, requestId, fields } };
   response.status(status).json(body);
 }

@@ -3,14 +3,14 @@ import type { JSONValue, RequestDigest, Result } from 'postgraphile/grafserv';
 import { processHeaders } from 'postgraphile/grafserv';
 import type { RequestSource } from '../graphql/adaptor.ts';
 import { bindSource } from '../graphql/context.ts';
+import type { Observer } from '../observe/observer.ts';
 import type { ErrorRegister } from '../platform/errors.ts';
 import type { RecordFault } from '../platform/faults.ts';
 import { BodyRefusal } from './body-refusal.ts';
 import type { ClientAddress } from './client-address.ts';
 import { readOperation } from './graphql-body.ts';
 import { rawSecurityHeaders } from './headers.ts';
-import type { Metrics } from './metrics.ts';
-import { type Authenticator, anonymousSource } from './request.ts';
+import { type Authenticator, anonymousSource, traceparentOf } from './request.ts';
 import type { ApiGrafserv } from './serv.ts';
 
 export interface GraphQLOptions {
@@ -18,7 +18,7 @@ export interface GraphQLOptions {
   readonly authenticator: Authenticator;
   readonly register: ErrorRegister;
   readonly recordFault: RecordFault;
-  readonly metrics: Metrics;
+  readonly observer: Observer;
   readonly clientAddress: ClientAddress;
   readonly isHttps: boolean;
 }
@@ -61,7 +61,7 @@ function answerOf(result: Result | null): Answer {
 export function graphqlHandler(
   options: GraphQLOptions,
 ): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
-  const { serv, authenticator, register, recordFault, metrics, clientAddress } = options;
+  const { serv, authenticator, register, recordFault, observer, clientAddress } = options;
   const security = rawSecurityHeaders(options.isHttps);
 
   function refusal(source: RequestSource, error: unknown): Answer {
@@ -70,7 +70,9 @@ export function graphqlHandler(
         ? { code: error.code, message: error.message, expected: true }
         : register.explain(error);
     if (!fault.expected) recordFault(source, error, 'graphql');
-    metrics.countError(fault.code);
+    observer.metrics.countError(fault.code);
+    if (error instanceof BodyRefusal && error.status === 413) observer.metrics.countLimit('request.body');
+    if (source.note !== undefined) source.note.code = fault.code;
     const body = JSON.stringify({
       errors: [{ message: fault.message, extensions: { code: fault.code, requestId: source.requestId } }],
     });
@@ -93,14 +95,15 @@ export function graphqlHandler(
   }
 
   return async (request, response) => {
-    const started = performance.now();
+    const began = performance.now();
     const source = anonymousSource(request, clientAddress);
+    observer.began(source, request.method ?? '', traceparentOf(request, clientAddress));
     const [status, headers, body] = await answer(request, response, source).catch((error: unknown) =>
       refusal(source, error),
     );
     response.writeHead(status, [...security, 'X-Request-Id', source.requestId, ...headers]);
     response.end(request.method === 'HEAD' ? undefined : body);
-    metrics.observe(PATH, request.method ?? '', status, (performance.now() - started) / 1000);
+    observer.answered({ source, route: PATH, method: request.method ?? '', status, began });
   };
 }
 

@@ -8,6 +8,7 @@ import type { AccessToken, AccessTokens } from '../sessions/tokens.ts';
 import type { ClientAddress } from './client-address.ts';
 
 const USER_AGENT_LENGTH = 512;
+const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 const BEARER = /^Bearer +([^ ]+) *$/i;
 
 /** Who is asking, before any token was looked at. */
@@ -16,11 +17,25 @@ export function anonymousSource(request: IncomingMessage, clientAddress: ClientA
   const forwarded = headers['x-forwarded-for'];
   const userAgent = headers['user-agent']?.slice(0, USER_AGENT_LENGTH).toWellFormed() ?? null;
   return {
-    requestId: randomUUID(),
+    requestId: requestIdOf(request, clientAddress),
     credential: null,
+    note: {},
     ip: clientAddress(socket.remoteAddress, Array.isArray(forwarded) ? forwarded.join(',') : forwarded),
     userAgent,
   };
+}
+
+/** The id that a trusted proxy gave the request, if it is one; anybody else's would let him choose what the log says. */
+function requestIdOf({ headers, socket }: IncomingMessage, clientAddress: ClientAddress): string {
+  const given = headers['x-request-id'];
+  const isGood = typeof given === 'string' && UUID.test(given) && clientAddress.isProxy(socket.remoteAddress);
+  return isGood ? given.toLowerCase() : randomUUID();
+}
+
+/** The trace that a request is part of, if a trusted proxy says so. */
+export function traceparentOf({ headers, socket }: IncomingMessage, clientAddress: ClientAddress): string | undefined {
+  const { traceparent } = headers;
+  return typeof traceparent === 'string' && clientAddress.isProxy(socket.remoteAddress) ? traceparent : undefined;
 }
 
 /** The application itself, asking for nobody. */

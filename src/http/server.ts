@@ -10,6 +10,9 @@ import { createPasswordHasher } from '../identity/password.ts';
 import type { ApplicationKeys } from '../keyring/application-keys.ts';
 import { EnvelopeSealer } from '../keyring/envelope.ts';
 import { mailbox } from '../mail/mailbox.ts';
+import { createMetrics } from '../observe/metrics.ts';
+import { createObserver, type Observer } from '../observe/observer.ts';
+import { tracerFor } from '../observe/trace.ts';
 import type { DatabaseAccess } from '../platform/access.ts';
 import { ErrorRegister, type RegisterRow } from '../platform/errors.ts';
 import { faultRecorder } from '../platform/faults.ts';
@@ -22,7 +25,7 @@ import { createApp } from './app.ts';
 import { trustedClientAddress } from './client-address.ts';
 import { graphqlHandler, isGraphQL } from './graphql.ts';
 import { readinessOf } from './health.ts';
-import { createMetrics } from './metrics.ts';
+import { metricsDoor } from './metrics.ts';
 import { Authenticator, nobody } from './request.ts';
 import { ApiGrafserv } from './serv.ts';
 
@@ -103,9 +106,19 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
     for (const closer of closers.reverse()) await closer();
   };
   try {
+    const sealer = new EnvelopeSealer(pool, keys);
+    const hasher = createPasswordHasher({ observe: (stage, seconds) => metrics.passwordHash(stage, seconds) });
+    const heartbeat = startHeartbeat(pool);
+    closers.push(heartbeat.stop);
+    const metrics = createMetrics({ pool, auditor: access.auditor, hasher, sealer, heartbeat });
+    closers.push(metrics.close);
+    const tracer = await tracerFor(config.tracesUrl, 'safetypin');
+    if (tracer !== undefined) closers.push(tracer.close);
+    const observer: Observer = createObserver({ ...config, metrics, tracer });
     const requests = createRequests({
       pool,
-      sealer: new EnvelopeSealer(pool, keys),
+      sealer,
+      observe: observer.observe,
       statementNames: config.databasePooled ? 0 : STATEMENT_NAMES,
       onUnavailable: (error) => logFault(describeFault(error, 'none', 'database')),
     });
@@ -114,12 +127,10 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
     );
     await bindApplication(requests, config);
     const tokens = await AccessTokens.open({ dataDirectory: config.dataDirectory, issuer: config.publicUrl });
-    const hasher = createPasswordHasher();
     const tools = { requests, tokens, hasher, refreshKey: keys.derive('refresh') };
-    const recordFault = faultRecorder(requests);
-    const metrics = createMetrics({ pool, hasher });
+    const recordFault = faultRecorder({ requests, onFault: metrics.countFault });
     const activity = gatherActivity(pool, (error) => logFault(describeFault(error, 'none', 'activity')));
-    closers.push(() => activity.close(), startHeartbeat(pool));
+    closers.push(() => activity.close());
 
     const pgl = postgraphile(
       serverPreset({
@@ -127,7 +138,13 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
         schemas: config.schemas,
         tools,
         ruru: !isProduction,
-        execution: { register, recordFault, introspection: !isProduction, onError: metrics.countError },
+        execution: {
+          register,
+          recordFault,
+          introspection: !isProduction,
+          onError: metrics.countError,
+          onOperation: observer.operation,
+        },
       }),
     );
     closers.push(async () => pgl.release());
@@ -138,15 +155,17 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
       authenticator: new Authenticator(tokens, requests, activity),
       register,
       recordFault,
-      metrics,
+      observer,
       clientAddress: trustedClientAddress(config.trustedProxies),
       isHttps: config.publicUrl.startsWith('https://'),
       serv,
     };
+    const door = metricsDoor(config, metrics);
     const app = await createApp({
       ...shared,
       tools,
       isReady: readinessOf(requests),
+      metricsDoor: door,
       mailbox: isProduction ? undefined : (to) => mailbox.list(to),
       ruru: !isProduction,
     });
@@ -157,6 +176,7 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
       const answered = graphql(request, response).finally(() => underWay.delete(answered));
       underWay.add(answered);
     });
+    closers.push(await door.listen());
     const url = await listen(server, config);
     closers.push(() => stop(server, underWay));
     return { url, close };

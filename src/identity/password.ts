@@ -15,6 +15,8 @@ export interface PasswordHasher {
   hash(password: string, recipe: HashRecipe): Promise<Buffer>;
   /** Hashes computed so far: the tests compare it with the attempts that were counted. */
   readonly computed: number;
+  /** How many wait for their turn. */
+  readonly waiting: number;
 }
 
 export interface PasswordHasherOptions {
@@ -22,6 +24,8 @@ export interface PasswordHasherOptions {
   readonly atOnce?: number;
   /** How many may wait for their turn. Defaults to 200: at 15 ms each on two processors the last waits 1.5 s. */
   readonly waiting?: number;
+  /** Told how long each waited and took, in seconds. Defaults to nothing. */
+  readonly observe?: (stage: 'waiting' | 'computing', seconds: number) => void;
 }
 
 /** Longest password that is hashed at all; SQL's limit is lower, this one keeps a wrong setting from costing memory. */
@@ -57,6 +61,7 @@ function compute(password: string, { scheme, parameters, salt }: HashRecipe): Pr
 export function createPasswordHasher(options: PasswordHasherOptions = {}): PasswordHasher {
   const atOnce = options.atOnce ?? Math.max(1, availableParallelism());
   const limit = options.waiting ?? 200;
+  const { observe } = options;
   const queue: (() => void)[] = [];
   let running = 0;
   let computed = 0;
@@ -65,8 +70,12 @@ export function createPasswordHasher(options: PasswordHasherOptions = {}): Passw
     get computed() {
       return computed;
     },
+    get waiting() {
+      return queue.length;
+    },
     async hash(password, recipe) {
       if (!isHashable(password)) throw new AppError(SQLSTATE.malformedText, 'the password cannot be hashed');
+      const asked = performance.now();
       if (running >= atOnce) {
         if (queue.length >= limit) throw new AppError(SQLSTATE.overloaded, 'too many passwords wait to be hashed');
         await new Promise<void>((resolve) => queue.push(resolve));
@@ -75,7 +84,11 @@ export function createPasswordHasher(options: PasswordHasherOptions = {}): Passw
       }
       try {
         computed += 1;
-        return await compute(password, recipe);
+        const began = performance.now();
+        observe?.('waiting', (began - asked) / 1000);
+        const tag = await compute(password, recipe);
+        observe?.('computing', (performance.now() - began) / 1000);
+        return tag;
       } finally {
         // The turn goes straight to the next in line, so nobody can slip in between.
         const next = queue.shift();

@@ -9,6 +9,8 @@ interface TransportKey {
   id: Buffer;
   key: Buffer;
   replaceAt: number;
+  /** `performance.now()` when it was given to us. */
+  since: number;
 }
 
 /** Milliseconds between 1970 and 2000, where PostgreSQL's timestamps begin. */
@@ -28,6 +30,11 @@ export class EnvelopeSealer {
   constructor(pool: pg.Pool, keys: ApplicationKeys) {
     this.#pool = pool;
     this.#keys = keys;
+  }
+
+  /** Seconds since the transport key in use was given to us; undefined without one. */
+  get keyAge(): number | undefined {
+    return this.#current === null ? undefined : (performance.now() - this.#current.since) / 1000;
   }
 
   /** An envelope for one credential (null: for nobody), good for a minute. */
@@ -78,6 +85,7 @@ export class EnvelopeSealer {
       id: Buffer.from(row.id.replaceAll('-', ''), 'hex'),
       key: row.key,
       replaceAt: row.expires_at.getTime() - this.#skew,
+      since: performance.now(),
     };
     previous?.key.fill(0);
     return this.#current;

@@ -185,7 +185,7 @@ describe('the lock', () => {
     expect(rows).toEqual([
       { action: 'email.refuse', actor_id: null, because: 'locked', count: 1 },
       { action: 'email.refuse', actor_id: null, because: null, count: LIMIT },
-      { action: 'login.failure', actor_id: ada.id, because: 'refused', count: LIMIT },
+      { action: 'login.failure', actor_id: ada.id, because: 'wrong_password', count: LIMIT },
       { action: 'login.failure', actor_id: null, because: 'locked', count: 1 },
       { action: 'login.lock', actor_id: ada.id, because: null, count: 1 },
       { action: 'login.lock', actor_id: null, because: null, count: 1 },

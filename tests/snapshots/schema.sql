@@ -643,6 +643,7 @@ declare
   v_status text;
   v_verifier text;
   v_organization uuid;
+  v_pending boolean;
   v_result api_steps.sign_in_result;
 begin
   -- Held, so that a sign-in with the old password and a new password take their turn: either the session ends with the
@@ -668,7 +669,16 @@ begin
       return v_result;
     end if;
   end if;
-  perform audit_private.append('login.failure', actor_id => v_person, details => '{"because": "refused"}', origin_subject => v_person);
+  -- Asked whoever it was, so that every refusal takes the same work. The reason stays in the trail.
+  v_pending := exists (select from identity_private.registrations r where r.lookup = v_account and r.completed_at is null);
+  perform audit_private.append('login.failure', actor_id => v_person, origin_subject => v_person,
+    details => jsonb_build_object('because', case
+      when v_account is null then 'no_attempt'
+      when v_person is null and v_pending then 'unverified'
+      when v_person is null then 'unknown'
+      when v_verifier is distinct from identity_private.verifier(finish_sign_in.tag) then 'wrong_password'
+      when v_status <> 'active' then 'suspended'
+      else 'no_organization' end));
   v_result.outcome := 'REFUSED';
   return v_result;
 end $function$
@@ -727,9 +737,9 @@ begin
 end $function$
 comment 'First step of register: REFUSED with reasons, or how to hash the password. `password` are facts about it, never the password.'
 
--- function api_steps.record_fault(request_id uuid, code text, name text)
+-- function api_steps.record_fault(request_id uuid, code text, name text, left_out integer)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION api_steps.record_fault(request_id uuid, code text, name text)
+CREATE OR REPLACE FUNCTION api_steps.record_fault(request_id uuid, code text, name text, left_out integer DEFAULT 0)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -737,9 +747,11 @@ CREATE OR REPLACE FUNCTION api_steps.record_fault(request_id uuid, code text, na
 AS $function$
 begin
   perform audit_private.append('request.fault', details => jsonb_build_object(
-    'request', request_id, 'code', left(code, 5), 'name', left(regexp_replace(name, '[^A-Za-z0-9_.]', '', 'g'), 100)));
+    'request', request_id, 'code', left(regexp_replace(code, '[^0-9A-Z]', '', 'g'), 5),
+    'name', left(regexp_replace(name, '[^A-Za-z0-9_.:/ -]', '', 'g'), 100),
+    'left_out', greatest(left_out, 0)));
 end $function$
-comment 'Records that a request failed unexpectedly: its id, the SQLSTATE and where, no text.'
+comment 'Records that a request failed unexpectedly, for whoever is signed in: its id, the SQLSTATE and where, no text; and how many were left out before, since a flood is not recorded one by one.'
 
 -- function api_steps.refresh_session(refresh_token bytea, successor_hash bytea, credential_hash bytea)
 owner safetypin_definer
@@ -1054,6 +1066,36 @@ begin
   return api_steps.complete(v_registration);
 end $function$
 comment 'Proves an address with the token of its mail, once: VERIFIED or REFUSED.'
+
+-- function audit.count_events(since text, OUT until text, OUT counts jsonb)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION audit.count_events(since text, OUT until text, OUT counts jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows from the keeper: reading events of all organizations; gives numbers only. An event is counted once, by the
+-- first call whose snapshot has its transaction: times would miss what was written early and committed late. Bounded by
+-- the rows it looks at, and by the index on the transaction.
+declare
+  v_since pg_snapshot := count_events.since::pg_snapshot;
+  v_until pg_snapshot := pg_current_snapshot();
+begin
+  until := v_until::text;
+  select coalesce(jsonb_agg(to_jsonb(c)), '[]') into counts
+    from (
+      select e.action, left(e.details ->> 'because', 40) as because, count(*) as count
+      from (
+        select a.action, a.details
+        from audit.events a
+        where a.transaction_id >= pg_snapshot_xmin(v_since)
+          and not pg_visible_in_snapshot(a.transaction_id, v_since)
+          and pg_visible_in_snapshot(a.transaction_id, v_until)
+        limit 50000) e
+      group by e.action, left(e.details ->> 'because', 40)) c;
+end $function$
+comment 'How many events of each action, and of each reason, became visible since the given pg_snapshot (none for null), and the one to give next time. For metrics: no event, no organization and no person is named.'
 
 -- function audit.ensure_partitions()
 owner safetypin_definer
