@@ -13,9 +13,15 @@ beforeAll(async () => {
   place = await hostilePlace();
 });
 
-const ROLES = ['safetypin_member', 'safetypin_anonymous', 'safetypin_authenticator', 'safetypin_jobs', 'safetypin_auditor'];
+const ROLES = [
+  'safetypin_member',
+  'safetypin_anonymous',
+  'safetypin_authenticator',
+  'safetypin_jobs',
+  'safetypin_auditor',
+];
 const tried = new Set<string>();
-/** A role tries all of it on what it alone may call, and some of it on what another one has tried. */
+/** At less than the full scale each argument gets every third string, and every eighth for another role's turn. */
 const sampled = loadConfig({}).testScale < 1;
 type Shape = (value: string) => unknown;
 
@@ -72,7 +78,9 @@ async function effects(client: pg.ClientBase, role: string, calls: readonly Call
   for (const { called, state } of asked) {
     const { code } = await called;
     const after = (await state).rows[0] ?? before;
-    const more = Object.entries<number>(after.written).map(([table, n]) => [table, n - (before.written[table] ?? 0)] as const);
+    const more = Object.entries<number>(after.written).map(
+      ([table, n]) => [table, n - (before.written[table] ?? 0)] as const,
+    );
     const { role: as, login, path } = after;
     found.push({ code, written: Object.fromEntries(more.filter(([, n]) => n > 0)), state: `${as}, ${login}, ${path}` });
     before = after;
@@ -92,8 +100,8 @@ async function rowCounts(): Promise<Record<string, string>> {
 
 /** A bad value may be refused where a good one is not, by a refusal of the register; it may not do more than a good one. */
 const REFUSALS = /^(22\w{3}|23514|AUTHN|DENYD|P0002|GWB\w\w)$/;
-/** graphile-worker keeps the name of each task that a job was made for; only the worker's login can name one at will. */
-const KEPT_NAMES = '_private_tasks';
+/** What add_job writes depends on the names that the worker's login gives, which nobody else can. */
+const QUEUE = /^_private_/;
 
 describe.each(ROLES)('PG-06 as %s', (role) => {
   it('a naughty string in any text argument of any function does what a plain one does, or less', async () => {
@@ -107,16 +115,17 @@ describe.each(ROLES)('PG-06 as %s', (role) => {
       if (got.code !== good.code && !REFUSALS.test(got.code)) found.push(`${where}: ${good.code} became ${got.code}`);
       if (got.state !== good.state) found.push(`${where}: ${good.state} became ${got.state}`);
       for (const [table, rows] of Object.entries(got.written))
-        if (rows > (good.written[table] ?? 0) && table !== KEPT_NAMES) found.push(`${where}: ${rows} rows of ${table}`);
+        if (rows > (good.written[table] ?? 0) && !QUEUE.test(table)) found.push(`${where}: ${rows} rows of ${table}`);
     };
     for (const one of functions.filter(({ name }) => name !== 'sessions.open_request')) {
       for (const [i, argument] of one.args.entries()) {
         for (const shape of shapes[argument.type] ?? []) {
           const usual = callOf(one, place);
-          const strings = sampled && tried.has(one.signature) ? NAUGHTY.filter((_, n) => n % 6 === i % 6) : NAUGHTY;
+          const share = sampled ? (tried.has(one.signature) ? 8 : 3) : 1;
+          const strings = NAUGHTY.filter((_, n) => n % share === i % share);
           const bad = strings.map((value) => ({ text: usual.text, values: usual.values.with(i, shape(value)) }));
           const [good, ...got] = await effects(client, role, [usual, ...bad]);
-          got.forEach((result, at) => check(one, argument, strings[at], result, good as Effect));
+          for (const [at, result] of got.entries()) check(one, argument, strings[at], result, good as Effect);
           calls += got.length;
         }
       }
@@ -125,7 +134,7 @@ describe.each(ROLES)('PG-06 as %s', (role) => {
     expect(found).toEqual([]);
     expect(await rowCounts()).toEqual(before);
     expect(calls).toBeGreaterThan(5);
-  });
+  }, 120_000);
 
   it('bytes that are not UTF-8 never reach a function (CVE-2025-1094)', async () => {
     const client = await connect(role, false);
@@ -154,7 +163,9 @@ it('PG-06 the attack is seen: a function that puts its argument into SQL is foun
       execute 'select count(*) from access.organizations where name = ''' || q || '''' into v; return v; end $$;
     grant execute on function access.careless(text) to safetypin_member`);
   try {
-    const [careless] = (await callable(place.admin, 'safetypin_member')).filter(({ name }) => name === 'access.careless');
+    const [careless] = (await callable(place.admin, 'safetypin_member')).filter(
+      ({ name }) => name === 'access.careless',
+    );
     const client = await connect('safetypin_member');
     const codes = new Set<string>();
     const calls = NAUGHTY.map((value) => callOf(careless as Callable, place, { 0: value }));
@@ -179,5 +190,6 @@ it('PG-06 each argument of the API has a plain value to start from', async () =>
   for (const role of ROLES)
     for (const { args, signature } of await callable(place.admin, role))
       for (const argument of args)
-        if (!/job_spec|interval/.test(argument.type)) expect(plain(argument, place), `${signature} ${argument.name}`).not.toBeNull();
+        if (!/job_spec|interval/.test(argument.type))
+          expect(plain(argument, place), `${signature} ${argument.name}`).not.toBeNull();
 });

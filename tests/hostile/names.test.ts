@@ -85,9 +85,13 @@ describe('a function finds what its author meant', () => {
         const honest = await ask();
         await client.query(SHADOWS);
         await client.query(
-          tables.rows.map(({ name }) => `create temporary table if not exists "${name}" (id pg_catalog.int4);`).join(''),
+          tables.rows
+            .map(({ name }) => `create temporary table if not exists "${name}" (id pg_catalog.int4);`)
+            .join(''),
         );
-        await client.query('create temporary table naive_rows (v pg_catalog.int4); insert into naive_rows values (1), (2)');
+        await client.query(
+          'create temporary table naive_rows (v pg_catalog.int4); insert into naive_rows values (1), (2)',
+        );
         expect((await client.query('select clinic.naive()')).rowCount).toBe(1);
         expect(spied.splice(0)).toContain('spied as postgres');
         expect((await client.query('select clinic.naive_table() as n')).rows).toEqual([{ n: '2' }]);
@@ -150,7 +154,7 @@ describe('nobody plants anything', () => {
         'create access method plant type table handler heap_tableam_handler',
         'create operator class clinic.plant for type uuid using btree as operator 1 <',
         "create text search configuration clinic.plant (parser = 'default')",
-        "create event trigger plant on ddl_command_end execute function audit_private.refuse_change()",
+        'create event trigger plant on ddl_command_end execute function audit_private.refuse_change()',
       ])
         expect((await attempt(client, attack)).code, `${name}: ${attack}`).toBe('42501');
     });
@@ -160,7 +164,16 @@ describe('nobody plants anything', () => {
     const { rows } = await place.admin.query('select extname from pg_extension order by 1');
     expect(rows.map(({ extname }) => extname)).toEqual(['pgcrypto', 'plpgsql']);
     await place.everyone(async (client, { name }) => {
-      for (const extension of ['citext', 'hstore', 'dblink', 'postgres_fdw', 'file_fdw', 'refint', 'adminpack', 'plperl'])
+      for (const extension of [
+        'citext',
+        'hstore',
+        'dblink',
+        'postgres_fdw',
+        'file_fdw',
+        'refint',
+        'adminpack',
+        'plperl',
+      ])
         expect((await attempt(client, `create extension ${extension}`)).code, `${name}: ${extension}`).toMatch(
           /^(42501|0A000|58P01)$/,
         );
@@ -179,7 +192,9 @@ describe('a function runs for whom it is meant, with rights that fit', () => {
       await place.admin.query('begin');
       await place.admin.query(`grant create on schema clinic to ${role}; set local role ${role};
         create function clinic.next_one() returns int language sql as 'select 1'; reset role`);
-      const found = await place.admin.query(`select has_function_privilege('safetypin_member', 'clinic.next_one()', 'execute') as may`);
+      const found = await place.admin.query(
+        `select has_function_privilege('safetypin_member', 'clinic.next_one()', 'execute') as may`,
+      );
       await place.admin.query('rollback');
       expect(found.rows, role).toEqual([{ may: false }]);
     }
@@ -198,22 +213,36 @@ describe('a function runs for whom it is meant, with rights that fit', () => {
     await place.everyone(async (client, { name, connection }) => {
       if (connection === 'pooled') return;
       for (const one of closed.rows)
-        expect((await attempt(client, `select ${one.name}(${one.args})`)).code, `${name}: ${one.signature}`).toBe('42501');
+        expect((await attempt(client, `select ${one.name}(${one.args})`)).code, `${name}: ${one.signature}`).toBe(
+          '42501',
+        );
     });
   });
 
   it('PG-05 the owners of definer functions cannot log in, are not strong, and pass no policy by themselves', async () => {
-    const { rows } = await place.admin.query(`select distinct r.rolname, r.rolcanlogin, r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolcreatedb, r.rolreplication
+    const { rows } =
+      await place.admin.query(`select distinct r.rolname, r.rolcanlogin, r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolcreatedb, r.rolreplication
       from pg_proc p join pg_roles r on r.oid = p.proowner
       where prosecdef and p.pronamespace::regnamespace::text <> 'clinic' order by 1`);
-    const weak = { rolcanlogin: false, rolsuper: false, rolbypassrls: false, rolcreaterole: false, rolcreatedb: false, rolreplication: false };
+    const weak = {
+      rolcanlogin: false,
+      rolsuper: false,
+      rolbypassrls: false,
+      rolcreaterole: false,
+      rolcreatedb: false,
+      rolreplication: false,
+    };
     // The owner has one, reviewed in the lints: it makes partitions.
-    expect(rows).toEqual(['safetypin_definer', 'safetypin_keeper', 'safetypin_owner'].map((rolname) => ({ rolname, ...weak })));
+    expect(rows).toEqual(
+      ['safetypin_definer', 'safetypin_keeper', 'safetypin_owner'].map((rolname) => ({ rolname, ...weak })),
+    );
     for (const role of ['safetypin_definer', 'safetypin_keeper']) {
       await place.admin.query('begin');
       await place.admin.query(`set local role ${role}`);
       expect((await attempt(place.admin, 'select * from clinic.patients')).code, role).toBe('42501');
-      expect((await attempt(place.admin, 'alter table identity.people disable row level security')).code, role).toBe('42501');
+      expect((await attempt(place.admin, 'alter table identity.people disable row level security')).code, role).toBe(
+        '42501',
+      );
       await place.admin.query('rollback');
     }
   });
