@@ -73,7 +73,9 @@ export class Documents {
       if (!(error instanceof GraphQLError)) throw error;
       return {
         errors: [
-          / tokens\. Parsing aborted/.test(error.message) ? limitError('it has too many tokens') : this.#told(error),
+          / tokens\. Parsing aborted/.test(error.message)
+            ? limitError('it has too many tokens', 'tokens')
+            : this.#told(error),
         ],
       };
     }

@@ -8,7 +8,7 @@ import type { RequestSource } from './adaptor.ts';
 import { sourceOf } from './context.ts';
 import { Documents } from './documents.ts';
 import { maskError } from './errors.ts';
-import { measurePages } from './limits.ts';
+import { limitOf, measurePages } from './limits.ts';
 import { noteOperation } from './operation-name.ts';
 
 export interface ExecutionOptions {
@@ -18,6 +18,8 @@ export interface ExecutionOptions {
   readonly introspection: boolean;
   /** Told the code of each error that leaves, for the metrics. */
   readonly onError: (code: string) => void;
+  /** Told which limit a refusal is about. */
+  readonly onLimit?: (limit: string) => void;
   /** Told that an operation begins; what it returns is told that it is over. */
   readonly onOperation?: (source: RequestSource) => (() => void) | undefined;
 }
@@ -51,16 +53,18 @@ export const executionPlugin = (options: ExecutionOptions): GraphileConfig.Plugi
     return documents;
   };
 
-  const noteError = (error: GraphQLError, { note }: RequestSource): void => {
-    const code = String(error.extensions.code);
+  const noteError = (told: GraphQLError, { note }: RequestSource, error = told): void => {
+    const code = String(told.extensions.code);
     options.onError(code);
+    const limit = limitOf(error);
+    if (limit !== undefined) options.onLimit?.(limit);
     if (note !== undefined) note.code ??= code;
   };
 
   const masked = (error: GraphQLError, source: RequestSource): GraphQLError => {
     const { error: told, fault } = maskError(options.register, error, source);
     if (fault !== null) options.recordFault(source, fault.cause, fault.where);
-    noteError(told, source);
+    noteError(told, source, error);
     isMasked.add(told);
     return told;
   };

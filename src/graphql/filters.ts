@@ -61,7 +61,7 @@ const COMPARISONS: readonly Comparison[] = [
     isList: true,
     compare(column, codec, value) {
       const values = value as readonly unknown[];
-      if (values.length > LIMITS.page) throw limitError(`a condition lists at most ${LIMITS.page} values`);
+      if (values.length > LIMITS.page) throw limitError(`a condition lists at most ${LIMITS.page} values`, 'page');
       return sql`${column} = any (${sqlValueWithCodec(values, listOfCodec(codec as never))})`;
     },
   },

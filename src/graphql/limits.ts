@@ -51,9 +51,18 @@ export interface OperationShape {
   readonly defaults: Readonly<Record<string, ValueNode>>;
 }
 
-/** Refusal of a document or its variables, with the code that clients know. */
-export const limitError = (what: string): GraphQLError =>
-  new GraphQLError(`The request is too large: ${what}.`, { extensions: { code: 'LIMIT_EXCEEDED' } });
+const limitsOfErrors = new WeakMap<Error, string>();
+
+/** Refusal of a document or its variables, with the code that clients know. `limit` is its name in the metrics. */
+export function limitError(what: string, limit: keyof typeof LIMITS): GraphQLError {
+  const error = new GraphQLError(`The request is too large: ${what}.`, { extensions: { code: 'LIMIT_EXCEEDED' } });
+  limitsOfErrors.set(error, `graphql.${limit}`);
+  return error;
+}
+
+/** Which limit an error is about, for the metrics. */
+export const limitOf = (error: GraphQLError): string | undefined =>
+  limitsOfErrors.get(error) ?? (error.originalError ? limitsOfErrors.get(error.originalError) : undefined);
 
 class Walk {
   readonly #schema: GraphQLSchema;
@@ -69,7 +78,7 @@ class Walk {
   }
 
   selections(set: SelectionSetNode, parent: GraphQLNamedType | undefined, depth: number): PagedField[] {
-    if (depth > LIMITS.depth) throw limitError('it is nested too deeply');
+    if (depth > LIMITS.depth) throw limitError('it is nested too deeply', 'depth');
     return set.selections.flatMap((selection): readonly PagedField[] => {
       this.#count(selection);
       if (selection.kind === Kind.FIELD) return this.#field(selection, parent, depth);
@@ -90,15 +99,15 @@ class Walk {
 
   #count({ directives }: SelectionNode): void {
     this.#fields += 1;
-    if (this.#fields > LIMITS.fields) throw limitError('it selects too many fields');
+    if (this.#fields > LIMITS.fields) throw limitError('it selects too many fields', 'fields');
     this.#directives += directives?.length ?? 0;
-    if (this.#directives > LIMITS.directives) throw limitError('it has too many directives');
+    if (this.#directives > LIMITS.directives) throw limitError('it has too many directives', 'directives');
   }
 
   #field(node: FieldNode, parent: GraphQLNamedType | undefined, depth: number): readonly PagedField[] {
     if (node.alias !== undefined && node.alias.value !== node.name.value) {
       this.#aliases += 1;
-      if (this.#aliases > LIMITS.aliases) throw limitError('it has too many aliases');
+      if (this.#aliases > LIMITS.aliases) throw limitError('it has too many aliases', 'aliases');
     }
     // Introspection is finite however deep its answer nests; production refuses it altogether.
     if (node.selectionSet === undefined || node.name.value.startsWith('__')) return [];
@@ -126,13 +135,13 @@ export function measureDocument(
     if (definition.kind === Kind.OPERATION_DEFINITION) operations.push(definition);
     else if (definition.kind === Kind.FRAGMENT_DEFINITION) fragments.set(definition.name.value, definition);
   }
-  if (operations.length > LIMITS.operations) throw limitError('it has too many operations');
-  if (fragments.size > LIMITS.fragments) throw limitError('it has too many fragments');
+  if (operations.length > LIMITS.operations) throw limitError('it has too many operations', 'operations');
+  if (fragments.size > LIMITS.fragments) throw limitError('it has too many fragments', 'fragments');
   const shapes = new Map<OperationDefinitionNode, OperationShape>();
   for (const operation of operations) {
     const { selectionSet } = operation;
     if (operation.operation === 'mutation' && selectionSet.selections.length > LIMITS.mutations) {
-      throw limitError('it has too many mutations');
+      throw limitError('it has too many mutations', 'mutations');
     }
     const root = schema.getRootType(operation.operation) ?? undefined;
     const paged = new Walk(schema, fragments).selections(selectionSet, root, 1);
@@ -166,12 +175,13 @@ export function measurePages(shape: OperationShape, variables: Variables): Graph
       const first = numberOf(given.first, shape, variables);
       const size = first ?? numberOf(given.last, shape, variables) ?? LIMITS.page;
       const offset = numberOf(given.offset, shape, variables) ?? 0;
-      if (size > LIMITS.page) tooMany ??= limitError(`a page has at most ${LIMITS.page} rows`);
-      if (offset > LIMITS.offset) tooMany ??= limitError(`an offset is at most ${LIMITS.offset}; please use a cursor`);
+      if (size > LIMITS.page) tooMany ??= limitError(`a page has at most ${LIMITS.page} rows`, 'page');
+      if (offset > LIMITS.offset)
+        tooMany ??= limitError(`an offset is at most ${LIMITS.offset}; please use a cursor`, 'offset');
       rows += Math.max(1, size) * (1 + rowsOf(inside));
     }
     return rows;
   };
   const rows = rowsOf(shape.paged);
-  return tooMany ?? (rows > LIMITS.rows ? limitError('its pages hold too many rows together') : null);
+  return tooMany ?? (rows > LIMITS.rows ? limitError('its pages hold too many rows together', 'rows') : null);
 }

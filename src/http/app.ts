@@ -7,6 +7,7 @@ import type { StepTools } from '../sessions/steps.ts';
 import type { ClientAddress } from './client-address.ts';
 import { sendRefusal } from './envelope.ts';
 import { allowRuru, setSecurityHeaders } from './headers.ts';
+import type { Readiness } from './health.ts';
 import { mailLinkRouter } from './mail-links.ts';
 import type { MetricsDoor } from './metrics.ts';
 import { type Authenticator, anonymousSource, traceparentOf } from './request.ts';
@@ -21,7 +22,7 @@ export interface AppOptions {
   readonly observer: Observer;
   readonly metricsDoor: MetricsDoor;
   readonly clientAddress: ClientAddress;
-  readonly isReady: () => Promise<boolean>;
+  readonly readiness: () => Promise<Readiness>;
   readonly isHttps: boolean;
   /** Mails that would have been sent to an address, for development; undefined in production. */
   readonly mailbox: ((to: string | undefined) => unknown) | undefined;
@@ -83,8 +84,9 @@ export async function createApp(options: AppOptions): Promise<Express> {
   app.use(begin);
   app.get('/healthz', (_request, response) => void response.json({ status: 'ok' }));
   app.get('/readyz', async (_request, response) => {
-    const ready = await options.isReady();
-    response.status(ready ? 200 : 503).json({ status: ready ? 'ok' : 'unavailable' });
+    const code = await options.readiness();
+    const isReady = code === 'READY';
+    response.status(isReady ? 200 : 503).json(isReady ? { status: 'ok' } : { status: 'unavailable', code });
   });
   app.get('/metrics', options.metricsDoor.handle);
   app.get('/.well-known/jwks.json', (_request, response) => {

@@ -143,6 +143,7 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
           recordFault,
           introspection: !isProduction,
           onError: metrics.countError,
+          onLimit: metrics.countLimit,
           onOperation: observer.operation,
         },
       }),
@@ -164,7 +165,7 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
     const app = await createApp({
       ...shared,
       tools,
-      isReady: readinessOf(requests),
+      readiness: readinessOf(requests),
       metricsDoor: door,
       mailbox: isProduction ? undefined : (to) => mailbox.list(to),
       ruru: !isProduction,

@@ -8,12 +8,14 @@ import type { ApplicationKeys } from '../keyring/application-keys.ts';
 import { EnvelopeSealer } from '../keyring/envelope.ts';
 import { mailTask } from '../mail/tasks.ts';
 import { openTransport } from '../mail/transport.ts';
+import { tracerFor } from '../observe/trace.ts';
 import type { DatabaseAccess } from '../platform/access.ts';
 import type { Say } from '../platform/connection.ts';
 import type { JobTools } from './job.ts';
 import { FailureLog, workerLogger } from './log.ts';
 import { Presence } from './presence.ts';
 import { cronItems, scheduledTasks } from './schedule.ts';
+import { traced } from './trace.ts';
 
 export interface WorkerOptions {
   readonly config: Config;
@@ -36,10 +38,11 @@ export async function startWorker(o: WorkerOptions): Promise<{ close(): Promise<
   pool.on('connect', (client) => client.on('error', () => {}));
   const transport = openTransport(o.config);
   const tools: JobTools = { pool, envelopes: new EnvelopeSealer(pool, o.keys) };
-  const tasks: TaskList = {
-    mail__send: mailTask(tools, transport, o.config.publicUrl),
-    ...scheduledTasks(tools),
-  };
+  const tracer = await tracerFor(o.config.tracesUrl, 'safetypin-worker');
+  const tasks = traced(
+    { mail__send: mailTask(tools, transport, o.config.publicUrl), ...scheduledTasks(tools) },
+    tracer,
+  );
   const closing = new AbortController();
   const say = (line: string) => {
     if (!closing.signal.aborted) o.say(line);
@@ -61,6 +64,7 @@ export async function startWorker(o: WorkerOptions): Promise<{ close(): Promise<
     const stopped = Promise.all([current.stop(), supervision]);
     await Promise.race([stopped, sleep(PATIENCE, undefined, { ref: false })]);
     transport.close();
+    await tracer?.close();
     await Promise.race([pool.end(), sleep(1_000, undefined, { ref: false })]);
   };
   let ended: Promise<void> | undefined;
