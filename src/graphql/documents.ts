@@ -11,8 +11,10 @@ import {
   validate,
 } from 'postgraphile/graphql';
 import { DOCUMENTS } from './caches.ts';
+import type { OperationShape } from './cost.ts';
 import { withoutValues } from './errors.ts';
-import { LIMITS, limitError, measureDocument, type OperationShape } from './limits.ts';
+import { LIMITS, limitError } from './limits.ts';
+import { measureDocument } from './measure.ts';
 
 /** A document that may run, or why it may not. */
 export type CheckedDocument =
@@ -70,6 +72,8 @@ export class Documents {
       const errors = validate(this.#schema, document, this.#rules, { maxErrors: ERRORS_TOLD });
       return errors.length === 0 ? { document } : { errors: errors.map((error) => this.#told(error)) };
     } catch (error) {
+      // The parser goes into lists as deep as they are.
+      if (error instanceof RangeError) return { errors: [limitError('it is nested too deeply', 'depth')] };
       if (!(error instanceof GraphQLError)) throw error;
       return {
         errors: [

@@ -6,9 +6,10 @@ import type { ErrorRegister } from '../platform/errors.ts';
 import type { RecordFault } from '../platform/faults.ts';
 import type { RequestSource } from './adaptor.ts';
 import { sourceOf } from './context.ts';
+import { type Estimate, estimate } from './cost.ts';
 import { Documents } from './documents.ts';
 import { maskError } from './errors.ts';
-import { limitOf, measurePages } from './limits.ts';
+import { LIMITS, limitOf } from './limits.ts';
 import { noteOperation } from './operation-name.ts';
 
 export interface ExecutionOptions {
@@ -16,6 +17,8 @@ export interface ExecutionOptions {
   readonly recordFault: RecordFault;
   /** Introspection and suggestions, for development. */
   readonly introspection: boolean;
+  /** Says in each answer's extensions what it was estimated to cost, for development. */
+  readonly tellCost: boolean;
   /** Told the code of each error that leaves, for the metrics. */
   readonly onError: (code: string) => void;
   /** Told which limit a refusal is about. */
@@ -27,6 +30,7 @@ export interface ExecutionOptions {
 interface Result {
   data?: unknown;
   errors?: readonly GraphQLError[] | undefined;
+  extensions?: Record<string, unknown>;
 }
 
 const isMasked = new WeakSet<GraphQLError>();
@@ -69,10 +73,10 @@ export const executionPlugin = (options: ExecutionOptions): GraphileConfig.Plugi
     return told;
   };
 
-  const tooManyRows = (checked: Documents, args: ExecutionArgs): GraphQLError | null => {
+  const estimateOf = (checked: Documents, args: ExecutionArgs): Estimate => {
     const operation = getOperationAST(args.document, args.operationName);
     const shape = operation && checked.shapeOf(operation);
-    return shape === null || shape === undefined ? null : measurePages(shape, args.variableValues ?? {});
+    return shape ? estimate(shape, args.variableValues ?? {}) : { cost: 0, refusal: null };
   };
 
   return {
@@ -87,13 +91,14 @@ export const executionPlugin = (options: ExecutionOptions): GraphileConfig.Plugi
             const source = sourceOf(context.node?.req);
             const checked = documentsOf(config.schema);
             const execute: typeof config.execute = async (args) => {
-              const refusal = tooManyRows(checked, args);
+              const { cost, refusal } = estimateOf(checked, args);
               if (refusal !== null) return { errors: [masked(refusal, source)] };
               noteOperation(source.note, args);
               const over = options.onOperation?.(source);
               try {
                 const result = (await config.execute(args)) as Result;
                 if (result.errors !== undefined) result.errors = result.errors.map((error) => masked(error, source));
+                if (options.tellCost) result.extensions = { ...result.extensions, cost: { cost, limit: LIMITS.cost } };
                 return result as never;
               } catch (error) {
                 const cause = error instanceof Error ? error : new Error('not an error');

@@ -142,6 +142,7 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
           register,
           recordFault,
           introspection: !isProduction,
+          tellCost: config.environment === 'development',
           onError: metrics.countError,
           onLimit: metrics.countLimit,
           onOperation: observer.operation,
