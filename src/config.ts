@@ -49,6 +49,7 @@ export function loadConfig(environment: Environment = process.env): Config {
   return {
     ...rest,
     databaseUrl,
+    databasePooled: value.databasePooled || value.poolerUrl !== undefined,
     dataDirectory: resolve(projectRoot, value.dataDirectory),
     publicUrl: value.publicUrl ?? addressOf(value.host, value.port),
     smtpUrl: sendgridKey === undefined ? value.smtpUrl : sendgridUrl(sendgridKey),
@@ -109,6 +110,9 @@ function refusedInProduction(value: Settings): string[] {
     problems.push('DATABASE_URL is missing: in production SafetyPin uses your PostgreSQL and never brings its own');
   } else if (!isEncrypted(value.databaseUrl)) {
     problems.push('DATABASE_URL must say sslmode=verify-full: in production the database is reached over TLS only');
+  }
+  if (value.poolerUrl !== undefined && !isEncrypted(value.poolerUrl)) {
+    problems.push('DATABASE_POOLER_URL must say sslmode=verify-full, like DATABASE_URL');
   }
   if (value.publicUrl === undefined) {
     problems.push('PUBLIC_URL is missing: in production links in mails must begin with the address people use');

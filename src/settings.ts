@@ -107,9 +107,22 @@ export const settings = {
     example: '/etc/ssl/database-ca.pem',
     otherwise: "Node's list of authorities",
   }),
+  poolerUrl: setting(
+    'DATABASE_POOLER_URL',
+    urlOf('postgres', 'postgresql')
+      .refine(isConnectionString, 'must be a PostgreSQL URL with the name of a database at its end')
+      .optional(),
+    {
+      about:
+        "Pooler in transaction mode, such as PgBouncer, for the API's requests. DATABASE_URL stays direct: migrations, the worker and commands use that.",
+      example: 'postgres://pooler.example.com:6432/safetypin?sslmode=verify-full',
+      otherwise: 'requests go directly too',
+      secret: true,
+    },
+  ),
   databasePooled: setting('DATABASE_POOLED', onOff.default(false), {
     about:
-      'on: DATABASE_URL leads through a pooler in transaction mode, such as PgBouncer. No statement has a name then.',
+      'on: no statement of the API has a name, as a pooler in transaction mode demands. DATABASE_POOLER_URL says so.',
     example: 'off',
     otherwise: 'off',
   }),

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
+import { parseIntoClientConfig } from 'pg-connection-string';
 import type { Config } from '../config.ts';
 import { type Claim, claim, describeOwner, ownerOf } from './claim.ts';
 import { clusterDirectory, openDataDirectory } from './data-directory.ts';
@@ -47,6 +48,15 @@ export async function openDatabase(
   o: OpenOptions = {},
 ): Promise<DatabaseAccess> {
   const dataDirectory = openDataDirectory(config.dataDirectory);
+  return throughPooler(await openDirect(config, dataDirectory, say, o), config.poolerUrl);
+}
+
+async function openDirect(
+  config: Config,
+  dataDirectory: string,
+  say: (line: string) => void,
+  o: OpenOptions,
+): Promise<DatabaseAccess> {
   if (config.databaseUrl !== undefined) return await external(config.databaseUrl, loadSecrets(dataDirectory));
   if (config.environment === 'production') throw new StartupError('production never brings its own PostgreSQL');
   const right = o.claim ?? (await claimSoon(dataDirectory));
@@ -62,6 +72,17 @@ export async function openDatabase(
     if (!o.claim) right.release();
     throw error;
   }
+}
+
+/**
+ * The API's requests by way of a pooler. All others stay direct: the worker listens, migrations change the role of
+ * their connection, and neither is possible where a connection is another one after each transaction.
+ */
+function throughPooler(access: DatabaseAccess, url: string | undefined): DatabaseAccess {
+  if (url === undefined) return access;
+  const { user: _, password: __, ...place } = parseIntoClientConfig(url);
+  const { user, password } = access.authenticator;
+  return { ...access, authenticator: { ...place, user, password } as pg.ClientConfig };
 }
 
 /** Takes the data directory, after waiting for a command that has it; not for a server, whose database can be joined. */
