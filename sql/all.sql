@@ -13,12 +13,14 @@
 --!include platform/request.sql
 --!include platform/functions.sql
 --!include platform/jobs.sql
+--!include platform/clean-up.sql
 
 --!include keyring/schema.sql
 --!include keyring/tables.sql
 --!include keyring/cipher.sql
 --!include keyring/internal.sql
 --!include keyring/functions.sql
+--!include keyring/clean-up.sql
 
 --!include audit/schema.sql
 --!include audit/tables.sql
@@ -29,6 +31,7 @@
 --!include identity/tables.sql
 --!include identity/internal.sql
 --!include identity/functions.sql
+--!include identity/clean-up.sql
 
 --!include access/schema.sql
 --!include access/tables.sql
@@ -41,6 +44,7 @@
 --!include sessions/keeper.sql
 --!include sessions/internal.sql
 --!include sessions/functions.sql
+--!include sessions/clean-up.sql
 --!include sessions/triggers.sql
 
 --!include api/schema.sql
@@ -50,6 +54,7 @@
 --!include api/session.sql
 --!include api/recovery.sql
 --!include api/functions.sql
+--!include api/jobs.sql
 
 -- Second pass: who may, and first rows.
 --!include platform/policies.sql

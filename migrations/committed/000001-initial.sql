@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ee424191f706448d8e6029fc210ac1b4717f5623
+--! Hash: sha1:3eef81dc51f6ce97c25bdd4c90d8f6c870039c9e
 --! Message: initial
 
 --! Included all.sql
@@ -120,7 +120,10 @@ create table if not exists platform.tasks (
   permissions text[] not null default '{}',
   scheduled boolean not null default false,
   seconds integer not null default 60 constraint tasks_seconds_range check (seconds between 1 and 3600),
-  description text not null
+  description text not null,
+  attempts integer not null default 16 constraint tasks_attempts_range check (attempts between 1 and 25),
+  payload text[] not null default '{}',
+  needs_asker boolean not null default true
 );
 alter table platform.tasks enable row level security, force row level security;
 comment on table platform.tasks is 'What the worker may run. A job acts with the permissions of its task and nothing more.';
@@ -129,6 +132,9 @@ comment on column platform.tasks.permissions is 'What request.can() answers true
 comment on column platform.tasks.scheduled is 'True: runs by the clock, for no organization and nobody.';
 comment on column platform.tasks.seconds is 'How long one opened job context may act.';
 comment on column platform.tasks.description is 'What the task does, for operators.';
+comment on column platform.tasks.attempts is 'How often it is tried. The pauses grow by e: 10 tries take 3.6 hours, 16 take 40.';
+comment on column platform.tasks.payload is 'Names in the payload. Each must be there, no other may, and each value is a uuid: ids, never personal data.';
+comment on column platform.tasks.needs_asker is 'True: refused once who asked for it is not active or not a member any more, or the organization is not active. False: carries out what is decided already, such as a notice.';
 
 create table if not exists platform_private.job_contexts (
   id uuid constraint job_contexts_pkey primary key default platform.uuid_v7(),
@@ -137,9 +143,11 @@ create table if not exists platform_private.job_contexts (
   organization_id uuid,
   person_id uuid,
   permissions text[] not null,
-  created_at timestamptz not null default clock_timestamp()
+  created_at timestamptz not null default clock_timestamp(),
+  lane uuid not null default '00000000-0000-0000-0000-000000000000'
 );
 create index if not exists job_contexts_task_idx on platform_private.job_contexts (task);
+create index if not exists job_contexts_lane_idx on platform_private.job_contexts (lane);
 alter table platform_private.job_contexts enable row level security, force row level security;
 comment on table platform_private.job_contexts is 'On whose behalf a job acts; written in the same transaction as the job, from the sealed context.';
 comment on column platform_private.job_contexts.id is 'Stands in the sealed context of the job where a session id would.';
@@ -149,6 +157,27 @@ comment on column platform_private.job_contexts.organization_id is 'Active organ
 comment on column platform_private.job_contexts.person_id is 'Who made the job; null if nobody was signed in.';
 comment on column platform_private.job_contexts.permissions is 'Permissions of the task when the job was made.';
 comment on column platform_private.job_contexts.created_at is 'When the job was made.';
+comment on column platform_private.job_contexts.lane is 'Whose jobs take turns with those of others: the organization, else the person, else the zero uuid.';
+
+create table if not exists platform_private.failed_jobs (
+  job_id bigint constraint failed_jobs_pkey primary key,
+  task text not null,
+  organization_id uuid,
+  attempts integer not null,
+  error text,
+  failed_at timestamptz not null default clock_timestamp(),
+  reported_at timestamptz
+);
+create index if not exists failed_jobs_unreported_idx on platform_private.failed_jobs (job_id) where reported_at is null;
+alter table platform_private.failed_jobs enable row level security, force row level security;
+comment on table platform_private.failed_jobs is 'Jobs that are not tried again, one row each, until somebody retries or drops them or they are cleaned away.';
+comment on column platform_private.failed_jobs.job_id is 'Id of the job in graphile-worker.';
+comment on column platform_private.failed_jobs.task is 'Task of the job.';
+comment on column platform_private.failed_jobs.organization_id is 'Organization that it acted for; null if none.';
+comment on column platform_private.failed_jobs.attempts is 'How often it was tried.';
+comment on column platform_private.failed_jobs.error is 'What was being done, and codes: never a value.';
+comment on column platform_private.failed_jobs.failed_at is 'When it was given up.';
+comment on column platform_private.failed_jobs.reported_at is 'When its audit event was written.';
 
 create table if not exists platform_private.heartbeat (
   one boolean constraint heartbeat_pkey primary key default true constraint heartbeat_is_one check (one),
@@ -243,6 +272,28 @@ end $$;
 comment on function request_private.sealed() is
   'Body of the context if its seal is good and its deadline ahead, else null. Does not ask whether the session still lives: the audit of the statement that ended it needs that.';
 
+create or replace function request_private.job_stands(context_id uuid) returns boolean
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+-- A job is never more than who asked for it: not after a suspension, and not after leaving.
+begin
+  return exists (
+    select from platform_private.job_contexts j
+      join platform.tasks t on t.name = j.task
+      where j.id = job_stands.context_id
+        and (not t.needs_asker
+          or (j.person_id is null or exists (
+                select from identity.people p where p.id = j.person_id and p.status = 'active'))
+            and (j.organization_id is null or exists (
+                select from access.organizations o where o.id = j.organization_id and o.status = 'active'))
+            and (j.person_id is null or j.organization_id is null or exists (
+                select from access.memberships m
+                where m.organization_id = j.organization_id and m.person_id = j.person_id))));
+end $$;
+comment on function request_private.job_stands(uuid) is
+  'Whether a job may still act: its context is there, and who asked for it is active and a member, unless the task does without.';
+
 create or replace function request_private.live() returns bytea
   language plpgsql stable parallel restricted security definer
   set search_path = pg_catalog, pg_temp
@@ -257,9 +308,7 @@ begin
         when 1 then exists (
           select from sessions.sessions s
           where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid and s.ends_at > clock_timestamp())
-        when 2 then exists (
-          select from platform_private.job_contexts j
-          where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid)
+        when 2 then request_private.job_stands(encode(substr(v_body, 39, 16), 'hex')::uuid)
         else true
       end);
 end $$;
@@ -346,7 +395,12 @@ begin
       select true into v_can
         from platform_private.job_contexts j
         where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid
-          and can.permission = any (j.permissions);
+          and can.permission = any (j.permissions)
+          -- The task's permission lends nothing to a person who does not hold it, or does not any more.
+          and (j.person_id is null or exists (
+            select from access_private.held_permissions h
+            where h.organization_id = j.organization_id and h.person_id = j.person_id
+              and h.permission = can.permission and h.valid @> clock_timestamp()));
     else
       null;
   end case;
@@ -439,20 +493,39 @@ create or replace function platform.enqueue(task text, payload json) returns big
   set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_task platform.tasks;
+  v_organization uuid := request.organization_id();
+  v_person uuid := request.user_id();
+  v_lane uuid := coalesce(v_organization, v_person, platform.no_organization());
+  v_waiting integer;
   v_job bigint;
 begin
-  v_job := graphile_worker.safetypin_add_job(enqueue.task, enqueue.payload);
-  insert into platform_private.job_contexts (job_id, task, organization_id, person_id, permissions)
-    select v_job, t.name, request.organization_id(), request.user_id(), t.permissions
-    from platform.tasks t
-    where t.name = enqueue.task;
+  select t.* into v_task from platform.tasks t where t.name = enqueue.task and not t.scheduled;
   if not found then
     raise exception 'no task of that name' using errcode = '22023';
   end if;
+  -- Ids and nothing else: a payload is kept in clear for as long as its job is. (json keeps a key that is there twice.)
+  if json_typeof(payload) is distinct from 'object'
+    or array(select e.key from json_each(payload) e order by e.key collate "C")
+      <> array(select k.name from unnest(v_task.payload) k (name) order by k.name collate "C")
+    or exists (
+      select from json_each(payload) e
+      where json_typeof(e.value) <> 'string'
+        or (payload ->> e.key) !~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$') then
+    raise exception 'a payload of this task holds other things' using errcode = '22023';
+  end if;
+  -- The n-th waiting job of an organization comes after the n-1 first ones of every other: whoever asks for a hundred
+  -- thousand waits for themselves. Counted only so far that counting stays cheap.
+  select count(*) into v_waiting
+    from (select from platform_private.job_contexts c where c.lane = v_lane
+          limit platform.limit_value('job.turn_depth')) c;
+  v_job := graphile_worker.safetypin_add_job(enqueue.task, enqueue.payload, v_task.attempts, v_waiting);
+  insert into platform_private.job_contexts (job_id, task, organization_id, person_id, permissions, lane)
+    values (v_job, v_task.name, v_organization, v_person, v_task.permissions, v_lane);
   return v_job;
 end $$;
 comment on function platform.enqueue(text, json) is
-  'Makes a job of a known task in this transaction, on behalf of who asks now. For definer functions only. 22023 for an unknown task.';
+  'Makes a job of a known task in this transaction, on behalf of who asks now. For definer functions only. 22023 for an unknown task, or a payload that is not the ids which the task names.';
 
 create or replace function platform.tg_jobs__forget_context() returns trigger
   language plpgsql security definer
@@ -461,11 +534,33 @@ create or replace function platform.tg_jobs__forget_context() returns trigger
 as $$
 begin
   delete from platform_private.job_contexts c where c.job_id = old.id;
+  delete from platform_private.failed_jobs f where f.job_id = old.id;
   return null;
 end $$;
 comment on function platform.tg_jobs__forget_context() is
   'A job is done or gone: so is whom it acted for. Otherwise a job made up under an old id would open that context.';
-grant execute on function platform.tg_jobs__forget_context() to safetypin_owner;
+
+create or replace function platform.tg_jobs__note_failure() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Here, and not in the worker: a job whose worker died in the last try is noted as well.
+begin
+  if new.locked_at is null and new.attempts >= new.max_attempts then
+    insert into platform_private.failed_jobs as f (job_id, task, organization_id, attempts, error)
+      select new.id, t.identifier, c.organization_id, new.attempts, left(new.last_error, 200)
+        from graphile_worker._private_tasks t
+        left join platform_private.job_contexts c on c.job_id = new.id
+        where t.id = new.task_id
+      on conflict on constraint failed_jobs_pkey do nothing;
+  else
+    delete from platform_private.failed_jobs f where f.job_id = new.id;
+  end if;
+  return null;
+end $$;
+comment on function platform.tg_jobs__note_failure() is 'A job is not tried again, or is after all: so says platform_private.failed_jobs.';
+grant execute on function platform.tg_jobs__forget_context(), platform.tg_jobs__note_failure() to safetypin_owner;
 
 create or replace function platform.beat() returns boolean
   language plpgsql volatile security definer
@@ -516,13 +611,16 @@ begin
       values (open_job.job_id, v_task.name, v_task.permissions)
       returning * into v_context;
   end if;
+  if not request_private.job_stands(v_context.id) then
+    raise exception 'who asked for this job may not do it any more' using errcode = 'CTXRV';
+  end if;
   perform request_private.write_context(request_private.context(
     2, clock_timestamp() + make_interval(secs => v_task.seconds),
     v_context.id, v_context.person_id, v_context.organization_id, null, 0, '{}'), open_job.envelope);
   return 'safetypin_jobs';
 end $$;
 comment on function platform.open_job(bigint, bytea) is
-  'Opens the context of a job that is locked by a worker now; returns the role to run as. CTXJB if it is not running or was not made by platform.enqueue().';
+  'Opens the context of a job that is locked by a worker now; returns the role to run as. CTXJB if it is not running or was not made by platform.enqueue(), CTXRV if who asked for it may not do it any more.';
 
 reset role;
 reset row_security;
@@ -531,6 +629,12 @@ revoke create on schema platform from safetypin_definer, safetypin_keeper;
 create or replace trigger safetypin_forget_context after delete on graphile_worker._private_jobs
   for each row execute function platform.tg_jobs__forget_context();
 alter table graphile_worker._private_jobs enable always trigger safetypin_forget_context;
+create or replace trigger safetypin_note_failure after update on graphile_worker._private_jobs
+  for each row
+  when ((new.locked_at is null and new.attempts >= new.max_attempts)
+    is distinct from (old.locked_at is null and old.attempts >= old.max_attempts))
+  execute function platform.tg_jobs__note_failure();
+alter table graphile_worker._private_jobs enable always trigger safetypin_note_failure;
 --! EndIncluded platform/functions.sql
 --! Included platform/jobs.sql
 -- Purpose: the state of the queue, for those who operate it. Payloads and contexts are never shown.
@@ -557,22 +661,92 @@ as $$
             end as state,
             case
               when w.locked_at is not null then w.locked_at
-              when w.attempts >= w.max_attempts then w.updated_at
+              when w.attempts >= w.max_attempts then coalesce(f.failed_at, w.updated_at)
               when w.run_at <= clock_timestamp() then w.run_at
               else w.created_at
             end as since
-          from graphile_worker._private_jobs w) j
+          from graphile_worker._private_jobs w
+          left join platform_private.failed_jobs f on f.job_id = w.id) j
     join graphile_worker._private_tasks t on t.id = j.task_id
     left join platform.tasks p on p.name = t.identifier
     group by 1, 2
 $$;
 comment on function platform.queue_state() is
-  'Jobs by task and state, and how long the oldest has been: waiting (due, age since it was due), running (since it was taken), retrying and scheduled (due later, since it was made), failed (for good, since it was last tried). For metrics.';
+  'Jobs by task and state, and how long the oldest has been: waiting (due, age since it was due), running (since it was taken), retrying and scheduled (due later, since it was made), failed (for good, since it was given up). For metrics.';
+
+create or replace function platform.troubled_jobs(most integer default 200)
+  returns table (id bigint, task text, state text, attempts integer, attempts_allowed integer, since timestamptz, error text)
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+  select w.id, t.identifier, case when f.job_id is null then 'retrying' else 'failed' end,
+         w.attempts::integer, w.max_attempts::integer, coalesce(f.failed_at, w.created_at), coalesce(f.error, left(w.last_error, 200))
+    from graphile_worker._private_jobs w
+    join graphile_worker._private_tasks t on t.id = w.task_id
+    left join platform_private.failed_jobs f on f.job_id = w.id
+    where f.job_id is not null or w.attempts > 0 and w.last_error is not null
+    order by f.job_id is null, 6
+    limit least(greatest(most, 1), 10000)
+$$;
+comment on function platform.troubled_jobs(integer) is
+  'Jobs that were given up, oldest first, then those that failed and are tried again: what an operator looks at. No payload, no text of others.';
 
 reset role;
 reset row_security;
 revoke create on schema platform from safetypin_definer;
 --! EndIncluded platform/jobs.sql
+--! Included platform/clean-up.sql
+-- Purpose: removing what is over. Nothing waits for it to run out: rules compare with the clock. Each call of a clean_up
+-- function removes at most a batch of each kind and passes over rows that somebody holds; the worker calls until none is
+-- left. Those of other domains are built alike.
+
+grant create on schema platform to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function platform.clean_up(batch integer) returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_batch integer := least(greatest(batch, 1), 10000);
+  v_count integer;
+  v_total integer := 0;
+begin
+  if request.task() is distinct from 'platform__clean_up' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  -- Its context and its note go with it.
+  delete from graphile_worker._private_jobs j
+    using (select w.id from graphile_worker._private_jobs w
+           join platform_private.failed_jobs f on f.job_id = w.id
+           where w.locked_at is null and w.attempts >= w.max_attempts
+             and f.failed_at < clock_timestamp() - make_interval(secs => platform.limit_value('keep.failed_job_seconds'))
+           limit v_batch for update of w skip locked) old
+    where j.id = old.id;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  -- Left behind when jobs were removed past their trigger: nobody holds these.
+  delete from platform_private.job_contexts c
+    using (select o.id from platform_private.job_contexts o
+           where o.created_at < clock_timestamp() - interval '1 day'
+             and not exists (select from graphile_worker._private_jobs w where w.id = o.job_id)
+           limit v_batch) old
+    where c.id = old.id;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from platform_private.failed_jobs f
+    where f.failed_at < clock_timestamp() - interval '1 day'
+      and not exists (select from graphile_worker._private_jobs w where w.id = f.job_id);
+  return v_total;
+end $$;
+comment on function platform.clean_up(integer) is
+  'Task platform__clean_up: removes a batch of jobs that were given up long ago, and of contexts without a job; returns how many. DENYD outside it.';
+
+reset role;
+reset row_security;
+revoke create on schema platform from safetypin_definer;
+--! EndIncluded platform/clean-up.sql
 
 --! Included keyring/schema.sql
 -- Purpose: keys and sealed values. Everything here belongs to safetypin_keeper.
@@ -1055,6 +1229,40 @@ reset role;
 reset row_security;
 revoke create on schema keyring from safetypin_keeper;
 --! EndIncluded keyring/functions.sql
+--! Included keyring/clean-up.sql
+-- Purpose: removing what is over: see platform/clean-up.sql. The keeper's, since it is about keys.
+
+grant create on schema keyring to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function keyring.clean_up(batch integer) returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count integer;
+begin
+  if request.task() is distinct from 'keyring__clean_up' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  -- Fetching a new one does this too. This is for an application that stopped asking: an envelope that was written down
+  -- somewhere must not find its key.
+  delete from keyring_private.transport_keys k
+    using (select o.id from keyring_private.transport_keys o
+           where o.created_at < clock_timestamp() - make_interval(secs => 2 * platform.limit_value('transport_key.seconds'))
+           limit least(greatest(batch, 1), 10000) for update skip locked) old
+    where k.id = old.id;
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+comment on function keyring.clean_up(integer) is
+  'Task keyring__clean_up: removes a batch of transport keys whose life is over twice; returns how many. DENYD outside it.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring from safetypin_keeper;
+--! EndIncluded keyring/clean-up.sql
 
 --! Included audit/schema.sql
 -- Purpose: what happened, kept so that it can be proved. Events are appended and never changed.
@@ -1260,33 +1468,6 @@ begin
 end $$;
 comment on function audit.record_change() is
   'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns.';
-
-create or replace function audit.count_events(since text, out until text, out counts jsonb)
-  language plpgsql stable security definer
-  set search_path = pg_catalog, pg_temp
-as $$
--- Borrows from the keeper: reading events of all organizations; gives numbers only. An event is counted once, by the
--- first call whose snapshot has its transaction: times would miss what was written early and committed late. Bounded by
--- the rows it looks at, and by the index on the transaction.
-declare
-  v_since pg_snapshot := count_events.since::pg_snapshot;
-  v_until pg_snapshot := pg_current_snapshot();
-begin
-  until := v_until::text;
-  select coalesce(jsonb_agg(to_jsonb(c)), '[]') into counts
-    from (
-      select e.action, left(e.details ->> 'because', 40) as because, count(*) as count
-      from (
-        select a.action, a.details
-        from audit.events a
-        where a.transaction_id >= pg_snapshot_xmin(v_since)
-          and not pg_visible_in_snapshot(a.transaction_id, v_since)
-          and pg_visible_in_snapshot(a.transaction_id, v_until)
-        limit 50000) e
-      group by e.action, left(e.details ->> 'because', 40)) c;
-end $$;
-comment on function audit.count_events(text) is
-  'How many events of each action, and of each reason, became visible since the given pg_snapshot (none for null), and the one to give next time. For metrics: no event, no organization and no person is named.';
 
 reset role;
 reset row_security;
@@ -1968,6 +2149,90 @@ reset role;
 reset row_security;
 revoke create on schema identity from safetypin_definer;
 --! EndIncluded identity/functions.sql
+--! Included identity/clean-up.sql
+-- Purpose: removing what is over: see platform/clean-up.sql. A mail's text is never kept: it is written at the moment of
+-- sending, and of its token only the hash is.
+
+grant create on schema identity to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function identity.clean_up(batch integer) returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_batch constant integer := least(greatest(batch, 1), 10000);
+  -- A registration outlives each token that can complete it, and the tries to send them.
+  v_registered constant timestamptz := v_now - make_interval(secs => 2 * platform.limit_value('token.verification_seconds'));
+  v_mailed constant timestamptz := v_now - make_interval(secs => platform.limit_value('keep.mail_seconds'));
+  v_count integer;
+  v_total integer := 0;
+begin
+  if request.task() is distinct from 'identity__clean_up' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  delete from identity_private.attempts a
+    using (select o.id from identity_private.attempts o
+           where o.created_at < v_now - make_interval(secs => platform.limit_value('keep.attempt_seconds'))
+           limit v_batch for update skip locked) old
+    where a.id = old.id;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+
+  delete from identity_private.lockouts l
+    using (select o.key from identity_private.lockouts o
+           where o.last_at < v_now - make_interval(secs =>
+               platform.limit_value('attempt.forget_seconds') + platform.limit_value('attempt.lock_maximum_seconds'))
+           limit v_batch for update skip locked) old
+    where l.key = old.key;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+
+  -- From the leaves to the root, one row at a time: a cascade would wait for rows that are in use.
+  delete from identity_private.tokens t
+    using (select o.hash from identity_private.tokens o
+           left join identity_private.registrations r on r.id = o.registration_id
+           where least(o.consumed_at, o.expires_at) < v_now - make_interval(secs => platform.limit_value('keep.token_seconds'))
+             or r.created_at < v_registered
+           limit v_batch for update of o skip locked) old
+    where t.hash = old.hash;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+
+  delete from identity_private.mails m
+    using (select o.id from identity_private.mails o
+           left join identity_private.registrations r on r.id = o.registration_id
+           where (o.sent_at < v_mailed
+               -- Nobody sends it any more: its job was given up, and dropped.
+               or o.created_at < v_mailed - make_interval(secs => platform.limit_value('keep.failed_job_seconds'))
+               or r.created_at < v_registered)
+             and not exists (select from identity_private.tokens t where t.mail_id = o.id)
+           limit v_batch for update of o skip locked) old
+    where m.id = old.id;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+
+  with gone as (
+    delete from identity_private.registrations r
+      using (select o.id from identity_private.registrations o
+             where o.created_at < v_registered
+               and not exists (select from identity_private.mails m where m.registration_id = o.id)
+               and not exists (select from identity_private.tokens t where t.registration_id = o.id)
+             limit v_batch for update skip locked) old
+      where r.id = old.id
+      returning r.id)
+  select count(keyring_private.destroy_data_key(g.id)) into v_count from gone g;
+  return v_total + v_count;
+end $$;
+comment on function identity.clean_up(integer) is
+  'Task identity__clean_up: removes a batch of attempts, lockouts, tokens, mails and registrations (with their keys) that are over; returns how many. DENYD outside it.';
+
+reset role;
+reset row_security;
+revoke create on schema identity from safetypin_definer;
+--! EndIncluded identity/clean-up.sql
 
 --! Included access/schema.sql
 -- Purpose: organizations, who belongs to them, what they may do, and the rules that tables are under.
@@ -2767,6 +3032,67 @@ reset role;
 reset row_security;
 revoke create on schema sessions from safetypin_definer;
 --! EndIncluded sessions/functions.sql
+--! Included sessions/clean-up.sql
+-- Purpose: removing what is over: see platform/clean-up.sql.
+
+grant create on schema sessions to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function sessions.clean_up(batch integer) returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_batch constant integer := least(greatest(batch, 1), 10000);
+  v_over constant timestamptz := v_now - make_interval(secs => platform.limit_value('keep.credential_seconds'));
+  v_count integer;
+  v_total integer := 0;
+begin
+  if request.task() is distinct from 'sessions__clean_up' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  -- That a credential was used is what gives an old refresh token away, for as long as the one after it was not used.
+  delete from sessions_private.credentials c
+    using (select o.hash from sessions_private.credentials o
+           where o.expires_at < v_over
+             and not (o.first_used_at is not null and exists (
+               select from sessions_private.refresh_tokens t
+               join sessions.sessions s on s.id = t.session_id
+               where t.hash = o.issued_with and t.rotated_at is null and s.ends_at > v_now))
+           limit v_batch for update skip locked) old
+    where c.hash = old.hash;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+
+  -- While a session lives each old token of it is kept: presenting one is theft.
+  delete from sessions_private.refresh_tokens t
+    using (select o.hash from sessions_private.refresh_tokens o
+           join sessions.sessions s on s.id = o.session_id
+           where s.ends_at < v_over
+           limit v_batch for update of o skip locked) old
+    where t.hash = old.hash;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+
+  delete from sessions.sessions s
+    using (select o.id from sessions.sessions o
+           where o.ends_at < v_now - make_interval(secs => platform.limit_value('keep.session_seconds'))
+             and not exists (select from sessions_private.credentials c where c.session_id = o.id)
+             and not exists (select from sessions_private.refresh_tokens t where t.session_id = o.id)
+           limit v_batch for update skip locked) old
+    where s.id = old.id;
+  get diagnostics v_count = row_count;
+  return v_total + v_count;
+end $$;
+comment on function sessions.clean_up(integer) is
+  'Task sessions__clean_up: removes a batch of credentials, of refresh tokens and of sessions that are over; returns how many. DENYD outside it.';
+
+reset role;
+reset row_security;
+revoke create on schema sessions from safetypin_definer;
+--! EndIncluded sessions/clean-up.sql
 --! Included sessions/triggers.sql
 -- Purpose: whatever takes the ground from under a session ends it, in the same transaction, whichever function did it.
 
@@ -3115,7 +3441,6 @@ declare
   v_status text;
   v_verifier text;
   v_organization uuid;
-  v_pending boolean;
   v_result api_steps.sign_in_result;
 begin
   -- Held, so that a sign-in with the old password and a new password take their turn: either the session ends with the
@@ -3141,16 +3466,7 @@ begin
       return v_result;
     end if;
   end if;
-  -- Asked whoever it was, so that every refusal takes the same work. The reason stays in the trail.
-  v_pending := exists (select from identity_private.registrations r where r.lookup = v_account and r.completed_at is null);
-  perform audit_private.append('login.failure', actor_id => v_person, origin_subject => v_person,
-    details => jsonb_build_object('because', case
-      when v_account is null then 'no_attempt'
-      when v_person is null and v_pending then 'unverified'
-      when v_person is null then 'unknown'
-      when v_verifier is distinct from identity_private.verifier(finish_sign_in.tag) then 'wrong_password'
-      when v_status <> 'active' then 'suspended'
-      else 'no_organization' end));
+  perform audit_private.append('login.failure', actor_id => v_person, details => '{"because": "refused"}', origin_subject => v_person);
   v_result.outcome := 'REFUSED';
   return v_result;
 end $$;
@@ -3493,63 +3809,111 @@ end $$;
 comment on function api.create_organization(text) is
   'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED for a bad name or over the limit; AUTHN for nobody.';
 
-create or replace function api_steps.record_fault(request_id uuid, code text, name text, left_out integer default 0) returns void
+create or replace function api_steps.record_fault(request_id uuid, code text, name text) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform audit_private.append('request.fault', details => jsonb_build_object(
-    'request', request_id, 'code', left(regexp_replace(code, '[^0-9A-Z]', '', 'g'), 5),
-    'name', left(regexp_replace(name, '[^A-Za-z0-9_.:/ -]', '', 'g'), 100),
-    'left_out', greatest(left_out, 0)));
+    'request', request_id, 'code', left(code, 5), 'name', left(regexp_replace(name, '[^A-Za-z0-9_.]', '', 'g'), 100)));
 end $$;
-comment on function api_steps.record_fault(uuid, text, text, integer) is
-  'Records that a request failed unexpectedly, for whoever is signed in: its id, the SQLSTATE and where, no text; and how many were left out before, since a flood is not recorded one by one.';
-
-create or replace function api_steps.clean_up() returns bigint
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-as $$
--- Nothing waits for this to run out: it only removes what has.
-declare
-  v_count bigint;
-  v_total bigint := 0;
-begin
-  if request.task() is distinct from 'platform__clean_up' then
-    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
-  end if;
-  delete from identity_private.attempts a where a.created_at < clock_timestamp() - interval '1 day';
-  get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  delete from identity_private.lockouts l where l.last_at < clock_timestamp() - make_interval(secs =>
-    platform.limit_value('attempt.forget_seconds') + platform.limit_value('attempt.lock_maximum_seconds'));
-  get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  -- That a credential was used is what gives an old refresh token away, for as long as the one after it was not used.
-  delete from sessions_private.credentials c
-    where c.expires_at < clock_timestamp() - interval '1 day'
-      and not (c.first_used_at is not null and exists (
-        select from sessions_private.refresh_tokens t
-        join sessions.sessions s on s.id = t.session_id
-        where t.hash = c.issued_with and t.rotated_at is null and s.ends_at > clock_timestamp()));
-  get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  delete from platform_private.job_contexts j where j.created_at < clock_timestamp() - interval '7 days';
-  get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  with gone as (
-    delete from identity_private.registrations r
-      where r.created_at < clock_timestamp() - make_interval(secs => 2 * platform.limit_value('token.verification_seconds'))
-      returning r.id)
-  select count(keyring_private.destroy_data_key(g.id)) into v_count from gone g;
-  return v_total + v_count;
-end $$;
-comment on function api_steps.clean_up() is 'Task platform__clean_up: removes attempts, credentials, registrations and job contexts that have run out; returns how many.';
+comment on function api_steps.record_fault(uuid, text, text) is 'Records that a request failed unexpectedly: its id, the SQLSTATE and where, no text.';
 
 reset role;
 reset row_security;
 revoke create on schema api, api_steps from safetypin_definer;
 --! EndIncluded api/functions.sql
+--! Included api/jobs.sql
+-- Purpose: jobs that were given up: what the audit trail says of them, and what an operator may do.
+
+grant create on schema api_steps to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api_steps.report_failed_jobs() returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count integer;
+begin
+  if request.task() is distinct from 'platform__report_failures' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  -- A task that nobody knows has no worker, ever. Not at once: it may be that of a newer release, whose migration is on
+  -- its way.
+  update graphile_worker._private_jobs j set attempts = j.max_attempts, last_error = 'no task of that name'
+    where j.id in (
+      select w.id from graphile_worker._private_jobs w
+        join graphile_worker._private_tasks t on t.id = w.task_id
+        where w.locked_at is null and w.attempts < w.max_attempts and w.created_at < clock_timestamp() - interval '10 minutes'
+          and not exists (select from platform.tasks p where p.name = t.identifier)
+        limit 1000 for update of w skip locked);
+  with told as (
+    update platform_private.failed_jobs f set reported_at = clock_timestamp()
+      where f.job_id in (
+        select n.job_id from platform_private.failed_jobs n
+          where n.reported_at is null
+          limit 1000 for update skip locked)
+      returning f.*)
+  select count(audit_private.append('job.fail', t.organization_id, details =>
+      jsonb_build_object('job', t.job_id, 'task', t.task, 'attempts', t.attempts, 'error', t.error)))
+    into v_count
+    from told t;
+  return v_count;
+end $$;
+comment on function api_steps.report_failed_jobs() is
+  'Task platform__report_failures: an event of severity alert for each job that was given up since the last time; returns how many. DENYD outside it.';
+
+create or replace function api_steps.retry_jobs(ids bigint[]) returns bigint[]
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_done bigint[];
+begin
+  with again as (
+    update graphile_worker._private_jobs j
+      set attempts = 0, max_attempts = coalesce(p.attempts, j.max_attempts), run_at = clock_timestamp(), last_error = null
+      from graphile_worker._private_tasks t
+      left join platform.tasks p on p.name = t.identifier
+      where j.id = any (ids) and t.id = j.task_id and j.locked_at is null
+      returning j.id, t.identifier as task)
+  select array_agg(a.id order by a.id) filter (where audit_private.append('job.retry',
+      details => jsonb_build_object('job', a.id, 'task', a.task)) is not null)
+    into v_done
+    from again a;
+  perform pg_notify('jobs:insert', '');
+  return coalesce(v_done, '{}');
+end $$;
+comment on function api_steps.retry_jobs(bigint[]) is
+  'Lets jobs run again from the first try, now; returns those that were there and not running. For operators; recorded.';
+
+create or replace function api_steps.drop_jobs(ids bigint[]) returns bigint[]
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_done bigint[];
+begin
+  with gone as (
+    delete from graphile_worker._private_jobs j
+      using graphile_worker._private_tasks t
+      where j.id = any (ids) and t.id = j.task_id and j.locked_at is null
+      returning j.id, t.identifier as task)
+  select array_agg(g.id order by g.id) filter (where audit_private.append('job.drop',
+      details => jsonb_build_object('job', g.id, 'task', g.task)) is not null)
+    into v_done
+    from gone g;
+  return coalesce(v_done, '{}');
+end $$;
+comment on function api_steps.drop_jobs(bigint[]) is
+  'Removes jobs for good; returns those that were there and not running. For operators; recorded.';
+
+reset role;
+reset row_security;
+revoke create on schema api_steps from safetypin_definer;
+--! EndIncluded api/jobs.sql
 
 -- Second pass: who may, and first rows.
 --! Included platform/policies.sql
@@ -3568,6 +3932,7 @@ select platform_private.admit('safetypin_definer', 'platform.tasks', 'select');
 select platform_private.admit('safetypin_owner', 'platform.tasks', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'platform_private.job_contexts', 'select', 'insert');
 select platform_private.admit('safetypin_definer', 'platform_private.job_contexts', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_definer', 'platform_private.failed_jobs', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'platform_private.heartbeat', 'select');
 select platform_private.admit('safetypin_definer', 'platform_private.heartbeat', 'select', 'insert', 'update');
 --! EndIncluded platform/policies.sql
@@ -3591,6 +3956,8 @@ reset role;
 set local role safetypin_definer;
 grant execute on function platform.beat() to safetypin_authenticator;
 grant execute on function platform.queue_state() to safetypin_authenticator, safetypin_jobs;
+grant execute on function platform.troubled_jobs(integer) to safetypin_owner;
+grant execute on function platform.clean_up(integer) to safetypin_jobs;
 reset role;
 --! EndIncluded platform/grants.sql
 --! Included platform/seed.sql
@@ -3612,6 +3979,7 @@ insert into platform.errors (sqlstate, code, http_status, message) values
   ('CTXAG', 'CONTEXT_EXISTS',       500, 'The request is open already.'),
   ('CTXTX', 'CONTEXT_NEEDS_TRANSACTION', 500, 'A request must be opened in a later message than its begin.'),
   ('CTXJB', 'JOB_NOT_RUNNING',      500, 'The job is not running now.'),
+  ('CTXRV', 'JOB_REVOKED',          403, 'Who asked for this may not do it any more.'),
   ('OLDCP', 'REPLICA_BEHIND',       503, 'This copy of the data is too old. Please try again.'),
   ('KEYNO', 'KEY_UNAVAILABLE',      503, 'The encryption key is not available. Please try again later.'),
   ('KEYBD', 'VALUE_UNREADABLE',     500, 'A protected value cannot be opened.'),
@@ -3670,15 +4038,27 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('transport_key.seconds',      86400, 'seconds',    600, 172800, 'Life of the key that seals the application key on its way.'),
   ('organization.name_length',     200, 'characters', 1, 1000,     'Longest name of an organization.'),
   ('person.name_length',           200, 'characters', 1, 1000,     'Longest display name of a person.'),
-  ('organization.per_person',       50, 'organizations', 1, 10000, 'Organizations that one person may create.')
+  ('organization.per_person',       50, 'organizations', 1, 10000, 'Organizations that one person may create.'),
+  ('job.turn_depth',               100, 'jobs',       1, 1000,     'Waiting jobs of one organization that take turns with those of others; what is beyond waits for all of these.'),
+  ('keep.attempt_seconds',       86400, 'seconds',    3600, 31536000, 'How long an attempt is kept after it was counted.'),
+  ('keep.token_seconds',         86400, 'seconds',    600, 31536000,  'How long a token from a mail is kept after it was used or ran out.'),
+  ('keep.mail_seconds',         604800, 'seconds',    86400, 31536000, 'How long it is kept that a mail was sent.'),
+  ('keep.credential_seconds',    86400, 'seconds',    3600, 31536000, 'How long credentials are kept after their end, and refresh tokens after the end of their session.'),
+  ('keep.session_seconds',     7776000, 'seconds',    86400, 315360000, 'How long a session is kept after its end.'),
+  ('keep.failed_job_seconds',  2592000, 'seconds',    86400, 31536000, 'How long a job is kept that was given up.')
 on conflict (name) do nothing;
 
-insert into platform.tasks (name, scheduled, seconds, description) values
-  ('mail__send', false, 60, 'Writes and sends one mail.'),
-  ('audit__ensure_partitions', true, 60, 'Makes the monthly partitions of the audit trail ahead of time.'),
-  ('platform__clean_up', true, 300, 'Removes what has run out: attempts, tokens, job contexts, transport keys.')
+insert into platform.tasks (name, scheduled, seconds, attempts, payload, needs_asker, description) values
+  ('mail__send',                false, 60,  16, '{id}', false, 'Writes and sends one mail.'),
+  ('audit__ensure_partitions',  true,  60,  5,  '{}',   true,  'Makes the monthly partitions of the audit trail ahead of time.'),
+  ('platform__report_failures', true,  60,  5,  '{}',   true,  'Records in the audit trail which jobs were given up.'),
+  ('platform__clean_up',        true,  300, 5,  '{}',   true,  'Removes jobs that were given up long ago, and contexts without a job.'),
+  ('keyring__clean_up',         true,  60,  5,  '{}',   true,  'Removes transport keys that nothing can be sealed with any more.'),
+  ('identity__clean_up',        true,  300, 5,  '{}',   true,  'Removes attempts, lockouts, tokens, mails and registrations that have run out.'),
+  ('sessions__clean_up',        true,  300, 5,  '{}',   true,  'Removes credentials, refresh tokens and sessions that are over.')
 on conflict (name) do update
-  set scheduled = excluded.scheduled, seconds = excluded.seconds, description = excluded.description;
+  set scheduled = excluded.scheduled, seconds = excluded.seconds, attempts = excluded.attempts,
+      payload = excluded.payload, needs_asker = excluded.needs_asker, description = excluded.description;
 
 reset row_security;
 --! EndIncluded platform/seed.sql
@@ -3691,6 +4071,7 @@ grant usage on schema keyring to safetypin_authenticator, safetypin_anonymous, s
 set local role safetypin_keeper;
 grant execute on function keyring.transport_key() to safetypin_authenticator, safetypin_jobs, safetypin_auditor;
 grant execute on function keyring.bind_application() to safetypin_anonymous;
+grant execute on function keyring.clean_up(integer) to safetypin_jobs;
 grant execute on function
   keyring_private.seal(text, uuid, uuid, uuid, text), keyring_private.open(text, uuid, uuid, bytea),
   keyring_private.blind_index(text, uuid, text), keyring_private.guess_mac(uuid, bytea),
@@ -3758,8 +4139,6 @@ grant select on audit.actions to safetypin_member, safetypin_auditor;
 grant execute on function audit_private.make_partitions(integer) to safetypin_definer;
 set local role safetypin_keeper;
 grant execute on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid) to safetypin_definer, safetypin_owner;
--- Not to the API's login: whether an account was unknown or its password wrong would be told to whoever holds it.
-grant execute on function audit.count_events(text) to safetypin_auditor;
 reset role;
 set local role safetypin_definer;
 grant execute on function audit.ensure_partitions() to safetypin_jobs;
@@ -3810,6 +4189,9 @@ insert into audit.actions (name, category, severity, description) values
   ('row.insert', 'data', 'info', 'A row was added.'),
   ('row.update', 'data', 'info', 'A row was changed.'),
   ('row.delete', 'data', 'notice', 'A row was removed.'),
+  ('job.fail', 'administration', 'alert', 'A job was given up.'),
+  ('job.retry', 'administration', 'notice', 'An operator let a job run again.'),
+  ('job.drop', 'administration', 'warning', 'An operator removed a job.'),
   ('request.fault', 'access', 'warning', 'A request failed unexpectedly.')
 on conflict (name) do update
   set category = excluded.category, severity = excluded.severity, description = excluded.description;
@@ -3831,8 +4213,8 @@ select platform_private.admit('safetypin_definer', 'identity_private.profiles', 
 select platform_private.admit('safetypin_definer', 'identity_private.emails', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'identity_private.passwords', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'identity_private.registrations', 'select', 'insert', 'update', 'delete');
-select platform_private.admit('safetypin_definer', 'identity_private.mails', 'select', 'insert', 'update');
-select platform_private.admit('safetypin_definer', 'identity_private.tokens', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'identity_private.mails', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'identity_private.tokens', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'identity_private.lockouts', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'identity_private.attempts', 'select', 'insert', 'update', 'delete');
 
@@ -3846,7 +4228,7 @@ alter table identity.people enable always trigger _800_audit;
 grant usage on schema identity to safetypin_member, safetypin_jobs;
 grant select on identity.people to safetypin_member;
 set local role safetypin_definer;
-grant execute on function identity.compose_mail(uuid), identity.mark_mail_sent(uuid) to safetypin_jobs;
+grant execute on function identity.compose_mail(uuid), identity.mark_mail_sent(uuid), identity.clean_up(integer) to safetypin_jobs;
 reset role;
 --! EndIncluded identity/grants.sql
 
@@ -3942,7 +4324,7 @@ create policy select_own on sessions.activity for select to safetypin_member
   using (session_id in (select s.id from sessions.sessions s where s.person_id = (select request.user_id())));
 
 select platform_private.admit('safetypin_keeper', 'sessions.sessions', 'select');
-select platform_private.admit('safetypin_definer', 'sessions.sessions', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'sessions.sessions', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'sessions.activity', 'select');
 select platform_private.admit('safetypin_definer', 'sessions.activity', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'sessions_private.credentials', 'select');
@@ -3952,13 +4334,14 @@ select platform_private.admit('safetypin_definer', 'sessions_private.refresh_tok
 --! Included sessions/grants.sql
 -- Purpose: who may open a request, and read sessions.
 
-grant usage on schema sessions to safetypin_authenticator, safetypin_auditor, safetypin_member;
+grant usage on schema sessions to safetypin_authenticator, safetypin_auditor, safetypin_member, safetypin_jobs;
 grant select on sessions.sessions, sessions.activity to safetypin_member;
 set local role safetypin_keeper;
 grant execute on function sessions.open_request(bytea, bytea, jsonb) to safetypin_authenticator, safetypin_auditor;
 reset role;
 set local role safetypin_definer;
 grant execute on function sessions.record_activity(bytea[], timestamptz[]) to safetypin_authenticator;
+grant execute on function sessions.clean_up(integer) to safetypin_jobs;
 reset role;
 --! EndIncluded sessions/grants.sql
 
@@ -3980,7 +4363,7 @@ grant execute on function
   api_steps.prepare_password_reset(bytea, jsonb),
   api_steps.reset_password(bytea, jsonb, text, jsonb, bytea, bytea),
   api_steps.note_first_use(bytea),
-  api_steps.record_fault(uuid, text, text, integer),
+  api_steps.record_fault(uuid, text, text),
   api.resend_verification(text), api.request_password_reset(text),
   api."current_user"()
   to safetypin_anonymous, safetypin_member;
@@ -3994,7 +4377,9 @@ grant execute on function
 -- Invoker: they show what row-level security lets through.
 grant execute on function api.current_organization(), api.current_session() to safetypin_member, safetypin_anonymous;
 
-grant execute on function api_steps.clean_up() to safetypin_jobs;
+grant execute on function api_steps.report_failed_jobs() to safetypin_jobs;
+-- For an operator, who works as the owner.
+grant execute on function api_steps.retry_jobs(bigint[]), api_steps.drop_jobs(bigint[]) to safetypin_owner;
 
 reset role;
 --! EndIncluded api/grants.sql

@@ -93,46 +93,6 @@ end $$;
 comment on function api_steps.record_fault(uuid, text, text, integer) is
   'Records that a request failed unexpectedly, for whoever is signed in: its id, the SQLSTATE and where, no text; and how many were left out before, since a flood is not recorded one by one.';
 
-create or replace function api_steps.clean_up() returns bigint
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-as $$
--- Nothing waits for this to run out: it only removes what has.
-declare
-  v_count bigint;
-  v_total bigint := 0;
-begin
-  if request.task() is distinct from 'platform__clean_up' then
-    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
-  end if;
-  delete from identity_private.attempts a where a.created_at < clock_timestamp() - interval '1 day';
-  get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  delete from identity_private.lockouts l where l.last_at < clock_timestamp() - make_interval(secs =>
-    platform.limit_value('attempt.forget_seconds') + platform.limit_value('attempt.lock_maximum_seconds'));
-  get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  -- That a credential was used is what gives an old refresh token away, for as long as the one after it was not used.
-  delete from sessions_private.credentials c
-    where c.expires_at < clock_timestamp() - interval '1 day'
-      and not (c.first_used_at is not null and exists (
-        select from sessions_private.refresh_tokens t
-        join sessions.sessions s on s.id = t.session_id
-        where t.hash = c.issued_with and t.rotated_at is null and s.ends_at > clock_timestamp()));
-  get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  delete from platform_private.job_contexts j where j.created_at < clock_timestamp() - interval '7 days';
-  get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  with gone as (
-    delete from identity_private.registrations r
-      where r.created_at < clock_timestamp() - make_interval(secs => 2 * platform.limit_value('token.verification_seconds'))
-      returning r.id)
-  select count(keyring_private.destroy_data_key(g.id)) into v_count from gone g;
-  return v_total + v_count;
-end $$;
-comment on function api_steps.clean_up() is 'Task platform__clean_up: removes attempts, credentials, registrations and job contexts that have run out; returns how many.';
-
 reset role;
 reset row_security;
 revoke create on schema api, api_steps from safetypin_definer;

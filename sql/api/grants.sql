@@ -29,6 +29,8 @@ grant execute on function
 -- Invoker: they show what row-level security lets through.
 grant execute on function api.current_organization(), api.current_session() to safetypin_member, safetypin_anonymous;
 
-grant execute on function api_steps.clean_up() to safetypin_jobs;
+grant execute on function api_steps.report_failed_jobs() to safetypin_jobs;
+-- For an operator, who works as the owner.
+grant execute on function api_steps.retry_jobs(bigint[]), api_steps.drop_jobs(bigint[]) to safetypin_owner;
 
 reset role;

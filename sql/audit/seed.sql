@@ -25,6 +25,9 @@ insert into audit.actions (name, category, severity, description) values
   ('row.insert', 'data', 'info', 'A row was added.'),
   ('row.update', 'data', 'info', 'A row was changed.'),
   ('row.delete', 'data', 'notice', 'A row was removed.'),
+  ('job.fail', 'administration', 'alert', 'A job was given up.'),
+  ('job.retry', 'administration', 'notice', 'An operator let a job run again.'),
+  ('job.drop', 'administration', 'warning', 'An operator removed a job.'),
   ('request.fault', 'access', 'warning', 'A request failed unexpectedly.')
 on conflict (name) do update
   set category = excluded.category, severity = excluded.severity, description = excluded.description;

@@ -9,8 +9,8 @@ select platform_private.admit('safetypin_definer', 'identity_private.profiles', 
 select platform_private.admit('safetypin_definer', 'identity_private.emails', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'identity_private.passwords', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'identity_private.registrations', 'select', 'insert', 'update', 'delete');
-select platform_private.admit('safetypin_definer', 'identity_private.mails', 'select', 'insert', 'update');
-select platform_private.admit('safetypin_definer', 'identity_private.tokens', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'identity_private.mails', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'identity_private.tokens', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'identity_private.lockouts', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'identity_private.attempts', 'select', 'insert', 'update', 'delete');
 

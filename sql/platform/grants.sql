@@ -17,4 +17,6 @@ reset role;
 set local role safetypin_definer;
 grant execute on function platform.beat() to safetypin_authenticator;
 grant execute on function platform.queue_state() to safetypin_authenticator, safetypin_jobs;
+grant execute on function platform.troubled_jobs(integer) to safetypin_owner;
+grant execute on function platform.clean_up(integer) to safetypin_jobs;
 reset role;

@@ -13,5 +13,6 @@ select platform_private.admit('safetypin_definer', 'platform.tasks', 'select');
 select platform_private.admit('safetypin_owner', 'platform.tasks', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'platform_private.job_contexts', 'select', 'insert');
 select platform_private.admit('safetypin_definer', 'platform_private.job_contexts', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_definer', 'platform_private.failed_jobs', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'platform_private.heartbeat', 'select');
 select platform_private.admit('safetypin_definer', 'platform_private.heartbeat', 'select', 'insert', 'update');

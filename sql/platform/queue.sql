@@ -6,12 +6,14 @@
 -- graphile_worker.jobs printed the key table.) The worker itself changes rows only.
 
 -- What definer functions enqueue with: the least that add_job can do.
-create or replace function graphile_worker.safetypin_add_job(task text, payload json) returns bigint
+drop function if exists graphile_worker.safetypin_add_job(text, json);
+create or replace function graphile_worker.safetypin_add_job(task text, payload json, attempts integer, turn integer)
+  returns bigint
   language sql volatile
   set search_path = pg_catalog, pg_temp
-as $$ select j.id from graphile_worker.add_job(task, payload) as j $$;
-comment on function graphile_worker.safetypin_add_job(text, json) is
-  'Adds a job and returns its id. Called by platform.enqueue(), which decides whether the task is known.';
+as $$ select j.id from graphile_worker.add_job(task, payload, max_attempts => attempts, priority => turn) as j $$;
+comment on function graphile_worker.safetypin_add_job(text, json, integer, integer) is
+  'Adds a job and returns its id; lower turns run first. Called by platform.enqueue(), which decides all of it.';
 
 -- A worker that was killed leaves its jobs locked; graphile-worker frees them after four hours. Each worker of ours
 -- keeps one connection whose application_name says which pool it is, so a pool without one is dead.
@@ -63,6 +65,22 @@ end $$;
 comment on function graphile_worker.safetypin_release(text, bigint[]) is
   'Frees jobs that a living worker has locked for over five seconds without knowing of them; returns how many. Called by the worker.';
 
+-- graphile-worker tries every failed job again. What cannot succeed is given up at once, and a try that was broken off
+-- because the worker stops does not count.
+create or replace function graphile_worker.safetypin_end_try(job bigint, pool text, final boolean) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update graphile_worker._private_jobs j
+    set max_attempts = case when final then greatest(j.attempts, 1) else j.max_attempts end,
+        attempts = case when final then greatest(j.attempts, 1) else greatest(j.attempts - 1, 0) end
+    where j.id = safetypin_end_try.job and j.locked_by = safetypin_end_try.pool;
+  return found;
+end $$;
+comment on function graphile_worker.safetypin_end_try(bigint, text, boolean) is
+  'The try that runs is the last one (final), or does not count. False if the job is not this worker''s any more. Called by the worker.';
+
 revoke all on schema graphile_worker from public;
 revoke all on all tables in schema graphile_worker from public;
 revoke all on all functions in schema graphile_worker from public;
@@ -78,8 +96,10 @@ revoke insert, update, delete on graphile_worker.migrations from safetypin_jobs;
 grant usage on schema graphile_worker to safetypin_definer;
 grant select, insert, update on graphile_worker._private_jobs, graphile_worker._private_tasks,
   graphile_worker._private_job_queues to safetypin_definer;
+-- An operator drops jobs, and those given up long ago are removed.
+grant delete on graphile_worker._private_jobs to safetypin_definer;
 grant execute on function
-  graphile_worker.safetypin_add_job(text, json),
+  graphile_worker.safetypin_add_job(text, json, integer, integer),
   graphile_worker.add_job(text, json, text, timestamptz, integer, text, integer, text[], text),
   graphile_worker.add_jobs(graphile_worker.job_spec[], boolean)
   to safetypin_definer;

@@ -55,6 +55,28 @@ end $$;
 comment on function request_private.sealed() is
   'Body of the context if its seal is good and its deadline ahead, else null. Does not ask whether the session still lives: the audit of the statement that ended it needs that.';
 
+create or replace function request_private.job_stands(context_id uuid) returns boolean
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+-- A job is never more than who asked for it: not after a suspension, and not after leaving.
+begin
+  return exists (
+    select from platform_private.job_contexts j
+      join platform.tasks t on t.name = j.task
+      where j.id = job_stands.context_id
+        and (not t.needs_asker
+          or (j.person_id is null or exists (
+                select from identity.people p where p.id = j.person_id and p.status = 'active'))
+            and (j.organization_id is null or exists (
+                select from access.organizations o where o.id = j.organization_id and o.status = 'active'))
+            and (j.person_id is null or j.organization_id is null or exists (
+                select from access.memberships m
+                where m.organization_id = j.organization_id and m.person_id = j.person_id))));
+end $$;
+comment on function request_private.job_stands(uuid) is
+  'Whether a job may still act: its context is there, and who asked for it is active and a member, unless the task does without.';
+
 create or replace function request_private.live() returns bytea
   language plpgsql stable parallel restricted security definer
   set search_path = pg_catalog, pg_temp
@@ -69,9 +91,7 @@ begin
         when 1 then exists (
           select from sessions.sessions s
           where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid and s.ends_at > clock_timestamp())
-        when 2 then exists (
-          select from platform_private.job_contexts j
-          where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid)
+        when 2 then request_private.job_stands(encode(substr(v_body, 39, 16), 'hex')::uuid)
         else true
       end);
 end $$;
@@ -158,7 +178,12 @@ begin
       select true into v_can
         from platform_private.job_contexts j
         where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid
-          and can.permission = any (j.permissions);
+          and can.permission = any (j.permissions)
+          -- The task's permission lends nothing to a person who does not hold it, or does not any more.
+          and (j.person_id is null or exists (
+            select from access_private.held_permissions h
+            where h.organization_id = j.organization_id and h.person_id = j.person_id
+              and h.permission = can.permission and h.valid @> clock_timestamp()));
     else
       null;
   end case;

@@ -16,6 +16,7 @@ insert into platform.errors (sqlstate, code, http_status, message) values
   ('CTXAG', 'CONTEXT_EXISTS',       500, 'The request is open already.'),
   ('CTXTX', 'CONTEXT_NEEDS_TRANSACTION', 500, 'A request must be opened in a later message than its begin.'),
   ('CTXJB', 'JOB_NOT_RUNNING',      500, 'The job is not running now.'),
+  ('CTXRV', 'JOB_REVOKED',          403, 'Who asked for this may not do it any more.'),
   ('OLDCP', 'REPLICA_BEHIND',       503, 'This copy of the data is too old. Please try again.'),
   ('KEYNO', 'KEY_UNAVAILABLE',      503, 'The encryption key is not available. Please try again later.'),
   ('KEYBD', 'VALUE_UNREADABLE',     500, 'A protected value cannot be opened.'),
@@ -74,14 +75,26 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('transport_key.seconds',      86400, 'seconds',    600, 172800, 'Life of the key that seals the application key on its way.'),
   ('organization.name_length',     200, 'characters', 1, 1000,     'Longest name of an organization.'),
   ('person.name_length',           200, 'characters', 1, 1000,     'Longest display name of a person.'),
-  ('organization.per_person',       50, 'organizations', 1, 10000, 'Organizations that one person may create.')
+  ('organization.per_person',       50, 'organizations', 1, 10000, 'Organizations that one person may create.'),
+  ('job.turn_depth',               100, 'jobs',       1, 1000,     'Waiting jobs of one organization that take turns with those of others; what is beyond waits for all of these.'),
+  ('keep.attempt_seconds',       86400, 'seconds',    3600, 31536000, 'How long an attempt is kept after it was counted.'),
+  ('keep.token_seconds',         86400, 'seconds',    600, 31536000,  'How long a token from a mail is kept after it was used or ran out.'),
+  ('keep.mail_seconds',         604800, 'seconds',    86400, 31536000, 'How long it is kept that a mail was sent.'),
+  ('keep.credential_seconds',    86400, 'seconds',    3600, 31536000, 'How long credentials are kept after their end, and refresh tokens after the end of their session.'),
+  ('keep.session_seconds',     7776000, 'seconds',    86400, 315360000, 'How long a session is kept after its end.'),
+  ('keep.failed_job_seconds',  2592000, 'seconds',    86400, 31536000, 'How long a job is kept that was given up.')
 on conflict (name) do nothing;
 
-insert into platform.tasks (name, scheduled, seconds, description) values
-  ('mail__send', false, 60, 'Writes and sends one mail.'),
-  ('audit__ensure_partitions', true, 60, 'Makes the monthly partitions of the audit trail ahead of time.'),
-  ('platform__clean_up', true, 300, 'Removes what has run out: attempts, tokens, job contexts, transport keys.')
+insert into platform.tasks (name, scheduled, seconds, attempts, payload, needs_asker, description) values
+  ('mail__send',                false, 60,  16, '{id}', false, 'Writes and sends one mail.'),
+  ('audit__ensure_partitions',  true,  60,  5,  '{}',   true,  'Makes the monthly partitions of the audit trail ahead of time.'),
+  ('platform__report_failures', true,  60,  5,  '{}',   true,  'Records in the audit trail which jobs were given up.'),
+  ('platform__clean_up',        true,  300, 5,  '{}',   true,  'Removes jobs that were given up long ago, and contexts without a job.'),
+  ('keyring__clean_up',         true,  60,  5,  '{}',   true,  'Removes transport keys that nothing can be sealed with any more.'),
+  ('identity__clean_up',        true,  300, 5,  '{}',   true,  'Removes attempts, lockouts, tokens, mails and registrations that have run out.'),
+  ('sessions__clean_up',        true,  300, 5,  '{}',   true,  'Removes credentials, refresh tokens and sessions that are over.')
 on conflict (name) do update
-  set scheduled = excluded.scheduled, seconds = excluded.seconds, description = excluded.description;
+  set scheduled = excluded.scheduled, seconds = excluded.seconds, attempts = excluded.attempts,
+      payload = excluded.payload, needs_asker = excluded.needs_asker, description = excluded.description;
 
 reset row_security;

@@ -6,7 +6,10 @@ create table if not exists platform.tasks (
   permissions text[] not null default '{}',
   scheduled boolean not null default false,
   seconds integer not null default 60 constraint tasks_seconds_range check (seconds between 1 and 3600),
-  description text not null
+  description text not null,
+  attempts integer not null default 16 constraint tasks_attempts_range check (attempts between 1 and 25),
+  payload text[] not null default '{}',
+  needs_asker boolean not null default true
 );
 alter table platform.tasks enable row level security, force row level security;
 comment on table platform.tasks is 'What the worker may run. A job acts with the permissions of its task and nothing more.';
@@ -15,6 +18,9 @@ comment on column platform.tasks.permissions is 'What request.can() answers true
 comment on column platform.tasks.scheduled is 'True: runs by the clock, for no organization and nobody.';
 comment on column platform.tasks.seconds is 'How long one opened job context may act.';
 comment on column platform.tasks.description is 'What the task does, for operators.';
+comment on column platform.tasks.attempts is 'How often it is tried. The pauses grow by e: 10 tries take 3.6 hours, 16 take 40.';
+comment on column platform.tasks.payload is 'Names in the payload. Each must be there, no other may, and each value is a uuid: ids, never personal data.';
+comment on column platform.tasks.needs_asker is 'True: refused once who asked for it is not active or not a member any more, or the organization is not active. False: carries out what is decided already, such as a notice.';
 
 create table if not exists platform_private.job_contexts (
   id uuid constraint job_contexts_pkey primary key default platform.uuid_v7(),
@@ -23,9 +29,11 @@ create table if not exists platform_private.job_contexts (
   organization_id uuid,
   person_id uuid,
   permissions text[] not null,
-  created_at timestamptz not null default clock_timestamp()
+  created_at timestamptz not null default clock_timestamp(),
+  lane uuid not null default '00000000-0000-0000-0000-000000000000'
 );
 create index if not exists job_contexts_task_idx on platform_private.job_contexts (task);
+create index if not exists job_contexts_lane_idx on platform_private.job_contexts (lane);
 alter table platform_private.job_contexts enable row level security, force row level security;
 comment on table platform_private.job_contexts is 'On whose behalf a job acts; written in the same transaction as the job, from the sealed context.';
 comment on column platform_private.job_contexts.id is 'Stands in the sealed context of the job where a session id would.';
@@ -35,6 +43,27 @@ comment on column platform_private.job_contexts.organization_id is 'Active organ
 comment on column platform_private.job_contexts.person_id is 'Who made the job; null if nobody was signed in.';
 comment on column platform_private.job_contexts.permissions is 'Permissions of the task when the job was made.';
 comment on column platform_private.job_contexts.created_at is 'When the job was made.';
+comment on column platform_private.job_contexts.lane is 'Whose jobs take turns with those of others: the organization, else the person, else the zero uuid.';
+
+create table if not exists platform_private.failed_jobs (
+  job_id bigint constraint failed_jobs_pkey primary key,
+  task text not null,
+  organization_id uuid,
+  attempts integer not null,
+  error text,
+  failed_at timestamptz not null default clock_timestamp(),
+  reported_at timestamptz
+);
+create index if not exists failed_jobs_unreported_idx on platform_private.failed_jobs (job_id) where reported_at is null;
+alter table platform_private.failed_jobs enable row level security, force row level security;
+comment on table platform_private.failed_jobs is 'Jobs that are not tried again, one row each, until somebody retries or drops them or they are cleaned away.';
+comment on column platform_private.failed_jobs.job_id is 'Id of the job in graphile-worker.';
+comment on column platform_private.failed_jobs.task is 'Task of the job.';
+comment on column platform_private.failed_jobs.organization_id is 'Organization that it acted for; null if none.';
+comment on column platform_private.failed_jobs.attempts is 'How often it was tried.';
+comment on column platform_private.failed_jobs.error is 'What was being done, and codes: never a value.';
+comment on column platform_private.failed_jobs.failed_at is 'When it was given up.';
+comment on column platform_private.failed_jobs.reported_at is 'When its audit event was written.';
 
 create table if not exists platform_private.heartbeat (
   one boolean constraint heartbeat_pkey primary key default true constraint heartbeat_is_one check (one),

@@ -7,7 +7,7 @@ create policy select_own on sessions.activity for select to safetypin_member
   using (session_id in (select s.id from sessions.sessions s where s.person_id = (select request.user_id())));
 
 select platform_private.admit('safetypin_keeper', 'sessions.sessions', 'select');
-select platform_private.admit('safetypin_definer', 'sessions.sessions', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'sessions.sessions', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'sessions.activity', 'select');
 select platform_private.admit('safetypin_definer', 'sessions.activity', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'sessions_private.credentials', 'select');

@@ -13,6 +13,9 @@ export interface Composed {
   readonly variables: Readonly<Record<string, unknown>>;
 }
 
+/** A mail that cannot be written. The message holds nothing of the mail. */
+export class UnwritableMail extends Error {}
+
 const LANGUAGES: Readonly<Record<string, Language>> = { en: english, de: german };
 const LONGEST_VALUE = 80;
 
@@ -43,14 +46,14 @@ export function renderMail(composed: Composed, publicUrl: string): Mail {
 }
 
 function assertKind(kind: string, language: Language): MailKind {
-  if (!Object.hasOwn(language.mails, kind)) throw new Error('there is no mail of this kind');
+  if (!Object.hasOwn(language.mails, kind)) throw new UnwritableMail('there is no mail of this kind');
   return kind as MailKind;
 }
 
 /** One mailbox, nothing that a header or a list of recipients could be made from. */
 function assertAddress(address: string): string {
   if (address.length > 254 || !/^[^\s<>()[\]\\,;:"@\p{Cc}]+@[^\s<>()[\]\\,;:"@\p{Cc}]+$/u.test(address)) {
-    throw new Error('the recipient is not an e-mail address');
+    throw new UnwritableMail('the recipient is not an e-mail address');
   }
   return address;
 }
@@ -59,7 +62,7 @@ function linkOf(kind: MailKind, variables: Composed['variables'], publicUrl: str
   const path = PATHS[kind];
   if (path === undefined) return '';
   const { token } = variables;
-  if (typeof token !== 'string' || !/^[\w-]{16,}$/.test(token)) throw new Error('this mail needs a token');
+  if (typeof token !== 'string' || !/^[\w-]{16,}$/.test(token)) throw new UnwritableMail('this mail needs a token');
   return publicUrl + path + token;
 }
 

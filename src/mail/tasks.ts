@@ -1,8 +1,8 @@
 import type { JobHelpers, Task } from 'graphile-worker';
-import { failureOf, JobFailure } from '../worker/failure.ts';
+import { JobFailure } from '../worker/failure.ts';
 import { inJob, type JobTools } from '../worker/job.ts';
 import type { MailTransport } from './mail.ts';
-import { type Composed, renderMail } from './render.ts';
+import { type Composed, renderMail, UnwritableMail } from './render.ts';
 
 declare global {
   namespace GraphileWorker {
@@ -37,11 +37,13 @@ function render(composed: Composed, publicUrl: string) {
   try {
     return renderMail(composed, publicUrl);
   } catch (error) {
-    throw failureOf(error, `writing a mail (${error instanceof Error ? error.message : 'unknown'})`);
+    // What a template cannot write today it cannot write tomorrow.
+    throw new JobFailure(`writing a mail: ${error instanceof UnwritableMail ? error.message : 'a fault'}`, 'final');
   }
 }
 
 function assertPayload(payload: unknown): asserts payload is { id: string } {
   const id = typeof payload === 'object' && payload !== null && 'id' in payload ? payload.id : undefined;
-  if (typeof id !== 'string' || !/^[0-9a-f-]{36}$/.test(id)) throw new JobFailure('mail__send needs the id of a mail');
+  if (typeof id !== 'string' || !/^[0-9a-f-]{36}$/.test(id))
+    throw new JobFailure('mail__send needs the id of a mail', 'final');
 }

@@ -66,7 +66,7 @@ async function stoppable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted();
   let stop = () => {};
   const stopped = new Promise<never>((_resolve, reject) => {
-    stop = () => reject(new JobFailure('sending a mail: the worker was stopped'));
+    stop = () => reject(new JobFailure('sending a mail: the worker was stopped', 'stopped'));
     signal.addEventListener('abort', stop, { once: true });
   });
   try {

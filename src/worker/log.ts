@@ -32,7 +32,7 @@ export class FailureLog {
       return;
     }
     const others = seen && seen.since > 0 ? `, and ${seen.since} more of this task since` : '';
-    const last = attempt >= attempts ? '; it was the last try' : '';
+    const last = attempt >= attempts ? '; it is given up' : '';
     this.#say(`job ${task} failed (try ${attempt} of ${attempts})${last}: ${message}${others}`);
     this.#tasks.set(task, { told: now, since: 0 });
   }

@@ -11,11 +11,13 @@ import { openTransport } from '../mail/transport.ts';
 import { tracerFor } from '../observe/trace.ts';
 import type { DatabaseAccess } from '../platform/access.ts';
 import type { Say } from '../platform/connection.ts';
+import { JobFailure } from './failure.ts';
 import type { JobTools } from './job.ts';
 import { FailureLog, workerLogger } from './log.ts';
 import { Presence } from './presence.ts';
 import { cronItems, scheduledTasks } from './schedule.ts';
 import { traced } from './trace.ts';
+import { withTries } from './tries.ts';
 
 export interface WorkerOptions {
   readonly config: Config;
@@ -39,10 +41,8 @@ export async function startWorker(o: WorkerOptions): Promise<{ close(): Promise<
   const transport = openTransport(o.config);
   const tools: JobTools = { pool, envelopes: new EnvelopeSealer(pool, o.keys) };
   const tracer = await tracerFor(o.config.tracesUrl, 'safetypin-worker');
-  const tasks = traced(
-    { mail__send: mailTask(tools, transport, o.config.publicUrl), ...scheduledTasks(tools) },
-    tracer,
-  );
+  const known: TaskList = { mail__send: mailTask(tools, transport, o.config.publicUrl), ...scheduledTasks(tools) };
+  const tasks = withTries(traced(known, tracer), pool);
   const closing = new AbortController();
   const say = (line: string) => {
     if (!closing.signal.aborted) o.say(line);
@@ -89,7 +89,8 @@ async function startRun(login: pg.ClientConfig, pool: pg.Pool, taskList: TaskLis
   const failures = new FailureLog(say);
   events.on('job:error', ({ job, error }) => {
     const message = error instanceof Error ? error.message : 'unknown';
-    failures.failed(job.task_identifier, job.attempts, job.max_attempts, message);
+    const kind = error instanceof JobFailure ? error.kind : 'again';
+    failures.failed(job.task_identifier, job.attempts, kind === 'final' ? job.attempts : job.max_attempts, message);
   });
   events.on('job:start', ({ job }) => presence.began(job.id));
   events.on('job:complete', ({ job }) => presence.over(job.id));

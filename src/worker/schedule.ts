@@ -5,7 +5,7 @@ import { inJob, type JobTools } from './job.ts';
 interface Scheduled {
   /** Minute, hour, day, month, weekday, in UTC. */
   readonly at: string;
-  /** How far back a missed run is made up for, once each. Milliseconds. */
+  /** How far back a missed run is made up for; all that were missed together are one run. Milliseconds. */
   readonly missed: number;
   readonly sql: string;
 }
@@ -13,14 +13,35 @@ interface Scheduled {
 const HOUR = 3_600_000;
 
 const SCHEDULE: Readonly<Record<string, Scheduled>> = {
-  audit__ensure_partitions: { at: '5 0 * * *', missed: 24 * HOUR, sql: 'select audit.ensure_partitions()' },
-  platform__clean_up: { at: '17 * * * *', missed: 0, sql: 'select api_steps.clean_up()' },
+  audit__ensure_partitions: { at: '5 0 * * *', missed: 24 * HOUR, sql: 'select audit.ensure_partitions() as count' },
+  platform__report_failures: {
+    at: '*/5 * * * *',
+    missed: 0,
+    sql: 'select api_steps.report_failed_jobs() as count',
+  },
+  identity__clean_up: { at: '17 * * * *', missed: 0, sql: 'select identity.clean_up($1) as count' },
+  sessions__clean_up: { at: '27 * * * *', missed: 0, sql: 'select sessions.clean_up($1) as count' },
+  keyring__clean_up: { at: '37 * * * *', missed: 0, sql: 'select keyring.clean_up($1) as count' },
+  platform__clean_up: { at: '47 * * * *', missed: 0, sql: 'select platform.clean_up($1) as count' },
 };
 
-/** The tasks behind the clock. */
+/** Rows of each kind that one transaction removes: it holds their locks for some tenths of a second. */
+const BATCH = 1_000;
+/** What is left then waits for the next run. */
+const MOST_BATCHES = 1_000;
+const ATTEMPTS = 5;
+
+/** The tasks behind the clock. Those that clean up go on until nothing is left, one transaction for each batch. */
 export function scheduledTasks(tools: JobTools): Record<string, Task> {
   const task = (name: string, sql: string) => async (_payload: unknown, helpers: JobHelpers) => {
-    await inJob(tools, helpers, name, (client) => client.query(sql));
+    const inBatches = sql.includes('$1');
+    for (let batches = 0; batches < MOST_BATCHES; batches += 1) {
+      const count = await inJob(tools, helpers, name, async (client) => {
+        const { rows } = await client.query<{ count: number }>(sql, inBatches ? [BATCH] : []);
+        return rows[0]?.count ?? 0;
+      });
+      if (!inBatches || count === 0 || helpers.abortSignal?.aborted) return;
+    }
   };
   return Object.fromEntries(Object.entries(SCHEDULE).map(([name, { sql }]) => [name, task(name, sql)]));
 }
@@ -31,6 +52,6 @@ export const cronItems = parseCronItems(
     task,
     match: at,
     identifier: task,
-    options: { backfillPeriod: missed, jobKey: task, jobKeyMode: 'preserve_run_at' as const, maxAttempts: 5 },
+    options: { backfillPeriod: missed, jobKey: task, jobKeyMode: 'preserve_run_at' as const, maxAttempts: ATTEMPTS },
   })),
 );

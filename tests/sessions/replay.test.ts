@@ -162,9 +162,9 @@ describe('a token that was exchanged', () => {
     expect(await daysLater()).toEqual({ kept: 1, outcome: 'REFUSED' });
     await withoutGuard(
       db,
-      'api_steps.clean_up()',
-      /and not \(c\.first_used_at[\s\S]*?clock_timestamp\(\)\)\);/,
-      ';',
+      'sessions.clean_up(integer)',
+      /and not \(o\.first_used_at[\s\S]*?s\.ends_at > v_now\)\)/,
+      '',
       async () => {
         expect(await daysLater()).toEqual({ kept: 0, outcome: 'SIGNED_IN' });
       },

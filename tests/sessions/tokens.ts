@@ -120,7 +120,7 @@ export async function events(
 
 /** What a job that is run by the clock does, as the worker runs it. */
 export async function cleanUp(app: Application, admin: pg.Client): Promise<void> {
-  const { rows } = await admin.query("select id from graphile_worker.add_job('platform__clean_up')");
+  const { rows } = await admin.query("select id from graphile_worker.add_job('sessions__clean_up')");
   await admin.query("update graphile_worker._private_jobs set locked_at = now(), locked_by = 'test' where id = $1", [
     rows[0].id,
   ]);
@@ -130,7 +130,7 @@ export async function cleanUp(app: Application, admin: pg.Client): Promise<void>
     rows[0].id,
     await app.envelopes.seal(null),
   ]);
-  await worker.query('select api_steps.clean_up()');
+  await worker.query('select sessions.clean_up(1000)');
   await worker.query('commit');
   await worker.end();
 }

@@ -528,50 +528,6 @@ begin
 end $function$
 comment 'Ends a session of one''s own; its next statement is refused.'
 
--- function api_steps.clean_up()
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION api_steps.clean_up()
- RETURNS bigint
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
--- Nothing waits for this to run out: it only removes what has.
-declare
-  v_count bigint;
-  v_total bigint := 0;
-begin
-  if request.task() is distinct from 'platform__clean_up' then
-    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
-  end if;
-  delete from identity_private.attempts a where a.created_at < clock_timestamp() - interval '1 day';
-  get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  delete from identity_private.lockouts l where l.last_at < clock_timestamp() - make_interval(secs =>
-    platform.limit_value('attempt.forget_seconds') + platform.limit_value('attempt.lock_maximum_seconds'));
-  get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  -- That a credential was used is what gives an old refresh token away, for as long as the one after it was not used.
-  delete from sessions_private.credentials c
-    where c.expires_at < clock_timestamp() - interval '1 day'
-      and not (c.first_used_at is not null and exists (
-        select from sessions_private.refresh_tokens t
-        join sessions.sessions s on s.id = t.session_id
-        where t.hash = c.issued_with and t.rotated_at is null and s.ends_at > clock_timestamp()));
-  get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  delete from platform_private.job_contexts j where j.created_at < clock_timestamp() - interval '7 days';
-  get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  with gone as (
-    delete from identity_private.registrations r
-      where r.created_at < clock_timestamp() - make_interval(secs => 2 * platform.limit_value('token.verification_seconds'))
-      returning r.id)
-  select count(keyring_private.destroy_data_key(g.id)) into v_count from gone g;
-  return v_total + v_count;
-end $function$
-comment 'Task platform__clean_up: removes attempts, credentials, registrations and job contexts that have run out; returns how many.'
-
 -- function api_steps.complete(registration_id uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api_steps.complete(registration_id uuid)
@@ -595,6 +551,30 @@ begin
   return 'VERIFIED';
 end $function$
 comment 'Makes person and organization of a registration whose address was proved.'
+
+-- function api_steps.drop_jobs(ids bigint[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.drop_jobs(ids bigint[])
+ RETURNS bigint[]
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_done bigint[];
+begin
+  with gone as (
+    delete from graphile_worker._private_jobs j
+      using graphile_worker._private_tasks t
+      where j.id = any (ids) and t.id = j.task_id and j.locked_at is null
+      returning j.id, t.identifier as task)
+  select array_agg(g.id order by g.id) filter (where audit_private.append('job.drop',
+      details => jsonb_build_object('job', g.id, 'task', g.task)) is not null)
+    into v_done
+    from gone g;
+  return coalesce(v_done, '{}');
+end $function$
+comment 'Removes jobs for good; returns those that were there and not running. For operators; recorded.'
 
 -- function api_steps.finish_email_code(attempt uuid, code text)
 owner safetypin_definer
@@ -864,6 +844,44 @@ AS $function$
 $function$
 comment 'Why a registration is refused; empty if it is not.'
 
+-- function api_steps.report_failed_jobs()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.report_failed_jobs()
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_count integer;
+begin
+  if request.task() is distinct from 'platform__report_failures' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  -- A task that nobody knows has no worker, ever. Not at once: it may be that of a newer release, whose migration is on
+  -- its way.
+  update graphile_worker._private_jobs j set attempts = j.max_attempts, last_error = 'no task of that name'
+    where j.id in (
+      select w.id from graphile_worker._private_jobs w
+        join graphile_worker._private_tasks t on t.id = w.task_id
+        where w.locked_at is null and w.attempts < w.max_attempts and w.created_at < clock_timestamp() - interval '10 minutes'
+          and not exists (select from platform.tasks p where p.name = t.identifier)
+        limit 1000 for update of w skip locked);
+  with told as (
+    update platform_private.failed_jobs f set reported_at = clock_timestamp()
+      where f.job_id in (
+        select n.job_id from platform_private.failed_jobs n
+          where n.reported_at is null
+          limit 1000 for update skip locked)
+      returning f.*)
+  select count(audit_private.append('job.fail', t.organization_id, details =>
+      jsonb_build_object('job', t.job_id, 'task', t.task, 'attempts', t.attempts, 'error', t.error)))
+    into v_count
+    from told t;
+  return v_count;
+end $function$
+comment 'Task platform__report_failures: an event of severity alert for each job that was given up since the last time; returns how many. DENYD outside it.'
+
 -- function api_steps.reset_password(token bytea, password jsonb, scheme text, parameters jsonb, salt bytea, tag bytea)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api_steps.reset_password(token bytea, password jsonb, scheme text, parameters jsonb, salt bytea, tag bytea)
@@ -916,6 +934,33 @@ AS $function$
     and t.consumed_at is null and t.expires_at > clock_timestamp()
 $function$
 comment 'Whose password a live token resets; null for any other token.'
+
+-- function api_steps.retry_jobs(ids bigint[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.retry_jobs(ids bigint[])
+ RETURNS bigint[]
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_done bigint[];
+begin
+  with again as (
+    update graphile_worker._private_jobs j
+      set attempts = 0, max_attempts = coalesce(p.attempts, j.max_attempts), run_at = clock_timestamp(), last_error = null
+      from graphile_worker._private_tasks t
+      left join platform.tasks p on p.name = t.identifier
+      where j.id = any (ids) and t.id = j.task_id and j.locked_at is null
+      returning j.id, t.identifier as task)
+  select array_agg(a.id order by a.id) filter (where audit_private.append('job.retry',
+      details => jsonb_build_object('job', a.id, 'task', a.task)) is not null)
+    into v_done
+    from again a;
+  perform pg_notify('jobs:insert', '');
+  return coalesce(v_done, '{}');
+end $function$
+comment 'Lets jobs run again from the first try, now; returns those that were there and not running. For operators; recorded.'
 
 -- function api_steps.start_email_code(email text, OUT attempt uuid, OUT retry_after integer)
 owner safetypin_definer
@@ -1290,6 +1335,81 @@ begin
   raise exception 'audit events are never changed' using errcode = 'AUDAP';
 end $function$
 comment 'Trigger: refuses update, delete and truncate of events, for the owner too.'
+
+-- function identity.clean_up(batch integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION identity.clean_up(batch integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_batch constant integer := least(greatest(batch, 1), 10000);
+  -- A registration outlives each token that can complete it, and the tries to send them.
+  v_registered constant timestamptz := v_now - make_interval(secs => 2 * platform.limit_value('token.verification_seconds'));
+  v_mailed constant timestamptz := v_now - make_interval(secs => platform.limit_value('keep.mail_seconds'));
+  v_count integer;
+  v_total integer := 0;
+begin
+  if request.task() is distinct from 'identity__clean_up' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  delete from identity_private.attempts a
+    using (select o.id from identity_private.attempts o
+           where o.created_at < v_now - make_interval(secs => platform.limit_value('keep.attempt_seconds'))
+           limit v_batch for update skip locked) old
+    where a.id = old.id;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+
+  delete from identity_private.lockouts l
+    using (select o.key from identity_private.lockouts o
+           where o.last_at < v_now - make_interval(secs =>
+               platform.limit_value('attempt.forget_seconds') + platform.limit_value('attempt.lock_maximum_seconds'))
+           limit v_batch for update skip locked) old
+    where l.key = old.key;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+
+  -- From the leaves to the root, one row at a time: a cascade would wait for rows that are in use.
+  delete from identity_private.tokens t
+    using (select o.hash from identity_private.tokens o
+           left join identity_private.registrations r on r.id = o.registration_id
+           where least(o.consumed_at, o.expires_at) < v_now - make_interval(secs => platform.limit_value('keep.token_seconds'))
+             or r.created_at < v_registered
+           limit v_batch for update of o skip locked) old
+    where t.hash = old.hash;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+
+  delete from identity_private.mails m
+    using (select o.id from identity_private.mails o
+           left join identity_private.registrations r on r.id = o.registration_id
+           where (o.sent_at < v_mailed
+               -- Nobody sends it any more: its job was given up, and dropped.
+               or o.created_at < v_mailed - make_interval(secs => platform.limit_value('keep.failed_job_seconds'))
+               or r.created_at < v_registered)
+             and not exists (select from identity_private.tokens t where t.mail_id = o.id)
+           limit v_batch for update of o skip locked) old
+    where m.id = old.id;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+
+  with gone as (
+    delete from identity_private.registrations r
+      using (select o.id from identity_private.registrations o
+             where o.created_at < v_registered
+               and not exists (select from identity_private.mails m where m.registration_id = o.id)
+               and not exists (select from identity_private.tokens t where t.registration_id = o.id)
+             limit v_batch for update skip locked) old
+      where r.id = old.id
+      returning r.id)
+  select count(keyring_private.destroy_data_key(g.id)) into v_count from gone g;
+  return v_total + v_count;
+end $function$
+comment 'Task identity__clean_up: removes a batch of attempts, lockouts, tokens, mails and registrations (with their keys) that are over; returns how many. DENYD outside it.'
 
 -- function identity.compose_mail(id uuid, OUT recipient text, OUT kind text, OUT locale text, OUT variables jsonb)
 owner safetypin_definer
@@ -1744,6 +1864,32 @@ begin
 end $function$
 comment 'Says whether the application of this request holds the half that belongs to this database. The first application ever to ask is the one that does.'
 
+-- function keyring.clean_up(batch integer)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.clean_up(batch integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_count integer;
+begin
+  if request.task() is distinct from 'keyring__clean_up' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  -- Fetching a new one does this too. This is for an application that stopped asking: an envelope that was written down
+  -- somewhere must not find its key.
+  delete from keyring_private.transport_keys k
+    using (select o.id from keyring_private.transport_keys o
+           where o.created_at < clock_timestamp() - make_interval(secs => 2 * platform.limit_value('transport_key.seconds'))
+           limit least(greatest(batch, 1), 10000) for update skip locked) old
+    where k.id = old.id;
+  get diagnostics v_count = row_count;
+  return v_count;
+end $function$
+comment 'Task keyring__clean_up: removes a batch of transport keys whose life is over twice; returns how many. DENYD outside it.'
+
 -- function keyring.transport_key(OUT id uuid, OUT key bytea, OUT expires_at timestamp with time zone)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring.transport_key(OUT id uuid, OUT key bytea, OUT expires_at timestamp with time zone)
@@ -2101,6 +2247,48 @@ begin
 end $function$
 comment 'Called by each server process every second or two: lets replicas know how old their copy is. Returns whether there is a replica.'
 
+-- function platform.clean_up(batch integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION platform.clean_up(batch integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_batch integer := least(greatest(batch, 1), 10000);
+  v_count integer;
+  v_total integer := 0;
+begin
+  if request.task() is distinct from 'platform__clean_up' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  -- Its context and its note go with it.
+  delete from graphile_worker._private_jobs j
+    using (select w.id from graphile_worker._private_jobs w
+           join platform_private.failed_jobs f on f.job_id = w.id
+           where w.locked_at is null and w.attempts >= w.max_attempts
+             and f.failed_at < clock_timestamp() - make_interval(secs => platform.limit_value('keep.failed_job_seconds'))
+           limit v_batch for update of w skip locked) old
+    where j.id = old.id;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  -- Left behind when jobs were removed past their trigger: nobody holds these.
+  delete from platform_private.job_contexts c
+    using (select o.id from platform_private.job_contexts o
+           where o.created_at < clock_timestamp() - interval '1 day'
+             and not exists (select from graphile_worker._private_jobs w where w.id = o.job_id)
+           limit v_batch) old
+    where c.id = old.id;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from platform_private.failed_jobs f
+    where f.failed_at < clock_timestamp() - interval '1 day'
+      and not exists (select from graphile_worker._private_jobs w where w.id = f.job_id);
+  return v_total;
+end $function$
+comment 'Task platform__clean_up: removes a batch of jobs that were given up long ago, and of contexts without a job; returns how many. DENYD outside it.'
+
 -- function platform.enqueue(task text, payload json)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION platform.enqueue(task text, payload json)
@@ -2109,19 +2297,38 @@ CREATE OR REPLACE FUNCTION platform.enqueue(task text, payload json)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
+  v_task platform.tasks;
+  v_organization uuid := request.organization_id();
+  v_person uuid := request.user_id();
+  v_lane uuid := coalesce(v_organization, v_person, platform.no_organization());
+  v_waiting integer;
   v_job bigint;
 begin
-  v_job := graphile_worker.safetypin_add_job(enqueue.task, enqueue.payload);
-  insert into platform_private.job_contexts (job_id, task, organization_id, person_id, permissions)
-    select v_job, t.name, request.organization_id(), request.user_id(), t.permissions
-    from platform.tasks t
-    where t.name = enqueue.task;
+  select t.* into v_task from platform.tasks t where t.name = enqueue.task and not t.scheduled;
   if not found then
     raise exception 'no task of that name' using errcode = '22023';
   end if;
+  -- Ids and nothing else: a payload is kept in clear for as long as its job is. (json keeps a key that is there twice.)
+  if json_typeof(payload) is distinct from 'object'
+    or array(select e.key from json_each(payload) e order by e.key collate "C")
+      <> array(select k.name from unnest(v_task.payload) k (name) order by k.name collate "C")
+    or exists (
+      select from json_each(payload) e
+      where json_typeof(e.value) <> 'string'
+        or (payload ->> e.key) !~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$') then
+    raise exception 'a payload of this task holds other things' using errcode = '22023';
+  end if;
+  -- The n-th waiting job of an organization comes after the n-1 first ones of every other: whoever asks for a hundred
+  -- thousand waits for themselves. Counted only so far that counting stays cheap.
+  select count(*) into v_waiting
+    from (select from platform_private.job_contexts c where c.lane = v_lane
+          limit platform.limit_value('job.turn_depth')) c;
+  v_job := graphile_worker.safetypin_add_job(enqueue.task, enqueue.payload, v_task.attempts, v_waiting);
+  insert into platform_private.job_contexts (job_id, task, organization_id, person_id, permissions, lane)
+    values (v_job, v_task.name, v_organization, v_person, v_task.permissions, v_lane);
   return v_job;
 end $function$
-comment 'Makes a job of a known task in this transaction, on behalf of who asks now. For definer functions only. 22023 for an unknown task.'
+comment 'Makes a job of a known task in this transaction, on behalf of who asks now. For definer functions only. 22023 for an unknown task, or a payload that is not the ids which the task names.'
 
 -- function platform.limit_value(name text)
 owner safetypin_owner
@@ -2179,12 +2386,15 @@ begin
       values (open_job.job_id, v_task.name, v_task.permissions)
       returning * into v_context;
   end if;
+  if not request_private.job_stands(v_context.id) then
+    raise exception 'who asked for this job may not do it any more' using errcode = 'CTXRV';
+  end if;
   perform request_private.write_context(request_private.context(
     2, clock_timestamp() + make_interval(secs => v_task.seconds),
     v_context.id, v_context.person_id, v_context.organization_id, null, 0, '{}'), open_job.envelope);
   return 'safetypin_jobs';
 end $function$
-comment 'Opens the context of a job that is locked by a worker now; returns the role to run as. CTXJB if it is not running or was not made by platform.enqueue().'
+comment 'Opens the context of a job that is locked by a worker now; returns the role to run as. CTXJB if it is not running or was not made by platform.enqueue(), CTXRV if who asked for it may not do it any more.'
 
 -- function platform.queue_state()
 owner safetypin_definer
@@ -2207,16 +2417,17 @@ AS $function$
             end as state,
             case
               when w.locked_at is not null then w.locked_at
-              when w.attempts >= w.max_attempts then w.updated_at
+              when w.attempts >= w.max_attempts then coalesce(f.failed_at, w.updated_at)
               when w.run_at <= clock_timestamp() then w.run_at
               else w.created_at
             end as since
-          from graphile_worker._private_jobs w) j
+          from graphile_worker._private_jobs w
+          left join platform_private.failed_jobs f on f.job_id = w.id) j
     join graphile_worker._private_tasks t on t.id = j.task_id
     left join platform.tasks p on p.name = t.identifier
     group by 1, 2
 $function$
-comment 'Jobs by task and state, and how long the oldest has been: waiting (due, age since it was due), running (since it was taken), retrying and scheduled (due later, since it was made), failed (for good, since it was last tried). For metrics.'
+comment 'Jobs by task and state, and how long the oldest has been: waiting (due, age since it was due), running (since it was taken), retrying and scheduled (due later, since it was made), failed (for good, since it was given up). For metrics.'
 
 -- function platform.tg_jobs__forget_context()
 owner safetypin_definer
@@ -2229,9 +2440,54 @@ CREATE OR REPLACE FUNCTION platform.tg_jobs__forget_context()
 AS $function$
 begin
   delete from platform_private.job_contexts c where c.job_id = old.id;
+  delete from platform_private.failed_jobs f where f.job_id = old.id;
   return null;
 end $function$
 comment 'A job is done or gone: so is whom it acted for. Otherwise a job made up under an old id would open that context.'
+
+-- function platform.tg_jobs__note_failure()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION platform.tg_jobs__note_failure()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Here, and not in the worker: a job whose worker died in the last try is noted as well.
+begin
+  if new.locked_at is null and new.attempts >= new.max_attempts then
+    insert into platform_private.failed_jobs as f (job_id, task, organization_id, attempts, error)
+      select new.id, t.identifier, c.organization_id, new.attempts, left(new.last_error, 200)
+        from graphile_worker._private_tasks t
+        left join platform_private.job_contexts c on c.job_id = new.id
+        where t.id = new.task_id
+      on conflict on constraint failed_jobs_pkey do nothing;
+  else
+    delete from platform_private.failed_jobs f where f.job_id = new.id;
+  end if;
+  return null;
+end $function$
+comment 'A job is not tried again, or is after all: so says platform_private.failed_jobs.'
+
+-- function platform.troubled_jobs(most integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION platform.troubled_jobs(most integer DEFAULT 200)
+ RETURNS TABLE(id bigint, task text, state text, attempts integer, attempts_allowed integer, since timestamp with time zone, error text)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select w.id, t.identifier, case when f.job_id is null then 'retrying' else 'failed' end,
+         w.attempts::integer, w.max_attempts::integer, coalesce(f.failed_at, w.created_at), coalesce(f.error, left(w.last_error, 200))
+    from graphile_worker._private_jobs w
+    join graphile_worker._private_tasks t on t.id = w.task_id
+    left join platform_private.failed_jobs f on f.job_id = w.id
+    where f.job_id is not null or w.attempts > 0 and w.last_error is not null
+    order by f.job_id is null, 6
+    limit least(greatest(most, 1), 10000)
+$function$
+comment 'Jobs that were given up, oldest first, then those that failed and are tried again: what an operator looks at. No payload, no text of others.'
 
 -- function platform.uuid_v7()
 owner safetypin_owner
@@ -2315,7 +2571,12 @@ begin
       select true into v_can
         from platform_private.job_contexts j
         where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid
-          and can.permission = any (j.permissions);
+          and can.permission = any (j.permissions)
+          -- The task's permission lends nothing to a person who does not hold it, or does not any more.
+          and (j.person_id is null or exists (
+            select from access_private.held_permissions h
+            where h.organization_id = j.organization_id and h.person_id = j.person_id
+              and h.permission = can.permission and h.valid @> clock_timestamp()));
     else
       null;
   end case;
@@ -2446,6 +2707,31 @@ begin
 end $function$
 comment 'Seal and body in hex, as the setting safetypin.context holds them.'
 
+-- function request_private.job_stands(context_id uuid)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request_private.job_stands(context_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- A job is never more than who asked for it: not after a suspension, and not after leaving.
+begin
+  return exists (
+    select from platform_private.job_contexts j
+      join platform.tasks t on t.name = j.task
+      where j.id = job_stands.context_id
+        and (not t.needs_asker
+          or (j.person_id is null or exists (
+                select from identity.people p where p.id = j.person_id and p.status = 'active'))
+            and (j.organization_id is null or exists (
+                select from access.organizations o where o.id = j.organization_id and o.status = 'active'))
+            and (j.person_id is null or j.organization_id is null or exists (
+                select from access.memberships m
+                where m.organization_id = j.organization_id and m.person_id = j.person_id))));
+end $function$
+comment 'Whether a job may still act: its context is there, and who asked for it is active and a member, unless the task does without.'
+
 -- function request_private.live()
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION request_private.live()
@@ -2464,9 +2750,7 @@ begin
         when 1 then exists (
           select from sessions.sessions s
           where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid and s.ends_at > clock_timestamp())
-        when 2 then exists (
-          select from platform_private.job_contexts j
-          where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid)
+        when 2 then request_private.job_stands(encode(substr(v_body, 39, 16), 'hex')::uuid)
         else true
       end);
 end $function$
@@ -2524,6 +2808,59 @@ begin
     set_config('safetypin.envelope', coalesce(encode(envelope, 'hex'), ''), true);
 end $function$
 comment 'Writes the sealed context of this transaction. CTXAG if it has one, CTXTX if it began in this very message.'
+
+-- function sessions.clean_up(batch integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions.clean_up(batch integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_batch constant integer := least(greatest(batch, 1), 10000);
+  v_over constant timestamptz := v_now - make_interval(secs => platform.limit_value('keep.credential_seconds'));
+  v_count integer;
+  v_total integer := 0;
+begin
+  if request.task() is distinct from 'sessions__clean_up' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  -- That a credential was used is what gives an old refresh token away, for as long as the one after it was not used.
+  delete from sessions_private.credentials c
+    using (select o.hash from sessions_private.credentials o
+           where o.expires_at < v_over
+             and not (o.first_used_at is not null and exists (
+               select from sessions_private.refresh_tokens t
+               join sessions.sessions s on s.id = t.session_id
+               where t.hash = o.issued_with and t.rotated_at is null and s.ends_at > v_now))
+           limit v_batch for update skip locked) old
+    where c.hash = old.hash;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+
+  -- While a session lives each old token of it is kept: presenting one is theft.
+  delete from sessions_private.refresh_tokens t
+    using (select o.hash from sessions_private.refresh_tokens o
+           join sessions.sessions s on s.id = o.session_id
+           where s.ends_at < v_over
+           limit v_batch for update of o skip locked) old
+    where t.hash = old.hash;
+  get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+
+  delete from sessions.sessions s
+    using (select o.id from sessions.sessions o
+           where o.ends_at < v_now - make_interval(secs => platform.limit_value('keep.session_seconds'))
+             and not exists (select from sessions_private.credentials c where c.session_id = o.id)
+             and not exists (select from sessions_private.refresh_tokens t where t.session_id = o.id)
+           limit v_batch for update skip locked) old
+    where s.id = old.id;
+  get diagnostics v_count = row_count;
+  return v_total + v_count;
+end $function$
+comment 'Task sessions__clean_up: removes a batch of credentials, of refresh tokens and of sessions that are over; returns how many. DENYD outside it.'
 
 -- function sessions.open_request(credential bytea, envelope bytea, metadata jsonb)
 owner safetypin_keeper
@@ -3146,6 +3483,7 @@ constraint mails_registration_exists FOREIGN KEY (registration_id) REFERENCES id
 CREATE INDEX mails_lookup_idx ON identity_private.mails USING btree (lookup, kind, created_at DESC)
 CREATE INDEX mails_person_id_idx ON identity_private.mails USING btree (person_id)
 CREATE INDEX mails_registration_id_idx ON identity_private.mails USING btree (registration_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
@@ -3224,6 +3562,7 @@ constraint tokens_registration_exists FOREIGN KEY (registration_id) REFERENCES i
 CREATE INDEX tokens_mail_id_idx ON identity_private.tokens USING btree (mail_id)
 CREATE INDEX tokens_person_id_idx ON identity_private.tokens USING btree (person_id, purpose)
 CREATE INDEX tokens_registration_id_idx ON identity_private.tokens USING btree (registration_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
@@ -3359,6 +3698,10 @@ permissions text[] not null default '{}'::text[] -- What request.can() answers t
 scheduled boolean not null default false -- True: runs by the clock, for no organization and nobody.
 seconds integer not null default 60 -- How long one opened job context may act.
 description text not null -- What the task does, for operators.
+attempts integer not null default 16 -- How often it is tried. The pauses grow by e: 10 tries take 3.6 hours, 16 take 40.
+payload text[] not null default '{}'::text[] -- Names in the payload. Each must be there, no other may, and each value is a uuid: ids, never personal data.
+needs_asker boolean not null default true -- True: refused once who asked for it is not active or not a member any more, or the organization is not active. False: carries out what is decided already, such as a notice.
+constraint tasks_attempts_range CHECK (((attempts >= 1) AND (attempts <= 25)))
 constraint tasks_name_form CHECK ((name ~ '^[a-z]+__[a-z_]+$'::text))
 constraint tasks_pkey PRIMARY KEY (name)
 constraint tasks_seconds_range CHECK (((seconds >= 1) AND (seconds <= 3600)))
@@ -3368,6 +3711,23 @@ policy select_by_keeper as permissive for select to safetypin_keeper using (true
 policy select_by_owner as permissive for select to safetypin_owner using (true)
 policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
 comment 'What the worker may run. A job acts with the permissions of its task and nothing more.'
+
+-- table platform_private.failed_jobs
+owner safetypin_owner row security forced
+job_id bigint not null -- Id of the job in graphile-worker.
+task text not null -- Task of the job.
+organization_id uuid -- Organization that it acted for; null if none.
+attempts integer not null -- How often it was tried.
+error text -- What was being done, and codes: never a value.
+failed_at timestamp with time zone not null default clock_timestamp() -- When it was given up.
+reported_at timestamp with time zone -- When its audit event was written.
+constraint failed_jobs_pkey PRIMARY KEY (job_id)
+CREATE INDEX failed_jobs_unreported_idx ON platform_private.failed_jobs USING btree (job_id) WHERE (reported_at IS NULL)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Jobs that are not tried again, one row each, until somebody retries or drops them or they are cleaned away.'
 
 -- table platform_private.heartbeat
 owner safetypin_owner row security forced with (fillfactor=50)
@@ -3390,9 +3750,11 @@ organization_id uuid -- Active organization when the job was made; null if none.
 person_id uuid -- Who made the job; null if nobody was signed in.
 permissions text[] not null -- Permissions of the task when the job was made.
 created_at timestamp with time zone not null default clock_timestamp() -- When the job was made.
+lane uuid not null default '00000000-0000-0000-0000-000000000000'::uuid -- Whose jobs take turns with those of others: the organization, else the person, else the zero uuid.
 constraint job_contexts_job_id_unique UNIQUE (job_id)
 constraint job_contexts_pkey PRIMARY KEY (id)
 constraint job_contexts_task_exists FOREIGN KEY (task) REFERENCES platform.tasks(name) ON DELETE RESTRICT
+CREATE INDEX job_contexts_lane_idx ON platform_private.job_contexts USING btree (lane)
 CREATE INDEX job_contexts_task_idx ON platform_private.job_contexts USING btree (task)
 policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
@@ -3433,6 +3795,7 @@ constraint sessions_person_exists FOREIGN KEY (person_id) REFERENCES identity.pe
 constraint sessions_pkey PRIMARY KEY (id)
 CREATE INDEX sessions_organization_id_idx ON sessions.sessions USING btree (organization_id)
 CREATE INDEX sessions_person_id_idx ON sessions.sessions USING btree (person_id, created_at DESC)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)

@@ -116,7 +116,11 @@ describe('with the password of the worker', () => {
       `identity.compose_mail('${mail}')`,
       `identity.mark_mail_sent('${mail}')`,
       'audit.ensure_partitions()',
-      'api_steps.clean_up()',
+      'platform.clean_up(10)',
+      'identity.clean_up(10)',
+      'sessions.clean_up(10)',
+      'keyring.clean_up(10)',
+      'api_steps.report_failed_jobs()',
     ]) {
       expect(await refusal(jobs.query(`select ${call}`)), call).toMatch(/^(DENYD|CTXNO|42501)$/);
     }
@@ -164,8 +168,8 @@ describe('with the password of the worker', () => {
       'create policy p on graphile_worker._private_jobs using (true)',
       'create rule r as on insert to graphile_worker._private_jobs do also select 1',
       'alter function graphile_worker.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) security invoker',
-      'alter function graphile_worker.safetypin_add_job(text, json) reset search_path',
-      "create or replace function graphile_worker.safetypin_add_job(task text, payload json) returns bigint language sql as 'select 1::bigint'",
+      'alter function graphile_worker.safetypin_add_job(text, json, integer, integer) reset search_path',
+      "create or replace function graphile_worker.safetypin_add_job(task text, payload json, attempts integer, turn integer) returns bigint language sql as 'select 1::bigint'",
       'truncate graphile_worker._private_jobs',
       'create temporary table jobs (id bigint)',
       'create function pg_temp.f() returns int language sql as $$ select 1 $$',
@@ -183,7 +187,7 @@ describe('JB-01: nobody else reaches the queue', () => {
       'select * from graphile_worker._private_jobs',
       'select * from graphile_worker.jobs',
       "select graphile_worker.add_job('mail__send')",
-      "select graphile_worker.safetypin_add_job('mail__send', '{}')",
+      "select graphile_worker.safetypin_add_job('mail__send', '{}', 1, 0)",
       "select platform.enqueue('mail__send', '{}')",
     ]) {
       expect(await refusal(client.query(attack)), attack).toBe('42501');

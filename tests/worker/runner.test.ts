@@ -35,7 +35,7 @@ test('scheduled tasks do their work', async () => {
   await asAdmin(
     "insert into platform_private.job_contexts (job_id, task, permissions, created_at) values (-1, 'mail__send', '{}', now() - interval '30 days')",
   );
-  for (const task of ['audit__ensure_partitions', 'platform__clean_up']) {
+  for (const task of cronItems.map(({ task }) => task)) {
     await asAdmin('select graphile_worker.add_job($1)', [task]);
   }
   await until(

@@ -16,7 +16,7 @@ test.each(['authenticator', 'jobs'] as const)('%s reads counts and ages by task 
     running: "locked_at = now() - interval '50 seconds', locked_by = 'somebody'",
     retrying: "run_at = now() + interval '1 hour', attempts = 3, created_at = now() - interval '200 seconds'",
     scheduled: "run_at = now() + interval '1 hour', created_at = now() - interval '300 seconds'",
-    failed: "attempts = max_attempts, updated_at = now() - interval '400 seconds'",
+    failed: 'attempts = max_attempts',
   };
   for (const change of Object.values(states)) {
     for (const task of ['mail__send', 'made_up__one', 'made_up__two']) {
@@ -26,6 +26,7 @@ test.each(['authenticator', 'jobs'] as const)('%s reads counts and ages by task 
       );
     }
   }
+  await admin.query("update platform_private.failed_jobs set failed_at = now() - interval '400 seconds'");
   const client = await db.connect(login);
   const { rows } = await client.query(
     'select task, state, jobs::int, round(oldest_seconds)::int as age from platform.queue_state()',

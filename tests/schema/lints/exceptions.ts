@@ -47,6 +47,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'keyring_private.transport_keys': KEYS,
     'platform.errors': DEFINITION,
     'platform.tasks': DEFINITION,
+    'platform_private.failed_jobs':
+      'each row becomes an event (job.fail); what an operator does with the job is one too',
     'platform_private.heartbeat': 'says only that the primary lives',
     'platform_private.job_contexts': 'lives as long as its job; what made the job is an event',
     'sessions.activity': 'last use, written once a minute',
@@ -61,6 +63,9 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'platform.limits: _800_audit -> audit':
       'numbers that rules compare with are changed by operators, and that is recorded',
     'request.can(permission text) -> access': 'the accessors are the ground of every domain and ask the live state',
+    'request_private.job_stands(context_id uuid) -> access':
+      'a job ends with the rights of who asked for it, so they are read in each statement',
+    'request_private.job_stands(context_id uuid) -> identity': 'as for memberships',
     'request_private.live() -> sessions': 'a revoked session is refused in the next statement, so it is read there',
     'request_private.context(kind integer, deadline timestamp with time zone, session_id uuid, person_id uuid, organization_id uuid, credential_hash bytea, assurance integer, metadata jsonb) -> keyring':
       'the key of the seal is a key',

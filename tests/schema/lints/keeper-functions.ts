@@ -8,6 +8,7 @@ export const KEEPER_FUNCTIONS: readonly string[] = [
   'audit_private.field',
   // Keys and the cipher.
   'keyring.bind_application',
+  'keyring.clean_up',
   'keyring.transport_key',
   'keyring_private.a256cbc_hs512_decrypt',
   'keyring_private.a256cbc_hs512_encrypt',
@@ -34,6 +35,7 @@ export const KEEPER_FUNCTIONS: readonly string[] = [
   'request.task',
   'request.user_id',
   'request_private.context',
+  'request_private.job_stands',
   'request_private.live',
   'request_private.sealed',
   'request_private.write_context',
