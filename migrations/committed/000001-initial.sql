@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:3eef81dc51f6ce97c25bdd4c90d8f6c870039c9e
+--! Hash: sha1:912fbdc4a6600f8b04a821c1ad41137c00bd4ffe
 --! Message: initial
 
 --! Included all.sql
@@ -1468,6 +1468,33 @@ begin
 end $$;
 comment on function audit.record_change() is
   'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns.';
+
+create or replace function audit.count_events(since text, out until text, out counts jsonb)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows from the keeper: reading events of all organizations; gives numbers only. An event is counted once, by the
+-- first call whose snapshot has its transaction: times would miss what was written early and committed late. Bounded by
+-- the rows it looks at, and by the index on the transaction.
+declare
+  v_since pg_snapshot := count_events.since::pg_snapshot;
+  v_until pg_snapshot := pg_current_snapshot();
+begin
+  until := v_until::text;
+  select coalesce(jsonb_agg(to_jsonb(c)), '[]') into counts
+    from (
+      select e.action, left(e.details ->> 'because', 40) as because, count(*) as count
+      from (
+        select a.action, a.details
+        from audit.events a
+        where a.transaction_id >= pg_snapshot_xmin(v_since)
+          and not pg_visible_in_snapshot(a.transaction_id, v_since)
+          and pg_visible_in_snapshot(a.transaction_id, v_until)
+        limit 50000) e
+      group by e.action, left(e.details ->> 'because', 40)) c;
+end $$;
+comment on function audit.count_events(text) is
+  'How many events of each action, and of each reason, became visible since the given pg_snapshot (none for null), and the one to give next time. For metrics: no event, no organization and no person is named.';
 
 reset role;
 reset row_security;
@@ -3441,6 +3468,7 @@ declare
   v_status text;
   v_verifier text;
   v_organization uuid;
+  v_pending boolean;
   v_result api_steps.sign_in_result;
 begin
   -- Held, so that a sign-in with the old password and a new password take their turn: either the session ends with the
@@ -3466,7 +3494,16 @@ begin
       return v_result;
     end if;
   end if;
-  perform audit_private.append('login.failure', actor_id => v_person, details => '{"because": "refused"}', origin_subject => v_person);
+  -- Asked whoever it was, so that every refusal takes the same work. The reason stays in the trail.
+  v_pending := exists (select from identity_private.registrations r where r.lookup = v_account and r.completed_at is null);
+  perform audit_private.append('login.failure', actor_id => v_person, origin_subject => v_person,
+    details => jsonb_build_object('because', case
+      when v_account is null then 'no_attempt'
+      when v_person is null and v_pending then 'unverified'
+      when v_person is null then 'unknown'
+      when v_verifier is distinct from identity_private.verifier(finish_sign_in.tag) then 'wrong_password'
+      when v_status <> 'active' then 'suspended'
+      else 'no_organization' end));
   v_result.outcome := 'REFUSED';
   return v_result;
 end $$;
@@ -3809,15 +3846,18 @@ end $$;
 comment on function api.create_organization(text) is
   'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED for a bad name or over the limit; AUTHN for nobody.';
 
-create or replace function api_steps.record_fault(request_id uuid, code text, name text) returns void
+create or replace function api_steps.record_fault(request_id uuid, code text, name text, left_out integer default 0) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform audit_private.append('request.fault', details => jsonb_build_object(
-    'request', request_id, 'code', left(code, 5), 'name', left(regexp_replace(name, '[^A-Za-z0-9_.]', '', 'g'), 100)));
+    'request', request_id, 'code', left(regexp_replace(code, '[^0-9A-Z]', '', 'g'), 5),
+    'name', left(regexp_replace(name, '[^A-Za-z0-9_.:/ -]', '', 'g'), 100),
+    'left_out', greatest(left_out, 0)));
 end $$;
-comment on function api_steps.record_fault(uuid, text, text) is 'Records that a request failed unexpectedly: its id, the SQLSTATE and where, no text.';
+comment on function api_steps.record_fault(uuid, text, text, integer) is
+  'Records that a request failed unexpectedly, for whoever is signed in: its id, the SQLSTATE and where, no text; and how many were left out before, since a flood is not recorded one by one.';
 
 reset role;
 reset row_security;
@@ -4139,6 +4179,8 @@ grant select on audit.actions to safetypin_member, safetypin_auditor;
 grant execute on function audit_private.make_partitions(integer) to safetypin_definer;
 set local role safetypin_keeper;
 grant execute on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid) to safetypin_definer, safetypin_owner;
+-- Not to the API's login: whether an account was unknown or its password wrong would be told to whoever holds it.
+grant execute on function audit.count_events(text) to safetypin_auditor;
 reset role;
 set local role safetypin_definer;
 grant execute on function audit.ensure_partitions() to safetypin_jobs;
@@ -4363,7 +4405,7 @@ grant execute on function
   api_steps.prepare_password_reset(bytea, jsonb),
   api_steps.reset_password(bytea, jsonb, text, jsonb, bytea, bytea),
   api_steps.note_first_use(bytea),
-  api_steps.record_fault(uuid, text, text),
+  api_steps.record_fault(uuid, text, text, integer),
   api.resend_verification(text), api.request_password_reset(text),
   api."current_user"()
   to safetypin_anonymous, safetypin_member;
