@@ -12,15 +12,21 @@ import { connectionUrl, OWNER_OPTIONS, retarget } from './platform/connection.ts
 import { openDataDirectory } from './platform/data-directory.ts';
 import { commitMigration } from './platform/db-commit.ts';
 import { resetDatabase } from './platform/db-reset.ts';
-import { examine } from './platform/doctor.ts';
+import { examine, refuseUnsafe } from './platform/doctor.ts';
 import { sqlstateOf } from './platform/errors.ts';
+import { databaseNamed } from './platform/external.ts';
 import { Lifetime } from './platform/lifetime.ts';
 import { logOptions, setUpLog } from './platform/log.ts';
 import { migrate } from './platform/migrate.ts';
 import { migrateDown } from './platform/migrate-down.ts';
+import { patienceOf } from './platform/migrate-patience.ts';
 import { onParentGone } from './platform/parent.ts';
+import { provisionScript } from './platform/provision-print.ts';
+import { loadSecrets } from './platform/secrets.ts';
 import { runSql } from './platform/sql-runner.ts';
 import { StartupError } from './platform/startup-error.ts';
+import { databaseStatus, summary } from './platform/status.ts';
+import { findingsTable, migrationsTable, painter } from './platform/table.ts';
 
 const say = (line: string) => process.stderr.write(`${line}\n`);
 const print = (line: string) => process.stdout.write(`${line}\n`);
@@ -51,8 +57,8 @@ program
   .command('migrate')
   .description('create or update roles, database, extensions, job queue, and run the migrations that are missing')
   .action(() =>
-    withDatabase(async (access) => {
-      await migrate(access, say);
+    withDatabase(async (access, config) => {
+      await migrate(access, say, patienceOf(config));
       say(`database ${access.database} is up to date`);
     }),
   );
@@ -60,7 +66,38 @@ program
 program
   .command('migrate:down')
   .description('take the last migration back, by its file under migrations/reverse')
-  .action(() => withDatabase((access) => migrateDown(access, say)));
+  .option('-y, --yes', 'agree that taking back the first migration drops everything')
+  .option('--force', 'also when that loses people and organizations')
+  .action((options: { yes?: boolean; force?: boolean }) =>
+    withDatabase((access, config) => migrateDown(access, say, { ...options, patience: patienceOf(config) })),
+  );
+
+program
+  .command('status')
+  .description('list the migrations; exits with 0 when all have run, 1 when some have not, 2 when others have')
+  .option('--json', 'as JSON')
+  .action((options: { json?: boolean }) =>
+    withDatabase(async (access) => {
+      const migrations = await databaseStatus(access);
+      const { line, exitCode } = summary(migrations);
+      if (options.json)
+        print(JSON.stringify({ database: access.database, summary: line, exitCode, migrations }, null, 2));
+      else print(`${migrationsTable(migrations, painter(process.stdout))}\n\n${line}`);
+      process.exitCode = exitCode;
+    }),
+  );
+
+program
+  .command('provision')
+  .description('print the SQL for an administrator who makes roles and database by hand')
+  .option('--print', 'print it, which is all it does')
+  .option('--user <name>', 'the login that DATABASE_URL will name', 'safetypin_migrator')
+  .option('--with-passwords', "put in SCRAM verifiers of this installation's passwords")
+  .action(async (options: { user: string; withPasswords?: boolean }) => {
+    const config = loadConfig();
+    const secrets = options.withPasswords ? loadSecrets(openDataDirectory(config.dataDirectory)) : undefined;
+    print(await provisionScript({ database: databaseNamed(config.databaseUrl), user: options.user, secrets }));
+  });
 
 program
   .command('db:commit')
@@ -116,12 +153,13 @@ program
 
 program
   .command('doctor')
-  .description('say what is wrong with this installation, one line each')
-  .action(() =>
-    withDatabase(async (access) => {
-      const findings = await examine(access);
-      for (const { ok, line } of findings) print(`${ok ? 'ok   ' : 'WRONG'}  ${line}`);
-      if (findings.some(({ ok }) => !ok)) process.exitCode = 1;
+  .description('say what is wrong with this installation, one line each; exits with 1 when something is')
+  .option('--json', 'as JSON')
+  .action((options: { json?: boolean }) =>
+    withDatabase(async (access, config) => {
+      const findings = await examine(access, { pooled: config.databasePooled });
+      print(options.json ? JSON.stringify(findings, null, 2) : findingsTable(findings, painter(process.stdout)));
+      if (findings.some(({ level }) => level === 'wrong')) process.exitCode = 1;
     }),
   );
 
@@ -142,7 +180,8 @@ program
       const access = await openDatabase(config, say, { signal: lifetime.signal, ...(right && { claim: right }) });
       lifetime.own(access.close);
       void access.lost.then((why) => lifetime.fail(new StartupError(`${why}; start again to recover`)));
-      await migrate(access, say);
+      await migrate(access, say, patienceOf(config));
+      if (config.environment === 'production') await refuseUnsafe(access, config.databasePooled);
       lifetime.signal.throwIfAborted();
       const { startWorker } = await import('./worker/runner.ts');
       const keys = await loadApplicationKeys(config.dataDirectory);

@@ -33,8 +33,9 @@ async function start(lifetime: Lifetime): Promise<void> {
   lifetime.own(access.close);
   void access.lost.then((why) => lifetime.fail(new StartupError(`${why}; start again to recover`)));
 
-  const { migrate, loadApplicationKeys, startServer, startWorker } = await modules;
-  await migrate(access, progress);
+  const { migrate, patienceOf, refuseUnsafe, loadApplicationKeys, startServer, startWorker } = await modules;
+  await migrate(access, progress, patienceOf(config));
+  if (config.environment === 'production') await refuseUnsafe(access, config.databasePooled);
   lifetime.signal.throwIfAborted();
   const keys = await loadApplicationKeys(dataDirectory);
 
@@ -59,13 +60,16 @@ async function start(lifetime: Lifetime): Promise<void> {
 }
 
 async function loadModules() {
-  const [{ migrate }, { loadApplicationKeys }, { startServer }, { startWorker }] = await Promise.all([
-    import('./platform/migrate.ts'),
-    import('./keyring/application-keys.ts'),
-    import('./http/server.ts'),
-    import('./worker/runner.ts'),
-  ]);
-  return { migrate, loadApplicationKeys, startServer, startWorker };
+  const [{ migrate }, { patienceOf }, { refuseUnsafe }, { loadApplicationKeys }, { startServer }, { startWorker }] =
+    await Promise.all([
+      import('./platform/migrate.ts'),
+      import('./platform/migrate-patience.ts'),
+      import('./platform/doctor.ts'),
+      import('./keyring/application-keys.ts'),
+      import('./http/server.ts'),
+      import('./worker/runner.ts'),
+    ]);
+  return { migrate, patienceOf, refuseUnsafe, loadApplicationKeys, startServer, startWorker };
 }
 
 /** What a refused address means to whoever chose it. */

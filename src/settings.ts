@@ -126,6 +126,16 @@ export const settings = {
     example: 'off',
     otherwise: 'off',
   }),
+  migrateLockTimeout: setting('SAFETYPIN_MIGRATE_LOCK_TIMEOUT', wholeNumber(1, 600).default(5), {
+    about: 'Seconds that a migration waits for one lock: nothing queues behind it for longer. It then tries again.',
+    example: '5',
+    otherwise: '5',
+  }),
+  migratePatience: setting('SAFETYPIN_MIGRATE_PATIENCE', wholeNumber(1, 86_400).default(600), {
+    about: 'Seconds after which a migration that gets no lock, or waits for another migration, gives up.',
+    example: '600',
+    otherwise: '600',
+  }),
   publicUrl: setting(
     'PUBLIC_URL',
     urlOf('http', 'https')

@@ -129,7 +129,7 @@ async function proveInShadow(access: DatabaseAccess, plan: Plan, text: string, s
     withMigrationLock(access, say, async () => {
       await drop();
       try {
-        await buildDatabase(access, SHADOW, () => {}, folder);
+        await buildDatabase(access, SHADOW, () => {}, { folder });
       } finally {
         await drop();
       }

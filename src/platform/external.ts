@@ -45,3 +45,8 @@ export async function meetServer(databaseUrl: string): Promise<pg.ClientConfig> 
   }
   return admin;
 }
+
+/** The database that a URL names; without one the name that the embedded server uses. */
+export function databaseNamed(url: string | undefined): string {
+  return (url === undefined ? undefined : parseIntoClientConfig(url).database) ?? 'safetypin';
+}

@@ -1,45 +1,109 @@
 // `npm run migrate:down`: takes the last migration back, by the reverse that came with it.
 import { readFile } from 'node:fs/promises';
+import { isNoTransactionDefined } from 'graphile-migrate/dist/header.js';
+import type pg from 'pg';
 import type { DatabaseAccess } from './access.ts';
 import { OWNER_OPTIONS, retarget, type Say, withClient } from './connection.ts';
 import { withMigrationLock } from './migrate.ts';
-import { committedFiles, MIGRATIONS_FOLDER } from './migrations.ts';
+import { takeLock } from './migrate-lock.ts';
+import { PATIENCE, type Patience, patiently } from './migrate-patience.ts';
+import { appliedMigrations, committedFiles, committedMigrations, MIGRATIONS_FOLDER } from './migrations.ts';
 import { inTransaction } from './provision.ts';
 import { explainSqlError } from './sql-error.ts';
 import { splitStatements } from './sql-statements.ts';
 import { codeOf, StartupError } from './startup-error.ts';
 
-/** Runs migrations/reverse/<file> of the last migration in one transaction and forgets that it ran. */
-export async function migrateDown(access: DatabaseAccess, say: Say): Promise<void> {
-  await withMigrationLock(access, say, () =>
-    withClient(retarget(access.admin, access.database, OWNER_OPTIONS), async (owner) => {
-      const last = await owner.query('select filename from graphile_migrate.migrations order by filename desc limit 1');
-      const number = String(last.rows[0]?.filename ?? '').slice(0, 6);
-      const file = (await committedFiles()).find((name) => name.startsWith(number) && number !== '');
-      if (!file) throw new StartupError('no migration of this clone has run: there is nothing to take back');
-      const text = await readReverse(file);
-      await inTransaction(owner, async () => {
-        for (const { text: statement, offset } of splitStatements(text)) {
-          await owner.query(statement).catch((error: unknown) => {
-            const place = { text, offset, name: `migrations/reverse/${file}` };
-            throw new StartupError(explainSqlError(error, place), { cause: error });
-          });
-        }
-        await owner.query('delete from graphile_migrate.migrations where filename = $1', [`${number}.sql`]);
-      });
-      say(`took back ${file}`);
-    }),
-  );
+export interface DownOptions {
+  /** Whether somebody agreed to lose everything, which taking back the first migration means. Defaults to false. */
+  readonly yes?: boolean;
+  /** Whether people and organizations may be lost with it. Defaults to false. */
+  readonly force?: boolean;
+  readonly folder?: string;
+  readonly patience?: Patience;
 }
 
-async function readReverse(file: string): Promise<string> {
+/** Runs migrations/reverse/<file> of the last migration in one transaction and forgets that it ran. */
+export async function migrateDown(access: DatabaseAccess, say: Say, o: DownOptions = {}): Promise<void> {
+  const { folder = MIGRATIONS_FOLDER, patience = PATIENCE } = o;
+  const config = { ...retarget(access.admin, access.database, OWNER_OPTIONS), application_name: 'safetypin migrate' };
+  const work = () =>
+    withClient(config, async (owner) => {
+      await takeLock(owner, 'contents', patience, say);
+      const { file, filename } = await lastOf(owner, folder);
+      const reverse = await readReverse(folder, file);
+      if (filename === '000001.sql') await guardEverything(owner, access.database, o);
+      const name = `migrations/reverse/${file}`;
+      await patiently({ client: owner, config, what: name, patience, say }, () =>
+        takeBack(owner, { text: reverse, name, filename }),
+      );
+      say(`took back ${file}`);
+    });
+  await withMigrationLock(access, say, work, patience);
+}
+
+async function lastOf(owner: pg.Client, folder: string): Promise<{ file: string; filename: string }> {
+  const last = (await appliedMigrations(owner)).at(-1);
+  const number = last?.filename.slice(0, 6);
+  const file = (await committedFiles(folder)).find((name) => number !== undefined && name.startsWith(number));
+  if (!last) throw new StartupError('no migration has run: there is nothing to take back');
+  if (!file) {
+    throw new StartupError(`${last.filename} ran last, and this clone does not have it: use the version that does`);
+  }
+  const ours = (await committedMigrations(folder)).find(({ filename }) => filename === last.filename);
+  if (ours?.hash !== last.hash) {
+    throw new StartupError(`another ${last.filename} ran than this clone has: its reverse would not fit`);
+  }
+  return { file, filename: last.filename };
+}
+
+interface Reverse {
+  readonly text: string;
+  readonly name: string;
+  readonly filename: string;
+}
+
+async function takeBack(owner: pg.Client, { text, name, filename }: Reverse): Promise<void> {
+  const forget = () => owner.query('delete from graphile_migrate.migrations where filename = $1', [filename]);
+  const run = async () => {
+    for (const { text: statement, offset } of splitStatements(text)) {
+      await owner.query(statement).catch((error: unknown) => {
+        if (['55P03', '40P01'].includes(codeOf(error) ?? '')) throw error;
+        throw new StartupError(explainSqlError(error, { text, offset, name }), { cause: error });
+      });
+    }
+    await forget();
+  };
+  if (isNoTransactionDefined(text)) await run();
+  else await inTransaction(owner, run);
+}
+
+/** The first migration made everything, so its reverse drops everything. */
+async function guardEverything(owner: pg.Client, database: string, { yes, force }: DownOptions): Promise<void> {
+  if (!yes) {
+    throw new StartupError(`taking back the first migration drops everything SafetyPin has in ${database}: say --yes`);
+  }
+  if (force) return;
+  const { rows } = await owner.query<{ people: string; organizations: string; host: string | null }>(
+    `select (select count(*) from identity.users) as people, (select count(*) from access.organizations) as organizations,
+       (select string_agg(distinct c.oid::regclass::text, ', ') from pg_catalog.pg_policy p
+          join pg_catalog.pg_class c on c.oid = p.polrelid
+         where c.relnamespace::regnamespace::text !~ '^(platform|keyring|audit|identity|access|sessions|request|api|graphile_worker)') as host`,
+  );
+  const [found] = rows;
+  const lost: string[] = [];
+  if (found?.people !== '0') lost.push(`${found?.people} people`);
+  if (found?.organizations !== '0') lost.push(`${found?.organizations} organizations`);
+  if (found?.host) lost.push(`the protection of ${found.host}`);
+  if (lost.length > 0) {
+    throw new StartupError(`${database} has ${lost.join(', ')}, which would be lost: back it up and say --yes --force`);
+  }
+}
+
+async function readReverse(folder: string, file: string): Promise<string> {
   try {
-    return await readFile(`${MIGRATIONS_FOLDER}/reverse/${file}`, 'utf8');
+    return await readFile(`${folder}/reverse/${file}`, 'utf8');
   } catch (error) {
     if (codeOf(error) !== 'ENOENT') throw error;
-    const cure = file.startsWith('000001')
-      ? 'the first migration is taken back by dropping the database'
-      : `write migrations/reverse/${file} first`;
-    throw new StartupError(`${file} has no reverse: ${cure}`, { cause: error });
+    throw new StartupError(`${file} has no reverse: write migrations/reverse/${file} first`, { cause: error });
   }
 }

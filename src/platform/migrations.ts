@@ -2,6 +2,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { Logger } from 'graphile-migrate';
+import { isNoTransactionDefined } from 'graphile-migrate/dist/header.js';
 import {
   type FileMigration,
   getLastMigration,
@@ -11,7 +12,10 @@ import {
 import { type ParsedSettings, parseSettings } from 'graphile-migrate/dist/settings.js';
 import pg from 'pg';
 import type { DatabaseAccess } from './access.ts';
-import { OWNER_OPTIONS, retarget, withClient } from './connection.ts';
+import { OWNER_OPTIONS, retarget, type Say, withClient } from './connection.ts';
+import { takeLock } from './migrate-lock.ts';
+import { PATIENCE, type Patience, patiently } from './migrate-patience.ts';
+import { dropUnfinished } from './migrations-unfinished.ts';
 import { explainSqlError } from './sql-error.ts';
 import { splitStatements } from './sql-statements.ts';
 import { StartupError } from './startup-error.ts';
@@ -20,8 +24,12 @@ import { StartupError } from './startup-error.ts';
 export const MIGRATIONS_FOLDER = fileURLToPath(new URL('../../migrations', import.meta.url));
 
 interface Committed {
-  filename: string;
-  hash: string;
+  readonly filename: string;
+  readonly hash: string;
+}
+
+export interface Applied extends Committed {
+  readonly date: Date;
 }
 
 /** The names of the committed files of this clone, in order. */
@@ -44,30 +52,60 @@ export async function committedMigrations(folder: string = MIGRATIONS_FOLDER): P
   );
 }
 
+export interface RunOptions {
+  /** Where the migrations are. Defaults to those of this clone. */
+  readonly folder?: string;
+  /** How long to wait for locks. Defaults to 5 seconds a lock, 10 minutes a migration. */
+  readonly patience?: Patience;
+  /** Takes a line for each wait. Defaults to nobody. */
+  readonly say?: Say;
+}
+
 /**
  * Runs what is missing; number of migrations that ran. Refuses a database that was built from other ones.
  * graphile-migrate's `migrate` makes a pool from a URL, which cannot say all that a connection needs, keeps it open
  * after use, and ends the process when the server goes away under it: so its parts run on a client of ours.
  */
-export async function runCommitted(
-  access: DatabaseAccess,
-  database: string,
-  folder: string = MIGRATIONS_FOLDER,
-): Promise<number> {
+export async function runCommitted(access: DatabaseAccess, database: string, o: RunOptions = {}): Promise<number> {
+  const { folder = MIGRATIONS_FOLDER, patience = PATIENCE, say = () => {} } = o;
   const settings = await migrateSettings(database, folder);
-  return withClient(retarget(access.admin, database, OWNER_OPTIONS), async (client) => {
+  const config = { ...retarget(access.admin, database, OWNER_OPTIONS), application_name: 'safetypin migrate' };
+  return withClient(config, async (client) => {
     const owner = client as pg.Client & pg.PoolClient; // it is never released, only ended
+    // The one that runs them holds a lock itself: when a migrator is killed, its last statement may go on for a moment.
+    await takeLock(owner, 'contents', patience, say);
     refuseOther(await appliedMigrations(owner), await committedMigrations(folder), database, access.embedded);
     const missing = await getMigrationsAfter(settings, await getLastMigration(owner, settings));
     for (const migration of missing) {
-      try {
-        await runCommittedMigration(owner, settings, { database }, migration, '');
-      } catch (error) {
-        throw await explained(error, owner, migration);
-      }
+      const what = `migrations/committed/${migration.realFilename}`;
+      const waiting = { client, config, what, patience: patienceFor(migration, patience), say };
+      await patiently(waiting, () => runOne(owner, settings, database, migration));
     }
     return missing.length;
   });
+}
+
+/** Building an index concurrently stops nobody while it waits, so it may wait as long as it likes. */
+function patienceFor({ body }: FileMigration, patience: Patience): Patience {
+  return isNoTransactionDefined(body) && /\bconcurrently\b/i.test(body)
+    ? { ...patience, lock: patience.total }
+    : patience;
+}
+
+async function runOne(
+  owner: pg.Client & pg.PoolClient,
+  settings: ParsedSettings,
+  database: string,
+  migration: FileMigration,
+): Promise<void> {
+  const loose = isNoTransactionDefined(migration.body);
+  if (loose) await dropUnfinished(owner, migration.body);
+  try {
+    await runCommittedMigration(owner, settings, { database }, migration, '');
+  } catch (error) {
+    if (loose) await dropUnfinished(owner, migration.body);
+    throw await explained(error, owner, migration, loose);
+  }
 }
 
 /** Settings of graphile-migrate. The connection strings name what is demanded and are never used. */
@@ -81,13 +119,14 @@ async function migrateSettings(database: string, folder: string): Promise<Parsed
   });
 }
 
-async function appliedMigrations(client: pg.Client): Promise<Committed[]> {
+/** What has run in a database, in order. */
+export async function appliedMigrations(client: pg.Client): Promise<Applied[]> {
   const exists = await client.query("select to_regclass('graphile_migrate.migrations') is not null as yes");
   if (!exists.rows[0].yes) return [];
-  return (await client.query('select filename, hash from graphile_migrate.migrations order by filename')).rows;
+  return (await client.query('select filename, hash, date from graphile_migrate.migrations order by filename')).rows;
 }
 
-function refuseOther(applied: Committed[], wanted: Committed[], database: string, embedded: boolean): void {
+function refuseOther(applied: readonly Committed[], wanted: readonly Committed[], database: string, embedded: boolean) {
   const stranger = applied.find((row, i) => row.filename !== wanted[i]?.filename || row.hash !== wanted[i]?.hash);
   if (!stranger) return;
   const cure = embedded
@@ -98,11 +137,24 @@ function refuseOther(applied: Committed[], wanted: Committed[], database: string
   );
 }
 
+/** Whether it only had to wait too long, and may have its locks at the next try. */
+const isBusy = (error: pg.DatabaseError) => error.code === '55P03' || error.code === '40P01';
+
 /** Says which statement of which file failed: PostgreSQL gives a position for some errors only. */
-async function explained(error: unknown, owner: pg.Client, { body, realFilename }: FileMigration): Promise<unknown> {
-  if (!(error instanceof pg.DatabaseError)) return error;
-  const failure = await findFailure(owner, body);
-  const place = { text: body, offset: failure?.offset ?? 0, name: `migrations/committed/${realFilename}` };
+async function explained(
+  error: unknown,
+  owner: pg.Client,
+  { body, realFilename, fullPath }: FileMigration,
+  loose: boolean,
+): Promise<unknown> {
+  if (!(error instanceof pg.DatabaseError) || isBusy(error)) return error;
+  // Outside of a transaction it is one statement, and cannot be tried again and taken back.
+  const only = { error, offset: error.position ? 0 : (splitStatements(body)[0]?.offset ?? 0) };
+  const failure = loose ? only : await findFailure(owner, body);
+  // The body is what follows the headers; people count lines in the file.
+  const text = await readFile(fullPath, 'utf8');
+  const before = Math.max(0, text.indexOf(body.trim()));
+  const place = { text, offset: before + (failure?.offset ?? 0), name: `migrations/committed/${realFilename}` };
   return new StartupError(explainSqlError(failure?.error ?? error, place), { cause: error });
 }
 

@@ -5,33 +5,63 @@ import pg from 'pg';
 import type { DatabaseAccess } from './access.ts';
 import { retarget, type Say, withClient } from './connection.ts';
 import { sqlstateOf } from './errors.ts';
+import { requireDatabase, requireProvisioned } from './provision-demands.ts';
 import { matchesVerifier, scramVerifier } from './scram.ts';
+import { StartupError } from './startup-error.ts';
 
 const INVALID_CATALOG_NAME = '3D000';
 const INSUFFICIENT_PRIVILEGE = '42501';
+const NOT_ADMITTED = '28000';
+const WRONG_PASSWORD = '28P01';
+/** What PostgreSQL says of an extension whose files are not on the machine; which of them depends on the version. */
+const EXTENSION_MISSING = ['0A000', '58P01', '22023'];
 
 /** A file under sql/ as text. */
 export function readSql(path: string): Promise<string> {
   return readFile(new URL(`../../sql/${path}`, import.meta.url), 'utf8');
 }
 
-/** Creates the roles and sets the passwords of the logins as SCRAM verifiers. */
+/**
+ * Creates the roles and sets the passwords of the logins as SCRAM verifiers. A login that may not make roles finds them
+ * as an administrator made them (`safetypin provision`), or is told what is missing.
+ */
 export async function provisionRoles(access: DatabaseAccess, admin: pg.Client): Promise<void> {
-  await inTransaction(admin, async () => {
-    await admin.query(await readSql('platform/roles.sql'));
-    for (const login of [access.authenticator, access.jobs, access.auditor]) await setPassword(admin, login);
-    await becomeMember(admin);
-  });
+  try {
+    await inTransaction(admin, async () => {
+      await admin.query(await readSql('platform/roles.sql'));
+      for (const login of loginsOf(access)) await setPassword(admin, login);
+      await becomeMember(admin);
+    });
+  } catch (error) {
+    if (sqlstateOf(error) !== INSUFFICIENT_PRIVILEGE) throw error;
+    const closed: string[] = [];
+    for (const login of loginsOf(access)) if (!(await accepts(login))) closed.push(login.user ?? '');
+    await requireProvisioned(admin, closed);
+  }
 }
+
+/** The logins that serve people. */
+const loginsOf = (access: DatabaseAccess) => [access.authenticator, access.jobs, access.auditor];
 
 /** Creates the database if there is none; true when it did. */
 export async function provisionDatabase(admin: pg.Client, database: string): Promise<boolean> {
   const found = await admin.query('select from pg_catalog.pg_database where datname = $1', [database]);
-  if (found.rowCount) return false;
-  await admin.query(
-    `create database ${pg.escapeIdentifier(database)} owner safetypin_owner encoding 'UTF8' template template0`,
-  );
-  return true;
+  if (found.rowCount) {
+    await requireDatabase(admin, database);
+    return false;
+  }
+  try {
+    await admin.query(
+      `create database ${pg.escapeIdentifier(database)} owner safetypin_owner encoding 'UTF8' template template0`,
+    );
+    return true;
+  } catch (error) {
+    if (sqlstateOf(error) !== INSUFFICIENT_PRIVILEGE) throw error;
+    throw new StartupError(
+      `there is no database ${database}, and this login may not make one: let an administrator run the SQL that \`safetypin provision\` prints`,
+      { cause: error },
+    );
+  }
 }
 
 /**
@@ -39,7 +69,9 @@ export async function provisionDatabase(admin: pg.Client, database: string): Pro
  * The client is connected to that database.
  */
 export async function provisionContents(admin: pg.Client, database: string, say: Say): Promise<void> {
-  await inTransaction(admin, async () => admin.query(await readSql('platform/extensions.sql')));
+  await inTransaction(admin, async () => admin.query(await readSql('platform/extensions.sql'))).catch((error) => {
+    throw explainExtension(error, database);
+  });
   const refused: string[] = [];
   for (const setting of SILENT) if (!(await silence(admin, database, setting))) refused.push(setting);
   if (refused.length > 0) {
@@ -47,8 +79,28 @@ export async function provisionContents(admin: pg.Client, database: string, say:
   }
 }
 
+/** What a person can do about it. */
+function explainExtension(error: unknown, database: string): unknown {
+  const code = sqlstateOf(error) ?? '';
+  if (EXTENSION_MISSING.includes(code)) {
+    const cure =
+      'install the contrib package of the server (postgresql-contrib), or allow it where the provider lists extensions';
+    return new StartupError(`the server has no pgcrypto: ${cure}`, { cause: error });
+  }
+  if (code === INSUFFICIENT_PRIVILEGE) {
+    const message = error instanceof Error ? error.message : '';
+    const cure = 'let an administrator run the SQL that `safetypin provision` prints';
+    return new StartupError(`database ${database} cannot be prepared by this login (${message}): ${cure}`, {
+      cause: error,
+    });
+  }
+  // extensions.sql raises it with its own words.
+  if (code === 'P0001') return new StartupError(error instanceof Error ? error.message : code, { cause: error });
+  return error;
+}
+
 /** Stock logging prints bind parameters of slow or failed statements, and with them secrets on their way. */
-const SILENT = [
+export const SILENT = [
   'log_parameter_max_length',
   'log_parameter_max_length_on_error',
   'auto_explain.log_parameter_max_length',
@@ -69,11 +121,34 @@ async function silence(admin: pg.Client, database: string, setting: string): Pro
 
 /** A connection to the maintenance database, or to our own where that is all the administrator may reach. */
 export async function withMaintenance<T>(access: DatabaseAccess, work: (client: pg.Client) => Promise<T>): Promise<T> {
+  let entered = false;
+  const enter = (client: pg.Client) => {
+    entered = true;
+    return work(client);
+  };
   try {
-    return await withClient(retarget(access.admin, 'postgres'), work);
+    return await withClient(retarget(access.admin, 'postgres'), enter);
   } catch (error) {
-    if (sqlstateOf(error) !== INVALID_CATALOG_NAME) throw error;
+    const closed = [INVALID_CATALOG_NAME, INSUFFICIENT_PRIVILEGE, NOT_ADMITTED, WRONG_PASSWORD];
+    if (entered || !closed.includes(sqlstateOf(error) ?? '')) throw error;
     return await withClient(retarget(access.admin, access.database), work);
+  }
+}
+
+/** A standby, and a server that its provider closed to changes, take no migration. */
+export async function refuseReadOnly(client: pg.Client): Promise<void> {
+  const { rows } = await client.query(
+    "select pg_is_in_recovery() as standby, current_setting('default_transaction_read_only') as closed",
+  );
+  if (rows[0].standby) {
+    throw new StartupError(
+      'this server is a standby and takes no changes: give DATABASE_URL the address of the primary',
+    );
+  }
+  if (rows[0].closed === 'on') {
+    throw new StartupError(
+      'this server takes no changes (default_transaction_read_only is on; providers do that when the disk is full): see to that first',
+    );
   }
 }
 
@@ -92,17 +167,28 @@ export async function inTransaction<T>(client: pg.Client, work: () => Promise<T>
 
 async function setPassword(admin: pg.Client, login: pg.ClientConfig): Promise<void> {
   if (!login.user || typeof login.password !== 'string') return; // a URL of the operator's own: its password stands
-  if (await hasPassword(admin, login.user, login.password)) return;
+  if (await hasPassword(admin, login, login.user, login.password)) return;
   await admin.query(
     `alter role ${pg.escapeIdentifier(login.user)} password ${pg.escapeLiteral(scramVerifier(login.password))}`,
   );
 }
 
-async function hasPassword(admin: pg.Client, user: string, password: string): Promise<boolean> {
+/** Managed servers show nobody the stored verifiers: there the password is tried. */
+async function hasPassword(admin: pg.Client, login: pg.ClientConfig, user: string, password: string): Promise<boolean> {
   const allowed = await admin.query("select has_table_privilege('pg_catalog.pg_authid', 'select') as yes");
-  if (!allowed.rows[0].yes) return false;
+  if (!allowed.rows[0].yes) return accepts(login);
   const stored = await admin.query('select rolpassword from pg_catalog.pg_authid where rolname = $1', [user]);
   return matchesVerifier(stored.rows[0]?.rolpassword ?? '', password);
+}
+
+/** Whether the server takes this password. Which database there is comes up only after that. */
+async function accepts(login: pg.ClientConfig): Promise<boolean> {
+  try {
+    await withClient(login, async () => {});
+    return true;
+  } catch (error) {
+    return [INVALID_CATALOG_NAME, INSUFFICIENT_PRIVILEGE].includes(sqlstateOf(error) ?? '');
+  }
 }
 
 /** An administrator who is no superuser must be a member of the three owners to create things in their name. */

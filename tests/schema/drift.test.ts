@@ -34,7 +34,7 @@ test('the committed migrations and current.sql build what sql/all.sql says', asy
   const access = accessTo(inject('cluster'), name);
   const described = handleOf(name, access);
   await withMigrationsFolder({ '000001-initial.sql': await composeInitial() }, (folder) =>
-    withMigrationLock(access, quiet, () => buildDatabase(access, name, quiet, folder)),
+    withMigrationLock(access, quiet, () => buildDatabase(access, name, quiet, { folder })),
   );
 
   const one = await migrated.connect('admin');

@@ -1,0 +1,50 @@
+// The doctor's checks of the pooler, when there is one between us and the server.
+import { retarget } from './connection.ts';
+import { type Check, ok, unsafe, type Verdict, warn, wrong } from './doctor-check.ts';
+import { poolerFlawsOf } from './doctor-flaws.ts';
+import { poolingOf, readConsole } from './pooler.ts';
+
+const pooler: Check = {
+  name: 'pooler',
+  async look({ access, pooled }) {
+    const config = retarget(access.admin, access.database);
+    const { mode, leaves } = await poolingOf(config);
+    if (mode === 'none') {
+      return pooled
+        ? warn('DATABASE_POOLED is on and there is no pooler: switch it off, statements are then prepared once')
+        : ok('direct connections');
+    }
+    const found: Verdict[] = [];
+    if (mode === 'session') found.push(ok('a pooler in session mode: as good as direct connections'));
+    else if (!pooled)
+      found.push(unsafe('DATABASE_URL leads through a pooler in transaction mode: set DATABASE_POOLED=on'));
+    if (leaves) {
+      found.push(
+        wrong(
+          'what one client leaves in a connection meets the next: set server_reset_query_always = 1, or keep the pool for this application alone',
+        ),
+      );
+    }
+    const console = await readConsole(config);
+    if (!console) {
+      found.push(
+        warn(
+          "PgBouncer's console is closed to this login: look yourself that it is 1.26.1 or newer (stats_users opens it)",
+        ),
+      );
+      return found;
+    }
+    const flaws = poolerFlawsOf(console.version);
+    if (flaws.length > 0)
+      found.push(warn(`PgBouncer ${console.version} has ${flaws.join(', ')}: update to 1.26.1 or newer`));
+    if (mode === 'transaction' && Number(console.settings.get('max_prepared_statements') ?? 0) > 0) {
+      found.push(wrong('PgBouncer keeps named statements for its clients: set max_prepared_statements = 0'));
+    }
+    if (console.settings.get('server_tls_sslmode') === 'disable' && !access.admin.host?.startsWith('/')) {
+      found.push(warn('PgBouncer reaches the server without TLS: set server_tls_sslmode = verify-full'));
+    }
+    return found.length > 0 ? found : ok(`PgBouncer ${console.version}, set as it should be`);
+  },
+};
+
+export const POOLER: readonly Check[] = [pooler];
