@@ -1,23 +1,25 @@
 // The doctor's checks of the pooler, when there is one between us and the server.
-import { retarget } from './connection.ts';
 import { type Check, ok, unsafe, type Verdict, warn, wrong } from './doctor-check.ts';
 import { poolerFlawsOf } from './doctor-flaws.ts';
-import { poolingOf, readConsole } from './pooler.ts';
+import { isPooled, poolingOf, readConsole } from './pooler.ts';
 
 const pooler: Check = {
   name: 'pooler',
-  async look({ access, pooled }) {
-    const config = retarget(access.admin, access.database);
+  async look({ access, admin, pooled }) {
+    const found: Verdict[] = [];
+    if (await isPooled(admin)) {
+      found.push(
+        unsafe('DATABASE_URL leads through a pooler: give it the server itself, and the pooler as DATABASE_POOLER_URL'),
+      );
+    }
+    const config = access.authenticator;
     const { mode, leaves } = await poolingOf(config);
     if (mode === 'none') {
-      return pooled
-        ? warn('DATABASE_POOLED is on and there is no pooler: switch it off, statements are then prepared once')
-        : ok('direct connections');
+      if (pooled) found.push(warn('there is no pooler, so statements could have names: unset DATABASE_POOLED'));
+      return found.length > 0 ? found : ok('direct connections');
     }
-    const found: Verdict[] = [];
     if (mode === 'session') found.push(ok('a pooler in session mode: as good as direct connections'));
-    else if (!pooled)
-      found.push(unsafe('DATABASE_URL leads through a pooler in transaction mode: set DATABASE_POOLED=on'));
+    else if (!pooled) found.push(unsafe('requests pass a pooler in transaction mode: set DATABASE_POOLED=on'));
     if (leaves) {
       found.push(
         wrong(
@@ -25,7 +27,7 @@ const pooler: Check = {
         ),
       );
     }
-    const console = await readConsole(config);
+    const console = await readConsole(access);
     if (!console) {
       found.push(
         warn(

@@ -4,6 +4,7 @@ import { retarget, type Say, withClient } from './connection.ts';
 import { takeLock } from './migrate-lock.ts';
 import { PATIENCE, type Patience } from './migrate-patience.ts';
 import { runCommitted } from './migrations.ts';
+import { refusePooled } from './pooler.ts';
 import { provisionContents, provisionDatabase, provisionRoles, refuseReadOnly, withMaintenance } from './provision.ts';
 import { provisionQueue } from './queue.ts';
 
@@ -53,6 +54,7 @@ export async function withMigrationLock<T>(
 ): Promise<T> {
   return withMaintenance(access, async (client) => {
     await refuseReadOnly(client);
+    await refusePooled(client);
     await takeLock(client, 'server', patience, say);
     return work();
   });

@@ -1,6 +1,8 @@
 // What stands between us and the server, found out by looking: nobody has to say it.
 import pg from 'pg';
+import type { DatabaseAccess } from './access.ts';
 import { withClient } from './connection.ts';
+import { StartupError } from './startup-error.ts';
 
 export interface Pooling {
   /** `none`: a direct connection. */
@@ -35,6 +37,14 @@ export async function isPooled(client: pg.Client): Promise<boolean> {
   return (await backendOf(client)) !== keyOf(client);
 }
 
+/** Behind a pooler the lock of one migrator would not keep another out, and it would not run as the owner. */
+export async function refusePooled(client: pg.Client): Promise<void> {
+  if (!(await isPooled(client))) return;
+  throw new StartupError(
+    'DATABASE_URL leads through a pooler: give it the address of the server itself, and the pooler as DATABASE_POOLER_URL',
+  );
+}
+
 /** The number that the greeting gave for cancelling; a pooler gives its own. */
 function keyOf(client: pg.Client): number {
   return Number((client as pg.Client & { processID: number | null }).processID);
@@ -63,10 +73,18 @@ export interface Console {
   readonly settings: ReadonlyMap<string, string>;
 }
 
-/** PgBouncer's own console, where this login may see it. */
-export async function readConsole(config: pg.ClientConfig): Promise<Console | undefined> {
-  const { options: _, ...rest } = config;
-  const client = new pg.Client({ ...rest, database: 'pgbouncer', connectionTimeoutMillis: 3000 });
+/** PgBouncer's own console, where one of our logins may see it. */
+export async function readConsole(access: DatabaseAccess): Promise<Console | undefined> {
+  const { options: _, ...pooler } = access.authenticator;
+  for (const { user, password } of [access.admin, access.authenticator]) {
+    const console = await ask({ ...pooler, user, password, database: 'pgbouncer', connectionTimeoutMillis: 3000 });
+    if (console) return console;
+  }
+  return undefined;
+}
+
+async function ask(config: pg.ClientConfig): Promise<Console | undefined> {
+  const client = new pg.Client(config);
   client.on('error', () => {});
   try {
     await client.connect();

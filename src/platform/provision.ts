@@ -40,8 +40,9 @@ export async function provisionRoles(access: DatabaseAccess, admin: pg.Client): 
   }
 }
 
-/** The logins that serve people. */
-const loginsOf = (access: DatabaseAccess) => [access.authenticator, access.jobs, access.auditor];
+/** The logins that serve people, directly: a pooler may keep a password of yesterday. */
+const loginsOf = (access: DatabaseAccess): pg.ClientConfig[] =>
+  [access.authenticator, access.jobs, access.auditor].map(({ user, password }) => ({ ...access.jobs, user, password }));
 
 /** Creates the database if there is none; true when it did. */
 export async function provisionDatabase(admin: pg.Client, database: string): Promise<boolean> {
