@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline/promises';
 import { text as readAll } from 'node:stream/consumers';
 import { Argument, Command } from 'commander';
 import { type Config, loadConfig, loadEnvironmentFile } from './config.ts';
+import { persistOperations } from './http/persist.ts';
 import { loadApplicationKeys } from './keyring/application-keys.ts';
 import { type DatabaseAccess, openDatabase } from './platform/access.ts';
 import { claim } from './platform/claim.ts';
@@ -150,6 +151,20 @@ program
       print(connectionUrl(role === 'owner' || role === 'admin' ? admin : access[role]));
     }),
   );
+
+program
+  .command('operations')
+  .description(
+    'make the folder for PERSISTED_OPERATIONS: a file by its SHA-256 for each .graphql file below another folder',
+  )
+  .argument('<from>', 'folder of .graphql files')
+  .argument('<to>', 'folder to write, made if it is not there')
+  .action((from: string, to: string) => {
+    const { invokedFrom } = loadConfig();
+    for (const { hash, file } of persistOperations(resolve(invokedFrom, from), resolve(invokedFrom, to))) {
+      print(`${hash}  ${file}`);
+    }
+  });
 
 program
   .command('doctor')

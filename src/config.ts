@@ -51,6 +51,7 @@ export function loadConfig(environment: Environment = process.env): Config {
     databaseUrl,
     databasePooled: value.databasePooled || value.poolerUrl !== undefined,
     dataDirectory: resolve(projectRoot, value.dataDirectory),
+    persistedOperations: value.persistedOperations && resolve(projectRoot, value.persistedOperations),
     publicUrl: value.publicUrl ?? addressOf(value.host, value.port),
     smtpUrl: sendgridKey === undefined ? value.smtpUrl : sendgridUrl(sendgridKey),
     invokedFrom: value.invokedFrom ?? process.cwd(),
@@ -80,6 +81,9 @@ export function unknownSettings(environment: Environment = process.env): string[
 
 function contradictions(value: Settings): string[] {
   const problems: string[] = [];
+  if (value.persistedOnly && value.persistedOperations === undefined) {
+    problems.push('PERSISTED_OPERATIONS_ONLY=on needs PERSISTED_OPERATIONS: the folder of what may be asked');
+  }
   if (value.smtpUrl !== undefined && value.sendgridKey !== undefined) {
     problems.push('SMTP_URL and SENDGRID_API_KEY both say where mails go: set one of them');
   }

@@ -176,6 +176,16 @@ export const settings = {
       otherwise: 'none',
     },
   ),
+  persistedOperations: setting('PERSISTED_OPERATIONS', text.optional(), {
+    about: 'Folder of GraphQL operations that clients name by their SHA-256; `safetypin operations` makes it.',
+    example: 'operations',
+    otherwise: 'none',
+  }),
+  persistedOnly: setting('PERSISTED_OPERATIONS_ONLY', onOff.default(false), {
+    about: 'on: only operations of that folder are run, and text from clients is refused.',
+    example: 'on',
+    otherwise: 'off',
+  }),
   worker: setting('SAFETYPIN_WORKER', onOff.default(true), {
     about: 'on: jobs run inside the server. off: run `npm run safetypin -- worker` beside it.',
     example: 'on',

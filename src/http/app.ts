@@ -4,6 +4,7 @@ import type { Observer } from '../observe/observer.ts';
 import type { ErrorRegister, SafeFault } from '../platform/errors.ts';
 import type { RecordFault } from '../platform/faults.ts';
 import type { StepTools } from '../sessions/steps.ts';
+import { BodyRefusal } from './body-refusal.ts';
 import type { ClientAddress } from './client-address.ts';
 import { sendRefusal } from './envelope.ts';
 import { allowRuru, setSecurityHeaders } from './headers.ts';
@@ -38,16 +39,19 @@ const ROUTES = new RegExp(
 
 const routeOf = (path: string): string => ROUTES.exec(path)?.[0] ?? (path === '/' ? '/' : 'other');
 
-/** Refusals that body parsers of Express make, in the words of the register. */
+/** Refusals that Express and its parsers of forms make, in the words of the register. */
 const PARSER_FAULTS: Readonly<Record<number, SafeFault>> = {
   400: { code: 'BAD_INPUT', status: 400, message: 'The input is not valid.', expected: true },
   413: { code: 'LIMIT_EXCEEDED', status: 413, message: 'The request is too large.', expected: true },
-  415: { code: 'BAD_INPUT', status: 415, message: 'Please send JSON.', expected: true },
+  415: { code: 'BAD_INPUT', status: 415, message: 'Please send a form.', expected: true },
 };
 
 function parserFault(error: unknown): SafeFault | undefined {
+  if (error instanceof BodyRefusal) return { ...error, message: error.message, expected: true };
   const { status, type } = (error ?? {}) as { status?: unknown; type?: unknown };
-  return typeof type === 'string' && typeof status === 'number' ? PARSER_FAULTS[status] : undefined;
+  // A path with a percent sign that stands for nothing.
+  const isExpected = typeof type === 'string' || error instanceof URIError;
+  return isExpected && typeof status === 'number' ? PARSER_FAULTS[status] : undefined;
 }
 
 /** All routes but `/graphql`, in the order in which they are asked. */

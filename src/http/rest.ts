@@ -5,6 +5,10 @@ import { storable } from '../graphql/transaction.ts';
 import { type ReasonedAnswer, register, resetPassword, verifyEmail } from '../identity/steps.ts';
 import { login, refreshSession, type SignInAnswer, type StepTools } from '../sessions/steps.ts';
 import { type FieldReasons, type Refusal, sendData, sendRefusal } from './envelope.ts';
+import { hasBody, readJson } from './read-body.ts';
+
+/** Longest body of a door, in bytes. */
+const BODY_LIMIT = 32_768;
 
 const text = z.string().max(10_000);
 const token = z.string().max(1000);
@@ -111,16 +115,11 @@ function invalid(error: z.ZodError): Refusal {
 /** The thin REST door: the same steps as the GraphQL mutations, in an envelope with HTTP's own statuses. */
 export function restRouter(tools: StepTools, sourceOf: (request: Request) => RequestSource): Router {
   const router = express.Router();
-  const json = express.json({ limit: '32kb', type: 'application/json' });
   for (const [name, { input, handle }] of Object.entries(DOORS)) {
-    router.post(`/${name}`, json, async (request, response) => {
+    router.post(`/${name}`, async (request, response) => {
       const source = sourceOf(request);
-      // Logging out needs no body, and a body of another type is not read at all.
-      const body: unknown = request.body ?? {};
-      if (!request.is('application/json') && Number(request.headers['content-length'] ?? 0) > 0) {
-        sendRefusal(response, source.requestId, { code: 'BAD_INPUT', status: 415, message: 'Please send JSON.' });
-        return;
-      }
+      // Logging out needs no body.
+      const body = hasBody(request) ? await readJson(request, BODY_LIMIT) : {};
       const parsed = input.safeParse(body);
       if (!parsed.success) {
         sendRefusal(response, source.requestId, invalid(parsed.error));

@@ -26,6 +26,7 @@ import { trustedClientAddress } from './client-address.ts';
 import { graphqlHandler, isGraphQL } from './graphql.ts';
 import { readinessOf } from './health.ts';
 import { metricsDoor } from './metrics.ts';
+import { documentsFrom, loadPersistedOperations } from './persisted.ts';
 import { Authenticator, nobody } from './request.ts';
 import { ApiGrafserv } from './serv.ts';
 
@@ -171,7 +172,9 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
       mailbox: isProduction ? undefined : (to) => mailbox.list(to),
       ruru: !isProduction,
     });
-    const graphql = graphqlHandler(shared);
+    const { persistedOperations: folder, persistedOnly } = config;
+    const documentOf = documentsFrom(folder === undefined ? undefined : loadPersistedOperations(folder), persistedOnly);
+    const graphql = graphqlHandler({ ...shared, documentOf });
     const underWay = new Set<Promise<void>>();
     const server = createServer((request, response) => {
       if (!isGraphQL(request)) return app(request, response);

@@ -86,13 +86,14 @@ describe('is refused within 100 ms and 50 MB (AZ-08, AZ-11)', () => {
   test.each(BOMBS)('%s', (_name, text) => {
     const times: number[] = [];
     let bytes = 0;
-    // The best of three: what somebody else does on this machine is not what is measured.
+    // Time of this thread, the best of three: what others do on the machine is not what is measured.
     for (let i = 0; i < 3; i += 1) {
       const documents = new Documents(schema, true);
       const before = process.memoryUsage().heapUsed;
-      const began = performance.now();
+      const began = process.threadCpuUsage();
       const { errors } = documents.check(text);
-      times.push(performance.now() - began);
+      const { user, system } = process.threadCpuUsage(began);
+      times.push((user + system) / 1000);
       bytes = Math.max(bytes, process.memoryUsage().heapUsed - before);
       expect(errors?.[0]?.extensions.code).toMatch(/^(LIMIT_EXCEEDED|BAD_INPUT)$/);
       expect(errors?.length).toBeLessThanOrEqual(6);
