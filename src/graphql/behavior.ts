@@ -5,7 +5,7 @@ import { TYPES } from 'postgraphile/@dataplan/pg';
 export const OWN_SCHEMAS = ['api', 'identity', 'access', 'sessions', 'audit'] as const;
 
 /** Schema whose functions are fields of the API. Functions elsewhere are for the application or for policies. */
-const FUNCTION_SCHEMA = 'api';
+export const FUNCTION_SCHEMA = 'api';
 
 /** What of our own schemas is served: tables are written by functions only, and bytes are hashes, keys or ciphertext. */
 export const exposurePlugin = (hostSchemas: readonly string[]): GraphileConfig.Plugin => {
