@@ -1,5 +1,5 @@
 // A run that was killed leaves its PostgreSQL and its folder behind: the next one clears both away.
-import { readdirSync, realpathSync, rmSync } from 'node:fs';
+import { readdirSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { claim } from '../../src/platform/claim.ts';
@@ -9,10 +9,14 @@ import { clearLeftovers } from '../../src/platform/leftover.ts';
 /** How the folder of a test run begins. */
 export const DATA_PREFIX = 'safetypin-test-';
 
+/** How long a folder may be without a claim since it was made: a test copies a whole cluster before it starts it. */
+const YOUNG_MS = 60_000;
+
 /** Removes the folders of runs that nobody runs any more. A live run holds the claim on its own. */
 export async function removeAbandoned(): Promise<void> {
   for (const name of readdirSync(tmpdir()).filter((entry) => entry.startsWith(DATA_PREFIX))) {
     const folder = realpathSync(join(tmpdir(), name));
+    if (Date.now() - statSync(folder).mtimeMs < YOUNG_MS) continue;
     const mine = await claim(folder);
     if (!mine) continue;
     try {
