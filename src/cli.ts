@@ -28,6 +28,7 @@ import { runSql } from './platform/sql-runner.ts';
 import { StartupError } from './platform/startup-error.ts';
 import { databaseStatus, summary } from './platform/status.ts';
 import { findingsTable, migrationsTable, painter } from './platform/table.ts';
+import { changeJobs, listJobs } from './worker/operate.ts';
 
 const say = (line: string) => process.stderr.write(`${line}\n`);
 const print = (line: string) => process.stdout.write(`${line}\n`);
@@ -176,6 +177,15 @@ program
       print(options.json ? JSON.stringify(findings, null, 2) : findingsTable(findings, painter(process.stdout)));
       if (findings.some(({ level }) => level === 'wrong')) process.exitCode = 1;
     }),
+  );
+
+program
+  .command('jobs')
+  .description('list the jobs that failed; retry or drop them by id')
+  .addArgument(new Argument('[what]').choices(['list', 'retry', 'drop']).default('list'))
+  .argument('[ids...]')
+  .action((what: 'list' | 'retry' | 'drop', ids: string[]) =>
+    withDatabase((access) => (what === 'list' ? listJobs(access, print) : changeJobs(access, what, ids, print))),
   );
 
 program

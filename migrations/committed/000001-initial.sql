@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:912fbdc4a6600f8b04a821c1ad41137c00bd4ffe
+--! Hash: sha1:036be35559d933d4e1d2b3360e54ddcf56528f36
 --! Message: initial
 
 --! Included all.sql
@@ -678,6 +678,7 @@ create or replace function platform.troubled_jobs(most integer default 200)
   returns table (id bigint, task text, state text, attempts integer, attempts_allowed integer, since timestamptz, error text)
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
   select w.id, t.identifier, case when f.job_id is null then 'retrying' else 'failed' end,
          w.attempts::integer, w.max_attempts::integer, coalesce(f.failed_at, w.created_at), coalesce(f.error, left(w.last_error, 200))
@@ -3908,6 +3909,7 @@ comment on function api_steps.report_failed_jobs() is
 create or replace function api_steps.retry_jobs(ids bigint[]) returns bigint[]
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 declare
   v_done bigint[];
@@ -3932,6 +3934,7 @@ comment on function api_steps.retry_jobs(bigint[]) is
 create or replace function api_steps.drop_jobs(ids bigint[]) returns bigint[]
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 declare
   v_done bigint[];

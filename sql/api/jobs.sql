@@ -42,6 +42,7 @@ comment on function api_steps.report_failed_jobs() is
 create or replace function api_steps.retry_jobs(ids bigint[]) returns bigint[]
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 declare
   v_done bigint[];
@@ -66,6 +67,7 @@ comment on function api_steps.retry_jobs(bigint[]) is
 create or replace function api_steps.drop_jobs(ids bigint[]) returns bigint[]
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 declare
   v_done bigint[];

@@ -39,6 +39,7 @@ create or replace function platform.troubled_jobs(most integer default 200)
   returns table (id bigint, task text, state text, attempts integer, attempts_allowed integer, since timestamptz, error text)
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
   select w.id, t.identifier, case when f.job_id is null then 'retrying' else 'failed' end,
          w.attempts::integer, w.max_attempts::integer, coalesce(f.failed_at, w.created_at), coalesce(f.error, left(w.last_error, 200))

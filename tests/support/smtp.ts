@@ -20,8 +20,8 @@ export interface MailServer {
   mail(number: number): Promise<ReceivedMail>;
   /** Set: mails are taken, but the client waits for the answer until it settles. */
   answer: Promise<void> | undefined;
-  /** Set: what the server says instead of taking a mail. */
-  refusal: { code: number; message: string } | undefined;
+  /** Set: what the server says instead of taking a mail: to its text, or to its recipient already. */
+  refusal: { code: number; message: string; stage?: 'recipient' } | undefined;
   close(): Promise<void>;
 }
 
@@ -31,6 +31,11 @@ export async function startMailServer(port = 0): Promise<MailServer> {
     disabledCommands: ['AUTH', 'STARTTLS'],
     logger: false,
     closeTimeout: 100,
+    onRcptTo({ address }, _session, callback) {
+      const { refusal } = server;
+      if (refusal?.stage !== 'recipient') return callback();
+      callback(Object.assign(new Error(`${refusal.message} <${address}>`), { responseCode: refusal.code }));
+    },
     onData(stream, session, callback) {
       void text(stream).then(async (raw) => {
         const to = session.envelope.rcptTo.map(({ address }) => address);
