@@ -559,6 +559,7 @@ CREATE OR REPLACE FUNCTION api_steps.drop_jobs(ids bigint[])
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
 AS $function$
 declare
   v_done bigint[];
@@ -942,6 +943,7 @@ CREATE OR REPLACE FUNCTION api_steps.retry_jobs(ids bigint[])
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
 AS $function$
 declare
   v_done bigint[];
@@ -2477,6 +2479,7 @@ CREATE OR REPLACE FUNCTION platform.troubled_jobs(most integer DEFAULT 200)
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
 AS $function$
   select w.id, t.identifier, case when f.job_id is null then 'retrying' else 'failed' end,
          w.attempts::integer, w.max_attempts::integer, coalesce(f.failed_at, w.created_at), coalesce(f.error, left(w.last_error, 200))
