@@ -125,6 +125,8 @@ export interface ApiOptions {
   readonly host?: string;
   /** Without it nobody sends mails. Defaults to true. */
   readonly worker?: boolean;
+  /** Takes what server and worker say to people. Defaults to nothing. */
+  readonly say?: (line: string) => void;
 }
 
 /** Starts everything, and closes it after the file's last test. */
@@ -143,7 +145,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
     ...options.environment,
   });
   const keys = await loadApplicationKeys(dataDirectory);
-  const started = { config, access: db.access, keys, say: () => {} };
+  const started = { config, access: db.access, keys, say: options.say ?? (() => {}) };
   const server = await startServer(started);
   const worker = options.worker === false ? undefined : await startWorker(started);
   whenFileEnds(async () => {
