@@ -124,12 +124,12 @@ export interface EventSeries {
   readonly registrations: Counts;
   readonly verifications: Counts;
   readonly resets: Counts;
-  readonly limits: Counts;
+  readonly locks: Counts;
 }
 
 /** Which series an action also counts in, and as what. */
 const NAMED: Readonly<Record<string, readonly [series: keyof EventSeries, ...values: string[]]>> = {
-  'login.lock': ['limits', 'attempt.failures'],
+  'login.lock': ['locks'],
   'registration.request': ['registrations', 'requested'],
   'registration.complete': ['registrations', 'completed'],
   'verification.request': ['verifications', 'requested'],

@@ -139,7 +139,10 @@ export function createMetrics({ pool, auditor, hasher, sealer, heartbeat }: Meas
       'outcome',
     ),
     resets: counts('safetypin_password_resets_total', 'Resets of passwords, counted in the audit trail.', 'outcome'),
-    limits,
+    locks: counts(
+      'safetypin_account_locks_total',
+      'Accounts locked for a while after failures, counted in the audit trail.',
+    ),
   };
   const database = new Figures({ pool, auditor, onEvents: (events) => countEvents(series, events) });
   figures({ name: 'safetypin_jobs', help: 'Jobs in the queue, by task and state.', labels: ['task', 'state'] }, () =>

@@ -13,18 +13,20 @@ interface Registered {
   readonly name: string;
   readonly help: string;
   readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly labelNames: readonly string[];
   get(): Promise<Pick<Registered, 'name' | 'help' | 'type'> & { aggregator: string; values: Value[] }>;
 }
 
 function registered(
   type: Registered['type'],
-  { name, help }: Description,
+  { name, help, labels: labelNames = [] }: Description,
   values: () => Value[] | Promise<Value[]>,
 ): Metric {
   const metric: Registered = {
     name,
     help,
     type,
+    labelNames,
     get: async () => ({ name, help, type, aggregator: 'sum', values: await values() }),
   };
   return metric as unknown as Metric;

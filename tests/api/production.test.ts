@@ -27,6 +27,10 @@ test('introspection is off, by any name (AZ-09)', async () => {
   expect((await api.gql('{ __typename }')).data).toEqual({ __typename: 'Query' });
 });
 
+test('metrics are not there until a token or a port of their own is set', async () => {
+  expect((await api.send('/metrics')).status).toBe(404);
+});
+
 test('no field is suggested (AZ-09)', async () => {
   for (const query of [
     '{ currentUsr { id } }',
