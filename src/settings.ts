@@ -176,6 +176,11 @@ export const settings = {
       otherwise: 'none',
     },
   ),
+  shutdownDelay: setting('SHUTDOWN_DELAY', wholeNumber(0, 300).default(0), {
+    about: 'Seconds from SIGTERM, when /readyz begins to say 503, until no connections are taken any more.',
+    example: '5',
+    otherwise: '0',
+  }),
   persistedOperations: setting('PERSISTED_OPERATIONS', text.optional(), {
     about: 'Folder of GraphQL operations that clients name by their SHA-256; `safetypin operations` makes it.',
     example: 'operations',

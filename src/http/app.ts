@@ -124,6 +124,8 @@ export async function createApp(options: AppOptions): Promise<Express> {
     if (!fault.expected) recordFault(source, error, `${request.method} ${routeOf(request.path)}`);
     observer.metrics.countError(fault.code);
     if (fault.status === 413) observer.metrics.countLimit('request.body');
+    // What is left of the body is nobody's next request.
+    if (!request.complete) response.shouldKeepAlive = false;
     sendRefusal(response, source.requestId, fault);
   };
   app.use(refuse);

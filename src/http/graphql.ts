@@ -133,6 +133,8 @@ export function graphqlHandler(
     const [status, headers, body] = await answer(request, response, source).catch((error: unknown) =>
       refusal(source, error, request.headers.accept),
     );
+    // What is left of the body is nobody's next request.
+    if (!request.complete) response.shouldKeepAlive = false;
     response.writeHead(status, [...security, 'X-Request-Id', source.requestId, ...headers]);
     response.end(request.method === 'HEAD' ? undefined : body);
     observer.answered({ source, route: PATH, method: request.method ?? '', status, began });

@@ -7,6 +7,7 @@ import { nobody } from './request.ts';
 /** What is missing while requests cannot be served: a word for whoever operates, and no secret. */
 export type Readiness =
   | 'READY'
+  | 'STOPPING'
   | 'DATABASE_UNREACHABLE'
   | 'DATABASE_SLOW'
   | 'NOT_MIGRATED'

@@ -29,12 +29,15 @@ import { metricsDoor } from './metrics.ts';
 import { documentsFrom, loadPersistedOperations } from './persisted.ts';
 import { Authenticator, nobody } from './request.ts';
 import { ApiGrafserv } from './serv.ts';
+import { Shutdown } from './shutdown.ts';
 
 export interface ServerOptions {
   readonly config: Config;
   readonly access: DatabaseAccess;
   readonly keys: ApplicationKeys;
   readonly say: (line: string) => void;
+  /** How long requests under way may take to end when the server stops. */
+  readonly closeMilliseconds?: number;
 }
 
 export interface RunningServer {
@@ -48,6 +51,10 @@ const CONNECTIONS = 10;
 const STATEMENT_NAMES = 100;
 /** How long requests under way may take to end when the server stops. */
 const CLOSE_MILLISECONDS = 10_000;
+/** How long a request may take to arrive as a whole. */
+const REQUEST_MILLISECONDS = 60_000;
+/** And then connections to the database. */
+const POOL_MILLISECONDS = 1000;
 
 function openPool(access: DatabaseAccess): pg.Pool {
   const pool = new pg.Pool({
@@ -84,25 +91,17 @@ async function listen(server: Server, { host, port }: Config): Promise<string> {
   return `http://${family === 'IPv6' ? `[${address}]` : address}:${actual}`;
 }
 
-/** Stops taking requests and waits for those under way, whether their client still listens or not, but not for ever. */
-async function stop(server: Server, underWay: ReadonlySet<Promise<void>>): Promise<void> {
-  const closed = new Promise<void>((resolve) => {
-    server.close(() => resolve());
-  });
-  // A connection that has its answer would otherwise be kept for another five seconds.
-  const idle = setInterval(() => server.closeIdleConnections(), 50);
-  const timer = setTimeout(() => server.closeAllConnections(), CLOSE_MILLISECONDS);
-  await closed;
-  await Promise.race([Promise.allSettled(underWay), sleep(CLOSE_MILLISECONDS, undefined, { ref: false })]);
-  clearInterval(idle);
-  clearTimeout(timer);
+/** What still runs when the time is over runs on in PostgreSQL, which has its own; nobody waits for it here. */
+async function endPool(pool: pg.Pool): Promise<void> {
+  await Promise.race([pool.end(), sleep(POOL_MILLISECONDS, undefined, { ref: false })]);
 }
 
 /** Starts the API: one pool, one PostGraphile, one Express, all closed by `close` in reverse order. */
-export async function startServer({ config, access, keys }: ServerOptions): Promise<RunningServer> {
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { config, access, keys } = options;
   const isProduction = config.environment === 'production';
   const pool = openPool(access);
-  const closers: (() => Promise<void>)[] = [() => pool.end()];
+  const closers: (() => Promise<void>)[] = [() => endPool(pool)];
   const close = async (): Promise<void> => {
     for (const closer of closers.reverse()) await closer();
   };
@@ -164,10 +163,15 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
       serv,
     };
     const door = metricsDoor(config, metrics);
+    const readiness = readinessOf(requests);
+    const shutdown = new Shutdown({
+      delayMilliseconds: config.shutdownDelay * 1000,
+      closeMilliseconds: options.closeMilliseconds ?? CLOSE_MILLISECONDS,
+    });
     const app = await createApp({
       ...shared,
       tools,
-      readiness: readinessOf(requests),
+      readiness: async () => (shutdown.isStopping ? 'STOPPING' : readiness()),
       metricsDoor: door,
       mailbox: isProduction ? undefined : (to) => mailbox.list(to),
       ruru: !isProduction,
@@ -175,15 +179,14 @@ export async function startServer({ config, access, keys }: ServerOptions): Prom
     const { persistedOperations: folder, persistedOnly } = config;
     const documentOf = documentsFrom(folder === undefined ? undefined : loadPersistedOperations(folder), persistedOnly);
     const graphql = graphqlHandler({ ...shared, documentOf });
-    const underWay = new Set<Promise<void>>();
-    const server = createServer((request, response) => {
+    const server = createServer({ requestTimeout: REQUEST_MILLISECONDS }, (request, response) => {
+      shutdown.began(response);
       if (!isGraphQL(request)) return app(request, response);
-      const answered = graphql(request, response).finally(() => underWay.delete(answered));
-      underWay.add(answered);
+      shutdown.working(graphql(request, response));
     });
     closers.push(await door.listen());
     const url = await listen(server, config);
-    closers.push(() => stop(server, underWay));
+    closers.push(() => shutdown.stop(server));
     return { url, close };
   } catch (error) {
     await close();
