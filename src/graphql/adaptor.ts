@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { AppError } from '../platform/app-error.ts';
-import { SQLSTATE, sqlstateOf } from '../platform/errors.ts';
+import { isOutage, SQLSTATE, sqlstateOf } from '../platform/errors.ts';
+import { cancelWhenGone } from './cancel.ts';
 import { Envelopes, type Sealer } from './envelopes.ts';
 import type { Observe, RequestNote } from './observe.ts';
 import { StatementNames } from './statements.ts';
@@ -35,6 +36,16 @@ export interface RequestsOptions {
 }
 
 type Work<Result> = (client: RequestClient) => Result | Promise<Result>;
+
+interface Asked<Result> {
+  readonly connection: pg.PoolClient;
+  readonly source: RequestSource;
+  readonly envelope: Buffer;
+  readonly work: Work<Result>;
+  readonly signal: Gone | undefined;
+  /** Told that the connection cannot be used again. */
+  readonly lose: (error: Error) => void;
+}
 
 export interface Requests {
   readonly pool: pg.Pool;
@@ -110,70 +121,105 @@ export function createRequests(options: RequestsOptions): Requests {
     observe('wait', asked, performance.now(), source);
     let broken: Error | undefined;
     const onError = (error: Error): void => {
-      broken = error;
+      broken ??= error;
     };
     connection.on('error', onError);
     try {
-      return await runOpened(connection, source, envelope, work, signal);
+      return await runOpened({ connection, source, envelope, work, signal, lose: onError });
     } catch (error) {
+      const lost = broken;
       broken ??= await rollBack(connection);
-      // A crash empties the table of transport keys: the next request asks for a new one.
-      if (sqlstateOf(error) === SQLSTATE.keyUnavailable) envelopes.forget();
-      throw error === broken ? unavailable(error) : error;
+      if (sqlstateOf(error) === SQLSTATE.keyUnavailable) envelopes.forget(envelope);
+      throw explained(lost ?? error, lost !== undefined);
     } finally {
       connection.removeListener('error', onError);
       connection.release(broken);
     }
   }
 
-  async function runOpened<Result>(
-    connection: pg.PoolClient,
-    source: RequestSource,
-    envelope: Buffer,
-    work: Work<Result>,
-    signal: Gone | undefined,
-  ): Promise<Result> {
+  /** What the loss of a connection, or an error of PostgreSQL, means for whoever asked. */
+  function explained(error: unknown, isLost: boolean): unknown {
+    if (error instanceof AppError) return error;
+    // A transaction that was ended for taking too long (25P03, 25P04) is the asker's own doing, though it ends a connection.
+    const isUnavailable = isLost ? !sqlstateOf(error)?.startsWith('25P') : isOutage(error);
+    return isUnavailable ? unavailable(error) : error;
+  }
+
+  function open(connection: pg.PoolClient, source: RequestSource, envelope: Buffer): Promise<unknown> {
     const metadata = JSON.stringify({ ip: source.ip, userAgent: source.userAgent, requestId: source.requestId });
+    const values = [source.credential, envelope, metadata];
+    connection.query('begin').catch(ignore);
+    const name = names.use(connection, OPEN_NAME);
+    return connection.query(name === undefined ? { text: OPEN, values } : { text: OPEN, values, name });
+  }
+
+  /**
+   * A crash of the database empties its table of transport keys, and the next opening is refused for it. Nothing ran: what
+   * was sent behind the opening failed with it. So the request is opened anew with an envelope under another key, and
+   * what failed is sent again (see RequestTransaction), without anybody noticing.
+   */
+  async function reopen(state: TransactionState, refused: Buffer): Promise<void> {
+    const { connection, source } = state;
+    const problem = await rollBack(connection);
+    if (problem !== undefined) throw problem;
+    await open(connection, source, await envelopes.sealAnew(source.credential, refused, connection));
+    state.openings += 1;
+  }
+
+  async function runOpened<Result>(asked: Asked<Result>): Promise<Result> {
+    const { connection, source, envelope, work, signal, lose } = asked;
     const stream = corked(connection);
     let state: TransactionState;
     let working: Promise<Result>;
     try {
-      connection.query('begin').catch(ignore);
-      const name = names.use(connection, OPEN_NAME);
-      const values = [source.credential, envelope, metadata];
       const began = performance.now();
-      const opening = connection.query(name === undefined ? { text: OPEN, values } : { text: OPEN, values, name });
+      const opening = open(connection, source, envelope);
       const observed = (): void => {
         state.answered = performance.now();
         observe('open', began, state.answered, source);
       };
-      const opened = opening.then(observed, (error: unknown) => {
+      const failed = (error: unknown): void => {
         state.openError = error;
-        observed();
-      });
+      };
+      const refused = (error: unknown): void | Promise<void> => {
+        if (sqlstateOf(error) !== SQLSTATE.keyUnavailable) return failed(error);
+        const reopened = reopen(state, envelope).catch(failed);
+        state.reopening = reopened.finally(() => {
+          state.reopening = undefined;
+        });
+        return reopened;
+      };
       state = {
         connection,
         source,
         observe,
         answered: began,
         names,
-        opened,
+        opened: opening.then(ignore, refused).then(observed),
         signal,
+        reopening: undefined,
+        openings: 1,
+        running: 0,
         savepoints: 0,
         closed: false,
         openError: undefined,
         firstError: undefined,
       };
-      working = Promise.resolve(work(new RequestTransaction(state)));
+      // What it throws at once is thrown later: the opening is under way by now.
+      working = (async () => work(new RequestTransaction(state)))();
     } finally {
       stream.uncork();
     }
+    const unwatched = cancelWhenGone(signal, state);
     try {
       const result = await working;
       await state.opened;
       if (state.openError !== undefined) throw state.openError;
       // Work that swallowed an error of PostgreSQL did not get what it believes to have.
       if (state.firstError !== undefined) throw state.firstError;
+      if (signal?.aborted) throw new AppError(SQLSTATE.canceled, 'the client has gone');
+      const isWhole = await unwatched();
+      if (!isWhole) throw new AppError(SQLSTATE.canceled, 'the client has gone');
       const ending = performance.now();
       const { command } = await connection.query('commit');
       observe('commit', ending, performance.now(), source);
@@ -184,6 +230,8 @@ export function createRequests(options: RequestsOptions): Requests {
       throw state.openError ?? error;
     } finally {
       state.closed = true;
+      // A cancel under way must not hit the rollback, or whoever comes next.
+      if (!(await unwatched())) lose(new Error('it is not known whether a cancel request arrived'));
     }
   }
 

@@ -1,8 +1,12 @@
+import type pg from 'pg';
+
 /** Seals the application's half of the key for one credential; the result travels with each opening of a request. */
 export interface Sealer {
   seal(credential: Buffer | null): Promise<Buffer>;
-  /** Told that the database does not know the transport key any more. */
-  forget?(): void;
+  /** Told that the database does not know the transport key of this envelope any more. */
+  forget?(refused: Buffer): void;
+  /** Makes ready to seal, by a connection at hand. */
+  renew?(client: pg.ClientBase): Promise<void>;
 }
 
 /**
@@ -41,9 +45,16 @@ export class Envelopes {
   }
 
   /** After KEYNO: a crash of the database empties its table of transport keys. */
-  forget(): void {
+  forget(refused: Buffer): void {
     this.#sealed = new WeakMap();
     this.#nobody = {};
-    this.#sealer.forget?.();
+    this.#sealer.forget?.(refused);
+  }
+
+  /** Another envelope in place of a refused one, without taking a further connection. */
+  async sealAnew(credential: Buffer | null, refused: Buffer, client: pg.ClientBase): Promise<Buffer> {
+    this.forget(refused);
+    await this.#sealer.renew?.(client);
+    return this.seal(credential);
   }
 }

@@ -1,4 +1,3 @@
-import type { ServerResponse } from 'node:http';
 import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
 import type pg from 'pg';
 import { makePgService } from 'postgraphile/adaptors/pg';
@@ -13,11 +12,11 @@ import { CachesPlugin } from './caches.ts';
 import { sourceOf } from './context.ts';
 import { type ExecutionOptions, executionPlugin, maskLate } from './execution.ts';
 import { FiltersPlugin } from './filters.ts';
+import { clientOf } from './gone.ts';
 import { IndexesPlugin } from './indexes.ts';
 import { NamingPlugin } from './naming.ts';
 import { PagingPlugin } from './paging.ts';
 import { TagsPlugin } from './tags.ts';
-import type { Gone } from './transaction.ts';
 
 export interface SchemaOptions {
   /** Pool that reads the catalog while the schema is built: the login of the API, so that only what it may use is shown. */
@@ -51,12 +50,6 @@ export const schemaPreset = ({ pool, schemas }: SchemaOptions): GraphileConfig.P
   disablePlugins: ['PgContextPlugin'],
   pgServices: [makePgService({ pool, schemas: [...OWN_SCHEMAS, ...schemas], pubsub: false })],
   schema: { dontSwallowErrors: true, retryOnInitFail: false, muteWarnings: true },
-});
-
-const clientOf = (response: ServerResponse): Gone => ({
-  get aborted() {
-    return response.closed && !response.writableFinished;
-  },
 });
 
 /** The whole server: the schema, who asks, and limits in time and size. */

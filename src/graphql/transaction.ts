@@ -46,6 +46,8 @@ function assertStorable(values: readonly unknown[]): void {
 /** Whether whoever asked has gone: an AbortSignal, or anything that knows. */
 export interface Gone {
   readonly aborted: boolean;
+  addEventListener(type: 'abort', listener: () => void): void;
+  removeEventListener(type: 'abort', listener: () => void): void;
 }
 
 /** Shared by an opened transaction and the savepoints inside it. */
@@ -59,6 +61,12 @@ export interface TransactionState {
   /** Settles when the request was opened; its error explains every "transaction is aborted" behind it. */
   readonly opened: Promise<unknown>;
   readonly signal: Gone | undefined;
+  /** Set while the request is opened anew, with another envelope: nothing may be sent then. */
+  reopening: Promise<unknown> | undefined;
+  /** How often it was opened. What failed behind an earlier opening never ran, and is sent again. */
+  openings: number;
+  /** Statements that were sent and not answered. */
+  running: number;
   savepoints: number;
   closed: boolean;
   openError: unknown;
@@ -119,30 +127,37 @@ export class RequestTransaction implements RequestClient {
     }
   }
 
-  async #send<Row>({ text, values, name, arrayMode }: Statement): Promise<StatementResult<Row>> {
-    const { connection, names, opened, signal } = this.#state;
-    if (this.#state.closed) throw new AppError(SQLSTATE.canceled, 'the transaction is over');
-    if (signal?.aborted) throw new AppError(SQLSTATE.canceled, 'the client has gone');
+  async #send<Row>(statement: Statement): Promise<StatementResult<Row>> {
+    const state = this.#state;
+    const { text, values, name, arrayMode } = statement;
+    if (state.reopening !== undefined) await state.reopening;
+    if (state.closed) throw new AppError(SQLSTATE.canceled, 'the transaction is over');
+    if (state.signal?.aborted) throw new AppError(SQLSTATE.canceled, 'the client has gone');
     if (values !== undefined) assertStorable(values);
     const config: pg.QueryConfig & { rowMode?: 'array' } = { text };
     if (values !== undefined) config.values = values as unknown[];
-    const known = names.use(connection, name);
+    const known = state.names.use(state.connection, name);
     if (known !== undefined) config.name = known;
     if (arrayMode === true) config.rowMode = 'array';
     const sent = performance.now();
+    const { openings } = state;
+    state.running += 1;
     try {
-      const { rows, rowCount } = await connection.query(config as pg.QueryConfig);
+      const { rows, rowCount } = await state.connection.query(config as pg.QueryConfig);
       this.#observe(sent, config);
       return { rows, rowCount, notices: NO_NOTICES };
     } catch (error) {
       this.#observe(sent, config);
       if (sqlstateOf(error) === SQLSTATE.transactionAborted) {
-        await opened;
-        const cause = this.#state.openError ?? this.#state.firstError;
+        await state.opened;
+        if (state.openings > openings) return await this.#send(statement);
+        const cause = state.openError ?? state.firstError;
         if (cause !== undefined) throw cause;
       }
-      this.#state.firstError ??= error;
+      state.firstError ??= error;
       throw error;
+    } finally {
+      state.running -= 1;
     }
   }
 

@@ -48,10 +48,16 @@ export class EnvelopeSealer {
     return this.#sealWith(this.#current, credential);
   }
 
-  /** Forgets the transport key: after KEYNO, when the database lost it (a crash empties its table). */
-  forget(): void {
-    this.#current?.key.fill(0);
+  /** Forgets the transport key of an envelope that was refused with KEYNO: a crash empties the database's table of them. */
+  forget(refused: Buffer): void {
+    if (this.#current === null || !refused.subarray(1, 17).equals(this.#current.id)) return;
+    this.#current.key.fill(0);
     this.#current = null;
+  }
+
+  /** Asks for the transport key by a connection at hand: a pool may have no other to give. */
+  async renew(client: pg.ClientBase): Promise<void> {
+    if (this.#current === null) await this.#ask(client);
   }
 
   #sealWith(transport: TransportKey, credential: Buffer | null): Buffer {
@@ -66,15 +72,15 @@ export class EnvelopeSealer {
   }
 
   #fetch(): Promise<TransportKey> {
-    this.#transport ??= this.#ask().finally(() => {
+    this.#transport ??= this.#ask(this.#pool).finally(() => {
       this.#transport = null;
     });
     return this.#transport;
   }
 
-  async #ask(): Promise<TransportKey> {
+  async #ask(asked: pg.Pool | pg.ClientBase): Promise<TransportKey> {
     const sent = Date.now();
-    const { rows } = await this.#pool.query<{ id: string; key: Buffer; expires_at: Date; now: Date }>(
+    const { rows } = await asked.query<{ id: string; key: Buffer; expires_at: Date; now: Date }>(
       'select t.id, t.key, t.expires_at, clock_timestamp() as now from keyring.transport_key() t',
     );
     const row = rows[0];

@@ -69,6 +69,26 @@ export function sqlstateOf(error: unknown): string | null {
   return typeof code === 'string' && SQLSTATE_SHAPE.test(code) ? code : null;
 }
 
+/**
+ * Whether PostgreSQL, or the way to it, cannot work at all now, whatever it is asked: connections (08), resources such as
+ * disk, memory and connections (53), shutdown and crash (57P0), failing disks (58).
+ */
+export function isOutage(error: unknown): boolean {
+  const sqlstate = sqlstateOf(error);
+  return sqlstate !== null && /^(?:08|53[0-3]|57P0|58)/.test(sqlstate);
+}
+
+/** Codes that go away by themselves, and after how many seconds asking again is worth it. */
+const RETRY_AFTER: ReadonlyMap<string, number> = new Map([
+  ['UNAVAILABLE', 2],
+  ['TRY_AGAIN', 1],
+  ['REPLICA_BEHIND', 2],
+  ['KEY_UNAVAILABLE', 2],
+]);
+
+/** Value of the header Retry-After for a code, or undefined. */
+export const retryAfterOf = (code: string): string | undefined => RETRY_AFTER.get(code)?.toString();
+
 /** Looks up what may be said about an error. */
 export class ErrorRegister {
   readonly #faults = new Map<string, SafeFault>();

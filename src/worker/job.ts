@@ -22,8 +22,9 @@ export async function inJob<T>(
   doing: string,
   work: (client: pg.PoolClient) => Promise<T>,
 ): Promise<T> {
+  let envelope: Buffer | undefined;
   try {
-    const envelope = await envelopes.seal(null);
+    envelope = await envelopes.seal(null);
     const client = await pool.connect();
     try {
       await client.query('begin');
@@ -39,7 +40,7 @@ export async function inJob<T>(
     }
   } catch (error) {
     // The database lost the transport key (a crash empties its table): the next try asks for a new one.
-    if (sqlstateOf(error) === KEY_UNAVAILABLE) envelopes.forget();
+    if (envelope !== undefined && sqlstateOf(error) === KEY_UNAVAILABLE) envelopes.forget(envelope);
     throw failureOf(error, doing);
   }
 }
