@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:036be35559d933d4e1d2b3360e54ddcf56528f36
+--! Hash: sha1:09d6b4b25c33d488b8276bb2f61dc8fdf9086ffa
 --! Message: initial
 
 --! Included all.sql
@@ -2882,10 +2882,16 @@ as $$
 declare
   v_context text;
 begin
-  -- A replica does not know of revocations that it has not been sent yet.
-  if pg_is_in_recovery() and not exists (
-      select from platform_private.heartbeat h where h.at > clock_timestamp() - interval '5 seconds') then
-    raise exception 'this replica is behind' using errcode = 'OLDCP';
+  if pg_is_in_recovery() then
+    -- A replica does not know of revocations that it has not been sent yet. It has no transport keys either.
+    if not exists (select from platform_private.heartbeat h where h.at > clock_timestamp() - interval '5 seconds') then
+      raise exception 'this replica is behind' using errcode = 'OLDCP';
+    end if;
+  -- A crash empties the table of transport keys. Refused here, while nothing was done yet, the request can be opened
+  -- anew with another envelope and nobody notices.
+  elsif envelope is not null and not exists (
+      select from keyring_private.transport_keys t where uuid_send(t.id) = substr(envelope, 2, 16)) then
+    raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
   -- One query for all of it: every statement here is paid for by every request.
   select request_private.context(
@@ -2915,7 +2921,7 @@ begin
   end;
 end $$;
 comment on function sessions.open_request(bytea, bytea, jsonb) is
-  'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, CTXAG if the transaction has a context, CTXTX in the message that began it.';
+  'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, KEYNO if the envelope''s transport key is gone, CTXAG if the transaction has a context, CTXTX in the message that began it.';
 
 reset role;
 reset row_security;
@@ -4044,10 +4050,14 @@ insert into platform.errors (sqlstate, code, http_status, message) values
   ('23514', 'BAD_INPUT',            400, 'The input is not valid.'),
   ('23P01', 'CONFLICT',             409, 'That conflicts with something that exists already.'),
   ('25006', 'READ_ONLY',            503, 'This can only be read here.'),
+  ('25P03', 'TIMEOUT',              503, 'That took too long.'),
+  ('25P04', 'TIMEOUT',              503, 'That took too long.'),
   ('40001', 'TRY_AGAIN',            503, 'Two changes met. Please try again.'),
   ('40P01', 'TRY_AGAIN',            503, 'Two changes met. Please try again.'),
   ('42501', 'FORBIDDEN',            403, 'You may not do this.'),
   ('53300', 'UNAVAILABLE',          503, 'The service is busy. Please try again.'),
+  ('53400', 'LIMIT_EXCEEDED',       503, 'That takes more room than there is. Please ask for less.'),
+  ('54000', 'BAD_INPUT',            400, 'The input is too large.'),
   ('55P03', 'TRY_AGAIN',            503, 'The service is busy. Please try again.'),
   ('57014', 'TIMEOUT',              503, 'That took too long.'),
   ('57P01', 'UNAVAILABLE',          503, 'The service is restarting. Please try again.'),

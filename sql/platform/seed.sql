@@ -45,6 +45,7 @@ insert into platform.errors (sqlstate, code, http_status, message) values
   ('42501', 'FORBIDDEN',            403, 'You may not do this.'),
   ('53300', 'UNAVAILABLE',          503, 'The service is busy. Please try again.'),
   ('53400', 'LIMIT_EXCEEDED',       503, 'That takes more room than there is. Please ask for less.'),
+  ('54000', 'BAD_INPUT',            400, 'The input is too large.'),
   ('55P03', 'TRY_AGAIN',            503, 'The service is busy. Please try again.'),
   ('57014', 'TIMEOUT',              503, 'That took too long.'),
   ('57P01', 'UNAVAILABLE',          503, 'The service is restarting. Please try again.'),

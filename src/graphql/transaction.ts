@@ -37,7 +37,8 @@ export const storable = (text: string): string => (isStorableText(text) ? text :
 
 function assertStorable(values: readonly unknown[]): void {
   for (const value of values) {
-    if (typeof value === 'string' && !isStorableText(value)) {
+    if (Array.isArray(value)) assertStorable(value);
+    else if (typeof value === 'string' && !isStorableText(value)) {
       throw new AppError(SQLSTATE.malformedText, 'a value holds text that cannot be stored');
     }
   }

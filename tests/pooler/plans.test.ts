@@ -16,10 +16,11 @@ const TABLES = `
   select access.protect('ward.beds');
   create view ward.bed_view with (security_invoker = true) as select id, secret from ward.beds;
   grant select on ward.bed_view to safetypin_member, safetypin_anonymous;
-  create function ward.inlined(least int) returns table (id int, secret text) language sql stable
-    as 'select id, secret from ward.beds where id >= least';
-  create function ward.planned(least int) returns setof text language plpgsql stable
-    as 'begin return query select secret from ward.beds b where b.id >= least order by b.id; end';`;
+  create function ward.inlined(lowest int) returns table (id int, secret text) language sql stable
+    as 'select id, secret from ward.beds where id >= lowest';
+  create function ward.planned(lowest int) returns setof text language plpgsql stable
+    as 'begin return query select secret from ward.beds b where b.id >= lowest order by b.id; end';
+  grant execute on function ward.inlined(int), ward.planned(int) to safetypin_member, safetypin_anonymous;`;
 
 const SHAPES: readonly (readonly [string, string])[] = [
   ['plain', 'select id, secret from ward.beds where id >= $1 order by id'],
