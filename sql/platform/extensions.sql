@@ -32,3 +32,17 @@ begin
   execute format('grant connect on database %I to safetypin_authenticator, safetypin_jobs, safetypin_auditor', current_database());
 end $$;
 revoke create on schema public from public;
+
+-- Large objects have no row-level security, and everybody may make them and read their own: nobody here needs them. On a
+-- managed server, whose administrator does not own these functions, it does nothing but warn; `safetypin migrate` says so.
+do $$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select p.oid from pg_catalog.pg_proc p, pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
+      where p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace and p.proname ~ '^(lo_|loread$|lowrite$)' and a.grantee = 0
+  loop
+    execute format('revoke execute on function %s from public', v_function);
+  end loop;
+end $$;

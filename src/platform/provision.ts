@@ -73,11 +73,23 @@ export async function provisionContents(admin: pg.Client, database: string, say:
   await inTransaction(admin, async () => admin.query(await readSql('platform/extensions.sql'))).catch((error) => {
     throw explainExtension(error, database);
   });
+  if (await largeObjectsAreOpen(admin)) {
+    say('let an administrator of the server revoke execute on the lo_… functions, loread and lowrite from public:');
+    say('large objects know no row-level security, and any login may fill the disk with them');
+  }
   const refused: string[] = [];
   for (const setting of SILENT) if (!(await silence(admin, database, setting))) refused.push(setting);
   if (refused.length > 0) {
     say(`let an administrator of the server set ${refused.join(' and ')} to 0: its log could show secrets`);
   }
+}
+
+/** Where the provider owns PostgreSQL's own functions, extensions.sql takes nothing from PUBLIC. */
+async function largeObjectsAreOpen(admin: pg.Client): Promise<boolean> {
+  const { rowCount } = await admin.query(
+    "select from pg_catalog.pg_roles where rolname = 'safetypin_authenticator' and pg_catalog.has_function_privilege(oid, 'pg_catalog.lo_create(oid)', 'execute')",
+  );
+  return rowCount !== 0;
 }
 
 /** What a person can do about it. */

@@ -14,6 +14,7 @@ import type { Say } from '../platform/connection.ts';
 import { JobFailure } from './failure.ts';
 import type { JobTools } from './job.ts';
 import { FailureLog, workerLogger } from './log.ts';
+import { believeTheTable } from './notifications.ts';
 import { Presence } from './presence.ts';
 import { cronItems, scheduledTasks } from './schedule.ts';
 import { traced } from './trace.ts';
@@ -38,6 +39,7 @@ export async function startWorker(o: WorkerOptions): Promise<{ close(): Promise<
   const pool = new pg.Pool({ ...o.access.jobs, max: CONCURRENCY + 3, application_name: 'safetypin worker pool' });
   pool.on('error', () => {});
   pool.on('connect', (client) => client.on('error', () => {}));
+  believeTheTable(pool);
   const transport = openTransport(o.config);
   const tools: JobTools = { pool, envelopes: new EnvelopeSealer(pool, o.keys) };
   const tracer = await tracerFor(o.config.tracesUrl, 'safetypin-worker');

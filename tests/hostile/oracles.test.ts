@@ -45,7 +45,7 @@ describe('a condition of the caller is asked about her own rows only', () => {
   async function leaked(client: pg.ClientBase): Promise<string> {
     await client.query(LOOK_AT_ALL);
     const heard: string[] = [];
-    const listen = ({ message }: { message?: string }) => heard.push(String(message));
+    const listen = ({ message }: { message?: string | undefined }) => heard.push(String(message));
     client.on('notice', listen);
     for (const where of [
       'pg_temp.leak(name)',
