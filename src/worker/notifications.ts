@@ -4,17 +4,12 @@ import type pg from 'pg';
 
 const MIGRATED = 'worker:migrate';
 
-/** Hands notifications of a migration on only where a breaking one was made since the first connection. */
-export function believeTheTable(pool: pg.Pool): void {
+/** Hands notifications of a migration on only where a breaking one was made since this call. */
+export async function believeTheTable(pool: pg.Pool): Promise<void> {
   const latest = async (): Promise<number> =>
     (await pool.query('select coalesce(max(id), 0) as id from graphile_worker.migrations where breaking')).rows[0].id;
-  let known: Promise<number> | undefined;
   let asking = false;
   pool.on('connect', (client) => {
-    known ??= latest().catch(() => {
-      known = undefined;
-      return Number.POSITIVE_INFINITY;
-    });
     const emit = client.emit.bind(client);
     client.emit = (event: string, ...args: unknown[]): boolean => {
       const [message] = args as [pg.Notification | undefined];
@@ -22,8 +17,8 @@ export function believeTheTable(pool: pg.Pool): void {
       // One question at a time, however many messages come.
       if (asking) return true;
       asking = true;
-      void Promise.all([known, latest()])
-        .then(([before, now]) => now > (before ?? Number.POSITIVE_INFINITY) && emit(event, ...args))
+      void latest()
+        .then((now) => now > known && emit(event, ...args))
         .catch(() => {})
         .finally(() => {
           asking = false;
@@ -31,4 +26,6 @@ export function believeTheTable(pool: pg.Pool): void {
       return true;
     };
   });
+  // graphile-worker checks at its start that it can use what is there now.
+  const known = await latest();
 }

@@ -39,7 +39,7 @@ export async function startWorker(o: WorkerOptions): Promise<{ close(): Promise<
   const pool = new pg.Pool({ ...o.access.jobs, max: CONCURRENCY + 3, application_name: 'safetypin worker pool' });
   pool.on('error', () => {});
   pool.on('connect', (client) => client.on('error', () => {}));
-  believeTheTable(pool);
+  await believeTheTable(pool);
   const transport = openTransport(o.config);
   const tools: JobTools = { pool, envelopes: new EnvelopeSealer(pool, o.keys) };
   const tracer = await tracerFor(o.config.tracesUrl, 'safetypin-worker');
