@@ -15,7 +15,7 @@ import { commitMigration } from './platform/db-commit.ts';
 import { resetDatabase } from './platform/db-reset.ts';
 import { examine, refuseUnsafe } from './platform/doctor.ts';
 import { sqlstateOf } from './platform/errors.ts';
-import { databaseNamed } from './platform/external.ts';
+import { databaseNamed, explainServerError } from './platform/external.ts';
 import { Lifetime } from './platform/lifetime.ts';
 import { logOptions, setUpLog } from './platform/log.ts';
 import { migrate } from './platform/migrate.ts';
@@ -41,7 +41,7 @@ async function withDatabase(work: (access: DatabaseAccess, config: Config) => Pr
   try {
     await work(access, config);
   } catch (error) {
-    if (sqlstateOf(error) !== NO_DATABASE) throw error;
+    if (sqlstateOf(error) !== NO_DATABASE) throw explainServerError(error);
     throw new StartupError(`there is no database ${access.database} yet: npm run migrate:up makes it`, {
       cause: error,
     });

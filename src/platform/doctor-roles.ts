@@ -83,7 +83,7 @@ async function lookAtMemberships(admin: pg.Client): Promise<Verdict | Verdict[]>
     admin,
     version >= 160_000
       ? `select m.roleid::regrole::text as name from pg_catalog.pg_auth_members m
-            where m.member = 'safetypin_authenticator'::regrole and m.inherit_option`
+            where m.member = to_regrole('safetypin_authenticator') and m.inherit_option`
       : `select rolname as name from pg_catalog.pg_roles where rolname = 'safetypin_authenticator' and rolinherit`,
   );
   if (inherits.length > 0) {
@@ -125,7 +125,7 @@ const parameters: Check = {
       admin,
       `select format('%s to %s', p.parname, case a.grantee when 0 then 'PUBLIC' else a.grantee::regrole::text end) as name
          from pg_catalog.pg_parameter_acl p, aclexplode(p.paracl) a
-        where a.grantee = 0 or pg_has_role('safetypin_authenticator', a.grantee, 'member')
+        where a.grantee = 0 or pg_has_role(to_regrole('safetypin_authenticator'), a.grantee, 'member')
            or a.grantee = any (array(select oid from pg_catalog.pg_roles where rolname = any ($1)))
         order by 1`,
       [[...OWNERS, ...RUN_TIME]],

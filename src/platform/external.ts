@@ -50,3 +50,25 @@ export async function meetServer(databaseUrl: string): Promise<pg.ClientConfig> 
 export function databaseNamed(url: string | undefined): string {
   return (url === undefined ? undefined : parseIntoClientConfig(url).database) ?? 'safetypin';
 }
+
+/** What a server or a network that fails in the middle means; anything else is passed on as it is. */
+export function explainServerError(error: unknown): unknown {
+  if (error instanceof StartupError) return error;
+  const code = codeOf(error) ?? '';
+  const message = reasonOf(error);
+  const lost =
+    /^(08|57P0)/.test(code) ||
+    ['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENOTFOUND'].includes(code) ||
+    message.startsWith('Connection terminated');
+  const meaning = lost
+    ? `the server went away (${message}): what was not finished was taken back; run the same command again`
+    : ({
+        '53100': `the server's disk is full (${message}): make room; what was not finished was taken back`,
+        '53200': `the server has no memory left (${message}): what was not finished was taken back`,
+        '53300': `the server has no connection left (${message}): raise max_connections or end some`,
+        '28P01': `the server refuses the password (${message}): check DATABASE_URL`,
+        '28000': `the server refuses the login (${message}): check DATABASE_URL and pg_hba.conf`,
+        '25006': `the server takes no changes now (${message}): give DATABASE_URL the primary`,
+      }[code] ?? undefined);
+  return meaning === undefined ? error : new StartupError(meaning, { cause: error });
+}

@@ -31,10 +31,15 @@ export async function migrateDown(access: DatabaseAccess, say: Say, o: DownOptio
       await takeLock(owner, 'contents', patience, say);
       const { file, filename } = await lastOf(owner, folder);
       const reverse = await readReverse(folder, file);
-      if (filename === '000001.sql') await guardEverything(owner, access.database, o);
+      const everything = filename === '000001.sql';
+      if (everything && !o.yes) {
+        const loss = `drops everything SafetyPin has in ${access.database}`;
+        throw new StartupError(`taking back the first migration ${loss}: say --yes`);
+      }
+      const guard = everything && !o.force ? () => refuseLoss(owner, access.database) : async () => {};
       const name = `migrations/reverse/${file}`;
       await patiently({ client: owner, config, what: name, patience, say }, () =>
-        takeBack(owner, { text: reverse, name, filename }),
+        takeBack(owner, { text: reverse, name, filename }, guard),
       );
       say(`took back ${file}`);
     });
@@ -62,9 +67,14 @@ interface Reverse {
   readonly filename: string;
 }
 
-async function takeBack(owner: pg.Client, { text, name, filename }: Reverse): Promise<void> {
+async function takeBack(
+  owner: pg.Client,
+  { text, name, filename }: Reverse,
+  guard: () => Promise<void>,
+): Promise<void> {
   const forget = () => owner.query('delete from graphile_migrate.migrations where filename = $1', [filename]);
   const run = async () => {
+    await guard();
     for (const { text: statement, offset } of splitStatements(text)) {
       await owner.query(statement).catch((error: unknown) => {
         if (['55P03', '40P01'].includes(codeOf(error) ?? '')) throw error;
@@ -77,17 +87,17 @@ async function takeBack(owner: pg.Client, { text, name, filename }: Reverse): Pr
   else await inTransaction(owner, run);
 }
 
-/** The first migration made everything, so its reverse drops everything. */
-async function guardEverything(owner: pg.Client, database: string, { yes, force }: DownOptions): Promise<void> {
-  if (!yes) {
-    throw new StartupError(`taking back the first migration drops everything SafetyPin has in ${database}: say --yes`);
-  }
-  if (force) return;
+/** The first migration made everything, so its reverse drops everything. In a transaction. */
+async function refuseLoss(owner: pg.Client, database: string): Promise<void> {
+  // Even the owner sees no row of a table that forces its rules.
+  await owner.query('alter table identity.people no force row level security');
+  await owner.query('alter table access.organizations no force row level security');
   const { rows } = await owner.query<{ people: string; organizations: string; host: string | null }>(
-    `select (select count(*) from identity.users) as people, (select count(*) from access.organizations) as organizations,
+    `select (select count(*) from identity.people) as people, (select count(*) from access.organizations) as organizations,
        (select string_agg(distinct c.oid::regclass::text, ', ') from pg_catalog.pg_policy p
           join pg_catalog.pg_class c on c.oid = p.polrelid
-         where c.relnamespace::regnamespace::text !~ '^(platform|keyring|audit|identity|access|sessions|request|api|graphile_worker)') as host`,
+         where c.relnamespace::regnamespace::text
+           !~ '^(platform|keyring|audit|identity|access|sessions|request|api|graphile_worker)(_private|_steps)?$') as host`,
   );
   const [found] = rows;
   const lost: string[] = [];

@@ -1,6 +1,7 @@
 // `migrate`: from an empty server to a database that is up to date. Everything in it can run again.
 import type { DatabaseAccess } from './access.ts';
 import { retarget, type Say, withClient } from './connection.ts';
+import { explainServerError } from './external.ts';
 import { takeLock } from './migrate-lock.ts';
 import { PATIENCE, type Patience } from './migrate-patience.ts';
 import { runCommitted } from './migrations.ts';
@@ -17,7 +18,9 @@ export async function migrate(access: DatabaseAccess, say: Say, patience: Patien
       await buildDatabase(access, access.database, say, { patience });
     },
     patience,
-  );
+  ).catch((error: unknown) => {
+    throw explainServerError(error);
+  });
 }
 
 export interface BuildOptions {

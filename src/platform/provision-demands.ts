@@ -55,9 +55,15 @@ export async function requireDatabase(admin: pg.Client, database: string): Promi
     await admin.query(`grant create on database ${found.name} to safetypin_owner`);
   } catch (error) {
     if (sqlstateOf(error) !== INSUFFICIENT_PRIVILEGE) throw error;
-    throw new StartupError(
-      `safetypin_owner may not create in database ${database}: let its owner run: alter database ${found.name} owner to safetypin_owner`,
-      { cause: error },
-    );
   }
+  // Granting what one may not grant can also be a mere warning.
+  const [now] = await rows<{ creates: boolean }>(
+    admin,
+    "select has_database_privilege('safetypin_owner', $1, 'create') as creates",
+    [database],
+  );
+  if (now?.creates) return;
+  throw new StartupError(
+    `safetypin_owner may not create in database ${database}: let its owner run: alter database ${found.name} owner to safetypin_owner`,
+  );
 }
