@@ -1,45 +1,41 @@
-// What runs on each PostgreSQL beside 18: everything whose answer the server gives. A new folder of such tests belongs
-// into this list; a new file in one of these folders is in already.
-import { existsSync, readdirSync } from 'node:fs';
+// What runs on each PostgreSQL beside 18: everything whose answer the server gives. A new folder or file of tests is in,
+// unless it is named here.
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Folders under tests/. One that is not there yet joins when it comes. */
-const FOLDERS = [
-  'access',
-  'api',
-  'audit',
-  'hostile',
-  'identity',
-  'journeys',
-  'keyring',
-  'matrix',
-  'platform',
-  'pooler',
-  'schema',
-  'sessions',
-  'versions',
-  'worker',
+/** Folders under tests/ that are about the programs: processes, mail, logs, the command line. */
+const FOLDERS = ['bench', 'cli', 'mail', 'observe'];
+
+/** Files of the other folders that no version can change: TypeScript alone, HTTP, mail servers, killed processes. */
+const FILES = [
+  'api/bombs.test.ts',
+  'api/client-address.test.ts',
+  'api/life.test.ts',
+  'api/limits.test.ts',
+  'api/over-http.test.ts',
+  'api/pages.test.ts',
+  'api/persisted.test.ts',
+  'api/production.test.ts',
+  'api/shutdown.test.ts',
+  'api/transport.test.ts',
+  'identity/password.test.ts',
+  'keyring/application-keys.test.ts',
+  'platform/sql-statements.test.ts',
+  'worker/mail.test.ts',
+  'worker/runner.test.ts',
 ];
 
-/** Whole processes that are worth it on each server. */
-const FILES = ['tests/runtime/journey.test.ts'];
+/** Of tests/runtime, starts and stops of whole processes, one is worth it on each version. */
+const JOURNEY = 'runtime/journey.test.ts';
 
-/** Files of those folders that never ask the database. */
-const WITHOUT_SQL = ['tests/identity/password.test.ts', 'tests/platform/sql-statements.test.ts'];
+export const include = ['tests/!(runtime)/**/*.test.ts', `tests/${JOURNEY}`];
+export const exclude = [
+  '**/node_modules/**',
+  ...FOLDERS.map((folder) => `tests/${folder}/**`),
+  ...FILES.map((file) => `tests/${file}`),
+];
 
-export const include = [...FOLDERS.map((folder) => `tests/${folder}/**/*.test.ts`), ...FILES];
-export const exclude = ['**/node_modules/**', ...WITHOUT_SQL];
-
-/** Folders of tests that are neither in the list nor known to be about something else. */
-export function undecided(): string[] {
-  const elsewhere = ['bench', 'cli', 'clinic', 'mail', 'runtime', 'snapshots', 'support'];
-  const tests = join(import.meta.dirname, '..');
-  return readdirSync(tests, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory() && ![...FOLDERS, ...elsewhere].includes(entry.name))
-    .map(({ name }) => name);
-}
-
-/** Files that are named here and gone. */
+/** Names in these lists that are nothing any more. */
 export function gone(): string[] {
-  return [...FILES, ...WITHOUT_SQL].filter((file) => !existsSync(join(import.meta.dirname, '../..', file)));
+  return [...FOLDERS, ...FILES, JOURNEY].filter((name) => !existsSync(join(import.meta.dirname, '..', name)));
 }
