@@ -24,10 +24,10 @@ as $$
 declare
   v_dead text[];
 begin
-  -- A worker that is just starting has no name yet: next time.
+  -- Another worker that is just starting has no name yet: next time.
   if exists (select from pg_stat_activity a
              where a.datname = current_database() and a.usename = session_user
-               and a.application_name = 'safetypin worker starting') then
+               and a.application_name = 'safetypin worker starting' and a.pid <> pg_backend_pid()) then
     return 0;
   end if;
   select array_agg(distinct l.locked_by) into v_dead

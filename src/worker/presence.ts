@@ -20,9 +20,13 @@ export class Presence {
     this.#config = config;
   }
 
-  /** Connects; until `named` is called, nobody judges which workers are dead. */
+  /**
+   * Connects; until `named` is called, nobody else judges which workers are dead. Jobs of dead ones are freed first: the
+   * clock takes a locked job for one that runs, gives it up and adds another beside it.
+   */
   async start(): Promise<void> {
     await this.#connect();
+    await this.#client?.query('select graphile_worker.safetypin_rescue()');
   }
 
   /** Says which pool this worker is, and looks after the jobs of dead ones from now on. */

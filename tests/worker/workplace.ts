@@ -24,12 +24,8 @@ export async function workerHere(app: Application, environment: Record<string, s
   return { lines, close: worker.close };
 }
 
-/** A worker in a process of its own, ready for work. */
-export async function workerApart(
-  db: TestDatabase,
-  keys: string,
-  environment: Record<string, string>,
-): Promise<ChildProcess> {
+/** A worker in a process of its own, which is starting. */
+export function spawnWorker(db: TestDatabase, keys: string, environment: Record<string, string>): ChildProcess {
   const told: WorkerProcess = {
     cluster: inject('cluster'),
     database: db.name,
@@ -41,6 +37,16 @@ export async function workerApart(
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   onTestFinished(() => killHard(child));
+  return child;
+}
+
+/** A worker in a process of its own, ready for work. */
+export async function workerApart(
+  db: TestDatabase,
+  keys: string,
+  environment: Record<string, string>,
+): Promise<ChildProcess> {
+  const child = spawnWorker(db, keys, environment);
   await new Promise<void>((resolve, reject) => {
     const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
     lines.on('line', (line) => line === 'ready' && resolve());
