@@ -2877,10 +2877,16 @@ AS $function$
 declare
   v_context text;
 begin
-  -- A replica does not know of revocations that it has not been sent yet.
-  if pg_is_in_recovery() and not exists (
-      select from platform_private.heartbeat h where h.at > clock_timestamp() - interval '5 seconds') then
-    raise exception 'this replica is behind' using errcode = 'OLDCP';
+  if pg_is_in_recovery() then
+    -- A replica does not know of revocations that it has not been sent yet. It has no transport keys either.
+    if not exists (select from platform_private.heartbeat h where h.at > clock_timestamp() - interval '5 seconds') then
+      raise exception 'this replica is behind' using errcode = 'OLDCP';
+    end if;
+  -- A crash empties the table of transport keys. Refused here, while nothing was done yet, the request can be opened
+  -- anew with another envelope and nobody notices.
+  elsif envelope is not null and not exists (
+      select from keyring_private.transport_keys t where uuid_send(t.id) = substr(envelope, 2, 16)) then
+    raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
   -- One query for all of it: every statement here is paid for by every request.
   select request_private.context(
@@ -2909,7 +2915,7 @@ begin
     else 'safetypin_member'
   end;
 end $function$
-comment 'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, CTXAG if the transaction has a context, CTXTX in the message that began it.'
+comment 'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, KEYNO if the envelope''s transport key is gone, CTXAG if the transaction has a context, CTXTX in the message that began it.'
 
 -- function sessions.record_activity(credential_hashes bytea[], used_at timestamp with time zone[])
 owner safetypin_definer
