@@ -62,6 +62,23 @@ describe('installing', () => {
     throw new Error(`did not begin to install:\n${program.said}`);
   }
 
+  test.runIf(process.env.CI)(
+    'the servers that only tests need come with the first test that needs one, once for two at once',
+    { timeout: 240_000 },
+    async () => {
+      if (!existsSync(join(root, 'node_modules'))) linkPackages(root);
+      const onFifteen = () => place.run('npm', ['test', '--', '--project=pg15', 'tests/versions'], { root });
+      const both = [onFifteen(), onFifteen()];
+      for (const tests of both) expect((await tests.ends(200)).code, tests.said).toBe(0);
+      const said = both.map((tests) => tests.said).join('\n');
+      expect(said.match(/installing PostgreSQL 15, 16 and 17 for the tests/g)).toHaveLength(1);
+      expect(said.match(/pg15: \d+ tests on PostgreSQL 15\.\d+/g)).toHaveLength(2);
+      const again = onFifteen();
+      expect((await again.ends(60)).code, again.said).toBe(0);
+      expect(again.said).not.toContain('installing');
+    },
+  );
+
   // Twice the packages: only where time does not matter.
   test.runIf(process.env.CI)(
     'killed in the middle, twice: the next two at once share one install',

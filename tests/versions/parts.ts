@@ -6,7 +6,7 @@ import { join } from 'node:path';
 /** Folders under tests/ that are about the programs: processes, mail, logs, the command line. */
 const FOLDERS = ['bench', 'cli', 'mail', 'observe'];
 
-/** Files of the other folders that no version can change: TypeScript alone, HTTP, mail servers, killed processes. */
+/** Files of the other folders that no version can change: TypeScript alone, HTTP, pools, mail servers, killed processes. */
 const FILES = [
   'api/bombs.test.ts',
   'api/client-address.test.ts',
@@ -21,6 +21,7 @@ const FILES = [
   'identity/password.test.ts',
   'keyring/application-keys.test.ts',
   'platform/sql-statements.test.ts',
+  'pooler/bleeding.test.ts',
   'worker/mail.test.ts',
   'worker/runner.test.ts',
 ];
