@@ -45,6 +45,7 @@ function outcomes(lines: readonly Line[], order: readonly string[], isSilent: (o
 
 /** One block for each thing, in it one line for the ways that come to the same. */
 export function declaration(
+  head: string,
   lines: readonly Line[],
   order: readonly string[] = ACTORS.map(({ name }) => name),
   isSilent: (outcome: string) => boolean = (outcome) => outcome === 'denied',
@@ -75,5 +76,5 @@ export function declaration(
         .sort()
         .join('\n')}\n${body}`,
   );
-  return `${[`closed to everybody in every way\n${closed.sort().join('\n')}`, ...open.sort()].join('\n\n')}\n`;
+  return `${[head, `closed to everybody in every way\n${closed.sort().join('\n')}`, ...open.sort()].join('\n\n')}\n`;
 }

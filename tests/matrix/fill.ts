@@ -54,7 +54,7 @@ function madeUp({ name, type, checks }: Column, person: string | undefined): str
     json: "'{}'",
     jsonb: "'{}'",
   };
-  return values[type] ?? (type.endsWith('[]') ? "'{}'" : '1');
+  return values[type] ?? (type.endsWith('[]') ? "'{}'" : checks === '' ? '1 + floor(random() * 30000)' : '1');
 }
 
 function expressionOf(column: Column, organization: string | undefined, person: string | undefined): string {

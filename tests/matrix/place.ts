@@ -35,7 +35,7 @@ async function live(app: Application, admin: pg.Client, { people }: People): Pro
   await admin.query(
     'insert into sessions.activity (session_id, last_used_at) select id, clock_timestamp() from sessions.sessions on conflict do nothing',
   );
-  await admin.query("select graphile_worker.safetypin_add_job('platform__clean_up', '{}')");
+  await admin.query("select graphile_worker.add_job('platform__clean_up', '{}')");
   await admin.query("update graphile_worker._private_jobs set locked_at = now(), locked_by = 'matrix'");
   const { rows } = await admin.query<{ task: string; id: string }>(
     `select distinct on (j.task_identifier) j.task_identifier as task, j.id::text
@@ -49,10 +49,9 @@ async function live(app: Application, admin: pg.Client, { people }: People): Pro
 async function seal(admin: pg.Client, { people, organizations }: People): Promise<void> {
   const seeds: Record<string, string[]> = {};
   for (const [name, id] of organizations) seeds[id] = [name];
-  for (const { id, label } of people.values()) seeds[id] = [label];
+  for (const { id, email, label } of people.values()) seeds[id] = seeds[email] = [label];
   await admin.query('begin');
   await admin.query('select matrix.learn($1)', [seeds]);
-  await admin.query('select matrix.make_state()');
   await admin.query('select matrix.rebase()');
   await admin.query('commit');
 }

@@ -8,11 +8,11 @@ grant usage on schema matrix to public;
 create table matrix.ids (value text primary key, labels text[] not null);
 create table matrix.rows (relation oid, place text, hash text, labels text[]);
 create index on matrix.rows (relation, hash);
-create table matrix.baseline (relation oid primary key, count bigint, sum numeric);
+create table matrix.baseline (relation oid primary key);
 
 create function matrix.values_of(content text) returns text[] language sql immutable as $$
   select coalesce(array_agg(distinct m[1]), '{}')
-    from regexp_matches(content, '(\m[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\M|\\x[0-9a-f]{16,})', 'g') m
+    from regexp_matches(content, '(\m[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\M|\\x[0-9a-f]{16,}|[a-z]+@matrix\.example)', 'g') m
 $$;
 
 create function matrix.labels_of(content text) returns text[] language sql stable security definer as $$
@@ -48,27 +48,38 @@ begin
     case when v_others + v_own + v_shared = 0 then 'UNKNOWN' end);
 end $$;
 
--- What changed since the baseline, as relation:whose.
-create function matrix.changed(actor text) returns text[]
+-- Rows written to each table by this transaction so far, undone ones too, in the order of the tables.
+create function matrix.counters() returns bigint[] language sql volatile security definer as $$
+  select array_agg(pg_stat_get_xact_tuples_inserted(b.relation) + pg_stat_get_xact_tuples_updated(b.relation)
+    + pg_stat_get_xact_tuples_deleted(b.relation) order by b.relation) from matrix.baseline b
+$$;
+
+-- What changed since the baseline, as relation:whose, in tables that were written to since the counters were read.
+create function matrix.changed(actor text, counters bigint[]) returns text[]
   language plpgsql security definer set timezone = 'UTC' as $$
 declare
   v_relation oid;
   v_found text[];
   v_all text[] := '{}';
+  v_now bigint[] := matrix.counters();
 begin
-  for v_relation in select s.relation from matrix.state() s left join matrix.baseline b using (relation)
-      where (s.count, s.sum) is distinct from (b.count, b.sum) loop
+  if v_now = counters then
+    return v_all;
+  end if;
+  for v_relation in
+      select b.relation from (select relation, row_number() over (order by relation) as position from matrix.baseline) b
+       where v_now[b.position] <> counters[b.position] loop
     execute format($sql$
-      with now as (select t.tableoid || ':' || t.ctid as place, md5(t::text) as hash, to_jsonb(t)::text as content from %1$s t),
-      touched as (
-        select r.labels from matrix.rows r where r.relation = %2$s and not exists (select from now n where n.place = r.place and n.hash = r.hash)
+      with touched as (
+        select r.labels from matrix.rows r left join %1$s t on t.tableoid || ':' || t.ctid = r.place
+         where r.relation = %2$s and t.tableoid is null
         union all
-        select coalesce((select r.labels from matrix.rows r where r.relation = %2$s and r.hash = n.hash limit 1), matrix.labels_of(n.content))
-          from now n where not exists (select from matrix.rows r where r.relation = %2$s and r.place = n.place and r.hash = n.hash)
+        -- What this transaction wrote.
+        select matrix.labels_of(to_jsonb(t)::text) from %1$s t where age(t.xmin) <= 0
       )
       select array_agg(distinct %3$L || ':' || matrix.whose($1, labels)) from touched$sql$,
       v_relation::regclass, v_relation, v_relation::regclass) into v_found using actor;
-    v_all := v_all || v_found;
+    v_all := v_all || coalesce(v_found, '{}');
   end loop;
   return v_all;
 end $$;
@@ -80,6 +91,7 @@ create function matrix.run(actor text, cells jsonb) returns table (cell integer,
 declare
   c record;
   v_hashes text[];
+  v_counters bigint[] := matrix.counters();
 begin
   for c in select e.ordinality::integer as number, e.value ->> 'sql' as sql, e.value ->> 'kind' as kind, (e.value ->> 'relation')::oid as relation
       from jsonb_array_elements(cells) with ordinality e loop
@@ -95,12 +107,12 @@ begin
           outcome := 'done';
         when 'call' then
           execute c.sql into answer;
-          changes := matrix.changed(actor);
+          changes := matrix.changed(actor, v_counters) || case when matrix.told(actor, c.sql, answer) then array['answer:OTHERS'] end;
           outcome := 'done';
         when 'write' then
           execute c.sql;
           get diagnostics rows = row_count;
-          changes := matrix.changed(actor);
+          changes := matrix.changed(actor, v_counters);
           outcome := 'done';
         else
           execute c.sql;
@@ -111,6 +123,10 @@ begin
       when sqlstate 'MTRIX' then null;
       when others then outcome := case sqlstate when '42501' then 'denied' else 'refused ' || sqlstate end; rows := null; answer := sqlerrm;
     end;
+    -- What was undone counts as well.
+    if changes <> '{}' then
+      v_counters := matrix.counters();
+    end if;
     return next;
   end loop;
 end $$;
@@ -150,15 +166,6 @@ create function matrix.schemas() returns table (oid oid, name name) language sql
   select n.oid, n.nspname from pg_namespace n where n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'matrix')
 $$;
 
--- Count and digest of every table, one query for all: made anew when a table comes.
-create function matrix.make_state() returns void language plpgsql as $$
-begin
-  execute 'create or replace function matrix.state() returns table (relation oid, count bigint, sum numeric) language sql stable security definer set timezone = ''UTC'' as $q$'
-    || (select string_agg(format('select %s::oid, count(*), sum(hashtextextended(t.ctid || t::text, 0)) from %s t', c.oid, c.oid::regclass), ' union all ')
-          from pg_class c join matrix.schemas() s on s.oid = c.relnamespace where c.relkind = 'r')
-    || '$q$';
-end $$;
-
 -- Notes what there is now, as what cells are compared with.
 create function matrix.rebase() returns void language plpgsql security definer set timezone = 'UTC' as $$
 declare
@@ -171,7 +178,7 @@ begin
     execute format('insert into matrix.rows select %s, %s, md5(t::text), matrix.labels_of(to_jsonb(t)::text) from %s t',
       v.oid, case when v.relkind in ('v', 'm') then 'null' else 't.tableoid || '':'' || t.ctid' end, v.name);
   end loop;
-  insert into matrix.baseline select * from matrix.state();
+  insert into matrix.baseline select c.oid from pg_class c join matrix.schemas() s on s.oid = c.relnamespace where c.relkind = 'r';
 end $$;
 
 -- Everything that can be named in a statement about rows, with a row of each organization and one of nobody's.
@@ -205,4 +212,40 @@ end $$;
 
 create function matrix.roles() returns text[] language sql immutable as $$
   select array['safetypin_authenticator', 'safetypin_anonymous', 'safetypin_member', 'safetypin_jobs', 'safetypin_auditor']
+$$;
+
+-- Every function there is, with the types and names of its arguments.
+create function matrix.routines(pattern text) returns table (routine jsonb) language sql stable as $$
+  select jsonb_build_object('name', format('%I.%I', s.name, p.proname), 'isTrigger', p.prorettype in ('trigger'::regtype, 'event_trigger'::regtype),
+      'title', p.oid::regprocedure::text,
+      'arguments', coalesce((select jsonb_agg(jsonb_build_object('name', coalesce(p.proargnames[a.position], ''), 'type', format_type(a.type, null)) order by a.position)
+          from unnest(p.proargtypes::oid[]) with ordinality as a (type, position)), '[]'))
+    from pg_proc p join matrix.schemas() s on s.oid = p.pronamespace
+   where p.prokind in ('f', 'p') and p.oid::regprocedure::text ~ routines.pattern
+   order by p.oid::regprocedure::text collate "C"
+$$;
+
+-- Whether an answer holds anything of others that was not in the question.
+create function matrix.told(actor text, question text, answer text) returns boolean language sql stable security definer as $$
+  select exists (
+    select from unnest(matrix.values_of(answer)) v join matrix.ids i on i.value = v
+     where v <> all (matrix.values_of(question)) and matrix.whose(actor, i.labels) = 'OTHERS')
+$$;
+
+-- What a person has that a function can be asked about.
+create function matrix.belongings(person uuid, session uuid) returns jsonb language sql stable as $$
+  select jsonb_build_object(
+    'organization', (select s.organization_id from sessions.sessions s where s.id = session), 'person', person, 'session', session,
+    'membership', (select m.id from access.memberships m where m.person_id = person),
+    'role', (select mr.role_id from access.memberships m join access.membership_roles mr on mr.membership_id = m.id where m.person_id = person limit 1),
+    'mail', (select m.id from identity_private.mails m where m.person_id = person or m.lookup = e.lookup order by m.sent_at nulls first limit 1),
+    'attempt', (select a.id from identity_private.attempts a where a.account = e.lookup order by a.created_at desc limit 1),
+    'registration', (select r.id from identity_private.registrations r where r.lookup = e.lookup limit 1),
+    'job', (select j.job_id from platform_private.job_contexts j where j.person_id = person limit 1),
+    'job context', (select j.id from platform_private.job_contexts j where j.person_id = person limit 1),
+    'credential hash', (select c.hash from sessions_private.credentials c where c.session_id = session limit 1),
+    'refresh hash', (select t.hash from sessions_private.refresh_tokens t where t.session_id = session and t.rotated_at is null limit 1),
+    'token hash', (select t.hash from identity_private.registrations r join identity_private.tokens t on t.registration_id = r.id where r.lookup = e.lookup limit 1),
+    'lookup', e.lookup)
+  from identity_private.emails e where e.person_id = person
 $$;

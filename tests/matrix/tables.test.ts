@@ -13,8 +13,14 @@ let place: Place;
 let relations: Relation[] = [];
 let outcomes: Outcome[] = [];
 
+const HEAD = `Tables by commands by actors. What is not written is denied (42501).
+own: all rows of the actor's organization; mine: the actor's own rows; shared: rows of no organization; OTHERS: rows of
+another; nothing: no error and no row. "other" in a command: tried on a row of another organization. gone: whoever lost
+access while the transaction was open. bare: a role that opened no request. Accept a change with -u after reading it.`;
+
 const declared = (found: readonly Outcome[]): string =>
   declaration(
+    HEAD,
     found.map(({ relation, command, actor, outcome }) => ({ thing: nameOf(relation), way: command, actor, outcome })),
   );
 
@@ -28,7 +34,7 @@ beforeAll(async () => {
   place = await buildPlace();
   relations = await catalog(place);
   outcomes = await runAll(relations);
-});
+}, 300_000);
 
 afterAll(() => {
   const commands = new Set(outcomes.map(({ command }) => command)).size;
