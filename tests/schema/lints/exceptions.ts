@@ -71,4 +71,14 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
       'the key of the seal is a key',
     'request_private.sealed() -> keyring': 'the key of the seal is a key',
   },
+  'PG-46 a function that sends notifications': {
+    'api_steps.retry_jobs(ids bigint[])': 'wakes the worker with an empty message',
+  },
+  'PG-67 a rule that asks when the transaction began': {
+    'request_private.context(kind integer, deadline timestamp with time zone, session_id uuid, person_id uuid, organization_id uuid, credential_hash bytea, assurance integer, metadata jsonb)':
+      'binds the seal to its transaction; the deadline is by the clock',
+    'request_private.sealed()': 'compares the seal with this transaction; the deadline by the clock',
+    'request_private.write_context(context text, envelope bytea)':
+      'refuses to open in the message that began the transaction',
+  },
 };

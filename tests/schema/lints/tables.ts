@@ -73,12 +73,12 @@ export const tableLints: readonly Lint[] = [
     defect: 'create table access.odd (id uuid primary key, organization_id uuid not null)',
   },
   {
-    name: 'PG-34 a unique rule across tenants',
+    name: 'PG-34, PG-36 a unique or exclusion rule across tenants',
     cure: 'begin it with organization_id, or say here what it tells to whom',
     find: `select format('%s: %s', t.key, i.indexrelid::regclass) as key, pg_get_indexdef(i.indexrelid) as detail
              from pg_index i join tables t on t.oid = i.indrelid
              join pg_attribute a on a.attrelid = t.oid and a.attname = 'organization_id' and a.attnotnull
-            where i.indisunique and not a.attnum = any (i.indkey) and not t.relispartition`,
+            where (i.indisunique or i.indisexclusion) and not a.attnum = any (i.indkey) and not t.relispartition`,
     defect: 'create unique index odd_name on access.roles (name)',
   },
   {

@@ -1,0 +1,72 @@
+/** Accessors of the sealed context: they tell the caller about herself, and every policy asks them. */
+const ACCESSORS = [
+  'request.assurance',
+  'request.can',
+  'request.id',
+  'request.kind',
+  'request.organization_id',
+  'request.session_id',
+  'request.task',
+  'request.user_id',
+] as const;
+
+/** Doors before sign-in: each counts attempts, answers alike for known and unknown, and decides by token or attempt. */
+const DOORS = [
+  'api.current_user',
+  'api.request_password_reset',
+  'api.resend_verification',
+  'api_steps.finish_email_code',
+  'api_steps.finish_sign_in',
+  'api_steps.note_first_use',
+  'api_steps.prepare_password_reset',
+  'api_steps.prepare_registration',
+  'api_steps.record_fault',
+  'api_steps.refresh_session',
+  'api_steps.register',
+  'api_steps.reset_password',
+  'api_steps.start_email_code',
+  'api_steps.start_sign_in',
+  'api_steps.submit_email_code',
+  'api_steps.submit_sign_in',
+  'api_steps.verify_email',
+] as const;
+
+/**
+ * Definer functions that each run-time role may call: what they borrow, every client has. Whoever adds one here reads
+ * it line by line and names its check in its comment (STYLE 3.1.3, splinter 0028 and 0029).
+ */
+export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
+  safetypin_anonymous: [...ACCESSORS, ...DOORS, 'keyring.bind_application'],
+  safetypin_member: [
+    ...ACCESSORS,
+    ...DOORS,
+    'api.create_organization',
+    'api.logout',
+    'api.my_organizations',
+    'api.revoke_other_sessions',
+    'api.revoke_session',
+    'api_steps.switch_organization',
+  ],
+  safetypin_authenticator: [
+    'keyring.transport_key',
+    'platform.beat',
+    'platform.queue_state',
+    'sessions.open_request',
+    'sessions.record_activity',
+  ],
+  safetypin_jobs: [
+    ...ACCESSORS,
+    'api_steps.report_failed_jobs',
+    'audit.ensure_partitions',
+    'identity.clean_up',
+    'identity.compose_mail',
+    'identity.mark_mail_sent',
+    'keyring.clean_up',
+    'keyring.transport_key',
+    'platform.clean_up',
+    'platform.open_job',
+    'platform.queue_state',
+    'sessions.clean_up',
+  ],
+  safetypin_auditor: [...ACCESSORS, 'audit.count_events', 'keyring.transport_key', 'sessions.open_request'],
+};
