@@ -1,6 +1,6 @@
 import pino from 'pino';
 import { sqlstateOf } from './errors.ts';
-import { type LogLevel, oneLine, readable, redact } from './log-line.ts';
+import { type LogLevel, oneLine, readable, redacted } from './log-line.ts';
 
 /** What a line may say: names and numbers of ours. Values of people have no place in any of them. */
 export type LogFields = Readonly<Record<string, string | number | boolean | null | undefined | readonly string[]>>;
@@ -42,9 +42,8 @@ function create({ level, readable: forPeople = false }: LogOptions): pino.Logger
     {
       level,
       base: null,
-      redact,
       timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
+      formatters: { level: (label) => ({ level: label }), log: redacted },
     },
     { write },
   );

@@ -3,7 +3,7 @@ import { request } from 'node:http';
 import { stripVTControlCharacters } from 'node:util';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { describeFault, log, logFault } from '../../src/platform/log.ts';
-import { LOG_LEVELS, oneLine } from '../../src/platform/log-line.ts';
+import { LOG_LEVELS } from '../../src/platform/log-line.ts';
 import { type Api, LOGIN, REGISTER, startApi, tokenOf, VERIFY } from '../api/api.ts';
 import { hear } from './log.ts';
 
@@ -190,11 +190,21 @@ describe('the second wall', () => {
     ['a mail address', 'grace.hopper+navy@example.com'],
     ['a bearer credential', 'Bearer abcdef.ghi'],
     ['a JWT', 'eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln'],
+    ['a bearer credential in capitals', 'BEARER abcdef.ghi'],
     ['a secret of 256 bits', 'fQ8Kx2mP9vLwZ3nR7tYbC5dHjS1gAeUoXi4kWqBzTMs'],
   ])('takes %s out wherever it stands', async (_what, value) => {
-    const { text } = await hear('info', async () => log('info', 'probe', { where: `at ${value} it was` }));
-    expect(text).not.toContain(value);
-    expect(text).toContain('[redacted]');
+    for (const where of [
+      `at ${value} it was`,
+      value,
+      `\n${value}`,
+      `${value}\t`,
+      `"${value}"`,
+      `https://x/${value}?y`,
+    ]) {
+      const { text } = await hear('info', async () => log('info', 'probe', { where }));
+      expect(text, where).not.toContain(value);
+      expect(text).toContain('[redacted]');
+    }
   });
 
   test('takes out what stands under a name of a secret', async () => {
@@ -204,9 +214,15 @@ describe('the second wall', () => {
     expect(text).not.toContain('canary');
   });
 
-  test('leaves ids, places in code and fingerprints', () => {
-    const line = '{"requestId":"0198f2ab-1111-7222-8333-444455556666","at":"/node_modules/@dataplan/pg/dist/a.js:1:2"}';
-    expect(oneLine(line)).toBe(line);
+  test('leaves ids, places in code and fingerprints', async () => {
+    const fields = {
+      requestId: '0198f2ab-1111-7222-8333-444455556666',
+      at: '/node_modules/@dataplan/pg/dist/a.js:1:2',
+      hash: '2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae',
+      word: 'unforbearing',
+    };
+    const { lines } = await hear('info', async () => log('info', 'probe', fields));
+    expect(lines[0]).toMatchObject(fields);
   });
 });
 
