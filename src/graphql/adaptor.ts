@@ -30,7 +30,7 @@ export interface RequestsOptions {
   /** Prepared statements kept per connection. Defaults to 100; 0 through a transaction pooler. */
   readonly statementNames?: number;
   /** Told why the database could not be reached, or was lost on the way. Defaults to nothing. */
-  readonly onUnavailable?: (error: unknown) => void;
+  readonly onUnavailable?: (error: unknown, requestId: string) => void;
   /** Told how long each step took. Defaults to nothing. */
   readonly observe?: Observe;
 }
@@ -102,22 +102,22 @@ export function createRequests(options: RequestsOptions): Requests {
   const envelopes = new Envelopes(sealer);
 
   /** Whatever the reason: the pool, the socket, a server that takes no connections. Operators are told, clients are not. */
-  function unavailable(error: unknown): AppError {
-    onUnavailable(error);
+  function unavailable(error: unknown, source: RequestSource): AppError {
+    onUnavailable(error, source.requestId);
     return new AppError(SQLSTATE.unreachable, 'the database cannot be reached', { cause: error });
   }
 
-  const reached = <Value>(asked: Promise<Value>): Promise<Value> =>
+  const reached = <Value>(asked: Promise<Value>, source: RequestSource): Promise<Value> =>
     asked.catch((error: unknown) => {
-      throw unavailable(error);
+      throw unavailable(error, source);
     });
 
   async function inRequest<Result>(source: RequestSource, work: Work<Result>, signal?: Gone): Promise<Result> {
     // Sealed before a connection is taken: the sealer may need one itself, and the pool may have only one.
-    const envelope = envelopes.at(source.credential) ?? (await reached(envelopes.seal(source.credential)));
+    const envelope = envelopes.at(source.credential) ?? (await reached(envelopes.seal(source.credential), source));
     if (signal?.aborted) throw new AppError(SQLSTATE.canceled, 'the client has gone');
     const asked = performance.now();
-    const connection = await reached(pool.connect());
+    const connection = await reached(pool.connect(), source);
     observe('wait', asked, performance.now(), source);
     let broken: Error | undefined;
     const onError = (error: Error): void => {
@@ -130,7 +130,7 @@ export function createRequests(options: RequestsOptions): Requests {
       const lost = broken;
       broken ??= await rollBack(connection);
       if (sqlstateOf(error) === SQLSTATE.keyUnavailable) envelopes.forget(envelope);
-      throw explained(lost ?? error, lost !== undefined);
+      throw explained(lost ?? error, lost !== undefined, source);
     } finally {
       connection.removeListener('error', onError);
       connection.release(broken);
@@ -138,11 +138,11 @@ export function createRequests(options: RequestsOptions): Requests {
   }
 
   /** What the loss of a connection, or an error of PostgreSQL, means for whoever asked. */
-  function explained(error: unknown, isLost: boolean): unknown {
+  function explained(error: unknown, isLost: boolean, source: RequestSource): unknown {
     if (error instanceof AppError) return error;
     // A transaction that was ended for taking too long (25P03, 25P04) is the asker's own doing, though it ends a connection.
     const isUnavailable = isLost ? !sqlstateOf(error)?.startsWith('25P') : isOutage(error);
-    return isUnavailable ? unavailable(error) : error;
+    return isUnavailable ? unavailable(error, source) : error;
   }
 
   function open(connection: pg.PoolClient, source: RequestSource, envelope: Buffer): Promise<unknown> {
@@ -195,7 +195,8 @@ export function createRequests(options: RequestsOptions): Requests {
         observe,
         answered: began,
         names,
-        opened: opening.then(ignore, refused).then(observed),
+        // Noted in the same tick as the answer: that of the first statement may come with it.
+        opened: opening.then(observed, (error: unknown) => Promise.resolve(refused(error)).then(observed)),
         signal,
         reopening: undefined,
         openings: 1,

@@ -120,7 +120,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       sealer,
       observe: observer.observe,
       statementNames: config.databasePooled ? 0 : STATEMENT_NAMES,
-      onUnavailable: (error) => logFault(describeFault(error, 'none', 'database')),
+      onUnavailable: (error, requestId) => logFault(describeFault(error, requestId, 'database')),
     });
     const register = new ErrorRegister(
       (await pool.query<RegisterRow>('select sqlstate, code, http_status, message from platform.errors')).rows,

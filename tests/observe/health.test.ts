@@ -98,6 +98,8 @@ test('a database that goes away takes neither /metrics nor /healthz with it, and
     expect((await api.send('/healthz')).status).toBe(200);
   });
   expect(lines.find(({ event }) => event === 'readiness').code).toBe('DATABASE_UNREACHABLE');
+  const refused = lines.find(({ event }) => event === 'request').requestId;
+  expect(lines.find(({ where }) => where === 'database').requestId).toBe(refused);
   expect(JSON.stringify(lines)).not.toMatch(/nobody@|not a password|safetypin_authenticator/);
   await admin.query(`alter database ${api.db.name} allow_connections true`);
   await admin.end();

@@ -74,6 +74,10 @@ describe('with a collector', () => {
       expect(BigInt(end)).toBeLessThanOrEqual(BigInt(request?.endTimeUnixNano ?? 0) + 2_000_000n);
       expect(BigInt(end)).toBeGreaterThanOrEqual(BigInt(begin));
     }
+    // Sent together, yet each is given its own time: the statement begins to run when the opening was answered.
+    const [opened] = inside.filter(({ name }) => name === 'open');
+    const [statement] = inside.filter(({ name }) => name === 'statement');
+    expect(BigInt(statement?.startTimeUnixNano ?? 0)).toBeGreaterThanOrEqual(BigInt(opened?.endTimeUnixNano ?? 0));
     expect(spans.filter((span) => span.traceId === '0'.repeat(32))).toEqual([]);
     expect(spans.map(({ name }) => name)).toEqual(
       expect.arrayContaining(['/graphql', 'other', 'job mail__send', 'mutation login']),
