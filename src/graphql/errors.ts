@@ -1,6 +1,7 @@
 import { isSafeError } from 'postgraphile/grafast';
 import { GraphQLError } from 'postgraphile/graphql';
-import type { ErrorRegister, SafeFault } from '../platform/errors.ts';
+import { AppError } from '../platform/app-error.ts';
+import { type ErrorRegister, type SafeFault, SQLSTATE } from '../platform/errors.ts';
 import type { RequestSource } from './adaptor.ts';
 
 /** What became of an error: what the client gets, and the fault to log and record if it was one of ours. */
@@ -45,6 +46,12 @@ function explainSafe(cause: Error): SafeFault {
     : { code: 'BAD_INPUT', status: 400, message: cause.message, expected: true };
 }
 
+const MISSING = new AppError(SQLSTATE.notFound, 'nothing was written');
+
+/** What PostGraphile makes of a row to change that is not there, or is somebody else's: to whoever asks it is the same. */
+const isMissing = (cause: unknown): boolean =>
+  cause instanceof Error && /^No values were (updated|deleted) in collection /.test(cause.message);
+
 /** Turns any error of an execution into what a client may see. Nothing of PostgreSQL gets through but the register's sentence. */
 export function maskError(register: ErrorRegister, error: GraphQLError, source: RequestSource): MaskedError {
   const { requestId, credential } = source;
@@ -54,12 +61,15 @@ export function maskError(register: ErrorRegister, error: GraphQLError, source: 
     fault: null,
   });
   const own = cause instanceof GraphQLError ? cause : error;
-  if (typeof own.extensions.code === 'string') return told(own.extensions.code, own.message);
+  if (typeof own.extensions.code === 'string' && register.has(own.extensions.code))
+    return told(own.extensions.code, own.message);
   // Without a path the request itself was refused: variables that do not fit, an operation that is not there.
   if (cause === undefined && error.path === undefined) return told('BAD_INPUT', withoutValues(error.message));
   if (cause instanceof GraphQLError) return told('BAD_INPUT', withoutValues(error.message));
   const fault =
-    cause instanceof Error && isSafeError(cause) ? explainSafe(cause) : register.explain(cause, credential === null);
+    cause instanceof Error && isSafeError(cause)
+      ? explainSafe(cause)
+      : register.explain(isMissing(cause) ? MISSING : cause, credential === null);
   const masked = told(fault.code, fault.message);
   return fault.expected ? masked : { ...masked, fault: { cause: cause ?? error, where: pathOf(error) } };
 }

@@ -73,6 +73,13 @@ export const IndexesPlugin: GraphileConfig.Plugin = {
     },
   },
   schema: {
+    hooks: {
+      // No order at all: a scan, and cursors that are offsets. What has another order is not listed without one.
+      GraphQLEnumType_values(values, _build, { scope }) {
+        if (!scope.isPgRowSortEnum || Object.keys(values).length === 1) return values;
+        return Object.fromEntries(Object.entries(values).filter(([name]) => name !== 'NATURAL'));
+      },
+    },
     entityBehavior: {
       pgCodecAttribute: {
         inferred: {

@@ -2,6 +2,7 @@ import {
   type DocumentNode,
   type FieldNode,
   type FragmentDefinitionNode,
+  GraphQLError,
   type GraphQLField,
   type GraphQLNamedType,
   type GraphQLSchema,
@@ -175,7 +176,9 @@ export function measureDocument(
   }
   const shapes = new Map<OperationDefinitionNode, OperationShape>();
   for (const operation of operations) {
-    const root = schema.getRootType(operation.operation) ?? undefined;
+    const root = schema.getRootType(operation.operation);
+    // GraphQL's own rules let an operation pass for which there is no type.
+    if (!root) throw new GraphQLError(`There is no ${operation.operation} here.`, { nodes: operation });
     const { once } = new Walk(ground).selections(operation.selectionSet, root, 1);
     const defaults = Object.fromEntries(
       (operation.variableDefinitions ?? []).flatMap(({ variable, defaultValue }) =>

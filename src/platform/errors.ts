@@ -26,6 +26,8 @@ export interface RegisterRow {
 export const SQLSTATE = {
   unauthenticated: 'AUTHN',
   forbidden: '42501',
+  notFound: 'NTFND',
+  limit: 'LIMIT',
   keyUnavailable: 'KEYNO',
   malformedText: '22021',
   overloaded: '53300',
@@ -45,6 +47,18 @@ const INTERNAL: SafeFault = {
 const BUILT_IN: readonly RegisterRow[] = [
   { sqlstate: SQLSTATE.unauthenticated, code: 'UNAUTHENTICATED', http_status: 401, message: 'Please sign in.' },
   { sqlstate: SQLSTATE.malformedText, code: 'BAD_INPUT', http_status: 400, message: 'The input is not valid.' },
+  {
+    sqlstate: SQLSTATE.notFound,
+    code: 'NOT_FOUND',
+    http_status: 404,
+    message: 'There is no such thing here.',
+  },
+  {
+    sqlstate: SQLSTATE.limit,
+    code: 'LIMIT_EXCEEDED',
+    http_status: 429,
+    message: 'That is over a limit. Please try again later.',
+  },
   {
     sqlstate: SQLSTATE.unreachable,
     code: 'UNAVAILABLE',
@@ -92,12 +106,19 @@ export const retryAfterOf = (code: string): string | undefined => RETRY_AFTER.ge
 /** Looks up what may be said about an error. */
 export class ErrorRegister {
   readonly #faults = new Map<string, SafeFault>();
+  readonly #codes = new Set([INTERNAL.code]);
 
   constructor(rows: readonly RegisterRow[] = []) {
     for (const row of [...BUILT_IN, ...rows]) {
       const expected = row.http_status !== 500;
       this.#faults.set(row.sqlstate, { code: row.code, status: row.http_status, message: row.message, expected });
+      this.#codes.add(row.code);
     }
+  }
+
+  /** Whether clients know this code. */
+  has(code: string): boolean {
+    return this.#codes.has(code);
   }
 
   /** `isAnonymous`: whoever has no session yet is told to sign in, not that he may not. */
