@@ -24,6 +24,7 @@ export async function dumpPrivileges(client: pg.Client): Promise<string> {
   const { rows } = await client.query<{ name: string; owner: string; note: string; held: string[] }>(
     await read('privileges'),
   );
+  const classes = await client.query<{ name: string; held: string[] }>(await read('classes'));
   const columns = ['PUBLIC', 'anonymous', 'member', 'authenticator', 'jobs', 'auditor', 'definer', 'keeper', 'owner'];
   const line = (held: readonly string[], owner: string, note: string, name: string) =>
     [
@@ -38,7 +39,11 @@ export async function dumpPrivileges(client: pg.Client): Promise<string> {
     ...roles.rows.map(({ line: role }) => role),
     '',
     'r select  a insert  w update  d delete  D truncate  x references  t trigger  m maintain  U usage  C create  X execute  c connect  T temporary',
+    's set  A alter system',
     'The owner of an object holds everything on it; his own column shows what he was granted on the objects of others.',
+    '',
+    line(columns, '', '', 'class of objects'),
+    ...classes.rows.map(({ held, name }) => line(held, '', '', name)),
     '',
     line(columns, 'owned by', 'kind', 'object'),
     ...rows.map(({ held, owner, note, name }) => line(held, owner, note, name)),
