@@ -17,7 +17,7 @@ import { examine, refuseUnsafe } from './platform/doctor.ts';
 import { sqlstateOf } from './platform/errors.ts';
 import { databaseNamed, explainServerError } from './platform/external.ts';
 import { Lifetime } from './platform/lifetime.ts';
-import { logOptions, setUpLog } from './platform/log.ts';
+import { log, logOptions, setUpLog } from './platform/log.ts';
 import { migrate } from './platform/migrate.ts';
 import { migrateDown } from './platform/migrate-down.ts';
 import { patienceOf } from './platform/migrate-patience.ts';
@@ -30,7 +30,10 @@ import { databaseStatus, summary } from './platform/status.ts';
 import { findingsTable, migrationsTable, painter } from './platform/table.ts';
 import { changeJobs, listJobs } from './worker/operate.ts';
 
-const say = (line: string) => process.stderr.write(`${line}\n`);
+const sayToPeople = (line: string) => process.stderr.write(`${line}\n`);
+const say = sayToPeople;
+/** Where nobody looks on, a step is one more record of the log. */
+const record = (line: string) => log('info', 'progress', { line });
 const print = (line: string) => process.stdout.write(`${line}\n`);
 
 const NO_DATABASE = '3D000';
@@ -197,6 +200,7 @@ program
     await lifetime.run(async () => {
       const config = loadConfig();
       setUpLog(logOptions(config));
+      const say = config.environment === 'production' ? record : sayToPeople;
       onParentGone(config.parent, () => lifetime.end(0));
       // It stays, as a server does: a command beside it joins its database instead of waiting for its end.
       const embedded = config.databaseUrl === undefined && config.environment !== 'production';

@@ -81,16 +81,15 @@ export class Figures {
   }
 
   async #ask(): Promise<void> {
-    try {
-      await this.#countEvents();
-      const { rows } = await this.#options.pool.query<QueueRow>('select * from platform.queue_state()');
-      this.queue = rows;
-      this.isUp = true;
-      this.#answered = performance.now();
-    } catch {
-      // That the database is gone is a figure too; requests say why.
-      this.isUp = false;
-    }
+    // That the database is gone is a figure too; requests say why. Either is known without the other.
+    const [counted, seen] = await Promise.allSettled([this.#countEvents(), this.#lookAtQueue()]);
+    this.isUp = seen.status === 'fulfilled';
+    if (this.isUp && counted.status === 'fulfilled') this.#answered = performance.now();
+  }
+
+  async #lookAtQueue(): Promise<void> {
+    const { rows } = await this.#options.pool.query<QueueRow>('select * from platform.queue_state()');
+    this.queue = rows;
   }
 
   async #countEvents(): Promise<void> {

@@ -39,11 +39,16 @@ test('migrate, start, the whole journey, stop, and start again on what is there'
   expect(second.said).toContain('database own is up to date');
 
   for (let turn = 0; turn < 2; turn += 1) {
-    const program = place.start({ env });
+    const program = place.start({ env: { ...env, LOG_LEVEL: 'debug' } });
     const [, base = ''] = await program.says(/SafetyPin is ready on (\S+)/);
     await walk(base);
     program.signalGroup('SIGINT');
     expect(await program.ends(), program.said).toEqual({ code: 0, signal: null });
+    // Nothing of a person in what server and worker wrote, one record a line, each with its request (SS-12, AU-09).
+    expect(program.said).not.toMatch(/example\.com|a long sentence|eyJ|Bearer|and friends/);
+    const records = program.stderr.split('\n').filter((line) => line.startsWith('{'));
+    expect(records.length).toBeGreaterThan(30);
+    for (const line of records) expect(JSON.parse(line)).toHaveProperty('requestId');
   }
   expect(await leftUsing(place.dataDirectory)).toEqual([]);
 
