@@ -41,6 +41,7 @@
 
 --!include sessions/schema.sql
 --!include sessions/tables.sql
+--!include sessions/context.sql
 --!include sessions/keeper.sql
 --!include sessions/internal.sql
 --!include sessions/functions.sql

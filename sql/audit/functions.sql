@@ -44,7 +44,8 @@ as $$
 -- Who acts comes from the seal, which is verified here and not taken from any caller. A caller may name an actor only
 -- where nobody is signed in yet.
 declare
-  v_body bytea := request_private.sealed();
+  v_context record;
+  v_metadata jsonb;
   v_zero constant uuid := '00000000-0000-0000-0000-000000000000';
   v_action audit.actions;
   v_id uuid := platform.uuid_v7();
@@ -55,27 +56,27 @@ declare
   v_request uuid;
   v_details jsonb := append.details;
 begin
-  if v_body is null and session_user in ('safetypin_authenticator', 'safetypin_jobs', 'safetypin_auditor') then
+  select c.* into v_context from request_private.sealed_context c;
+  if not found and session_user in ('safetypin_authenticator', 'safetypin_jobs', 'safetypin_auditor') then
     raise exception 'no sealed context' using errcode = 'CTXNO';
   end if;
   select a.* into v_action from audit.actions a where a.name = append.action;
   if not found then
     raise exception 'no such action' using errcode = '22023';
   end if;
-  if v_body is not null then
-    v_actor := nullif(encode(substr(v_body, 55, 16), 'hex')::uuid, v_zero);
-    v_organization := nullif(encode(substr(v_body, 71, 16), 'hex')::uuid, v_zero);
-    v_request := encode(substr(v_body, 121, 16), 'hex')::uuid;
-    if get_byte(v_body, 1) = 1 then
-      v_session := encode(substr(v_body, 39, 16), 'hex')::uuid;
-    end if;
+  v_actor := v_context.person_id;
+  v_organization := v_context.organization_id;
+  v_request := v_context.request_id;
+  if v_context.kind = '1' then
+    v_session := v_context.subject_id;
   end if;
   v_actor := coalesce(v_actor, append.actor_id);
   v_organization := coalesce(append.organization_id, v_organization, v_zero);
-  if append.origin_subject is not null and length(v_body) > 136 then
+  v_metadata := v_context.metadata;
+  if append.origin_subject is not null and v_metadata is not null then
     v_details := v_details || jsonb_build_object('origin', encode(keyring_private.seal(
       'audit.events.origin', v_organization, v_id, append.origin_subject,
-      convert_from(substr(v_body, 137), 'UTF8')), 'hex'));
+      jsonb_build_object('ip', left(v_metadata ->> 'ip', 64), 'userAgent', left(v_metadata ->> 'userAgent', 400))::text), 'hex'));
   end if;
   insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
       request_id, database_role, relation, row_id, details, entry)

@@ -18,10 +18,10 @@ as $$
 declare
   v_envelope bytea;
   v_setting text := current_setting('safetypin.envelope', true);
-  v_body bytea := request_private.sealed();
+  v_credential bytea := (select c.credential_hash from request_private.sealed_context c);
   v_key bytea;
 begin
-  if v_body is null or coalesce(v_setting, '') = '' or length(v_setting) <> 242
+  if v_credential is null or coalesce(v_setting, '') = '' or length(v_setting) <> 242
     or translate(v_setting, '0123456789abcdef', '') <> '' then
     raise exception 'no application key in this request' using errcode = 'KEYNO';
   end if;
@@ -40,7 +40,7 @@ begin
   if v_key is null then
     raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
-  return keyring_private.unwrap(v_key, substr(v_envelope, 26), substr(v_envelope, 1, 25) || substr(v_body, 87, 32));
+  return keyring_private.unwrap(v_key, substr(v_envelope, 26), substr(v_envelope, 1, 25) || v_credential);
 end $$;
 comment on function keyring_private.application_half() is
   'The application''s half of the key, from this transaction''s envelope. KEYNO if there is none, it ran out or its transport key is gone; KEYBD if it is for another credential.';

@@ -130,9 +130,12 @@ begin
   if not request_private.job_stands(v_context.id) then
     raise exception 'who asked for this job may not do it any more' using errcode = 'CTXRV';
   end if;
-  perform request_private.write_context(request_private.context(
-    2, clock_timestamp() + make_interval(secs => v_task.seconds),
-    v_context.id, v_context.person_id, v_context.organization_id, null, 0, '{}'), open_job.envelope);
+  perform request_private.write_context(
+    (select request_private.seal(b.body, k.inner_pad, k.outer_pad) || b.body
+      from (select request_private.body(2, clock_timestamp() + make_interval(secs => v_task.seconds),
+          v_context.id, v_context.person_id, v_context.organization_id, null, 0, '{}') as body offset 0) b
+        join keyring_private.seal_keys k on k.purpose = 'request'),
+    open_job.envelope);
   return 'safetypin_jobs';
 end $$;
 comment on function platform.open_job(bigint, bytea) is

@@ -24,26 +24,30 @@ begin
     raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
   -- One query for all of it: every statement here is paid for by every request.
-  select request_private.context(
-      case when credential is null then 0 else 1 end, clock_timestamp() + make_interval(secs => r.value),
-      s.id, s.person_id, m.organization_id, c.hash, coalesce(s.assurance, 0), metadata)
-    into v_context
-    from platform.limits r
-    join platform.limits i on i.name = 'session.idle_seconds'
-    left join sessions_private.credentials c on c.hash = sha256(credential) and c.expires_at > clock_timestamp()
-    left join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
-    left join identity.people p on p.id = s.person_id and p.status = 'active'
-    left join access.organizations o on o.id = s.organization_id and o.status = 'active'
-    left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
-    left join sessions.activity a on a.session_id = s.id
-    where r.name = 'request.seconds'
-      and (credential is null
-        or p.id is not null
-          and greatest(s.created_at, a.last_used_at) > clock_timestamp() - make_interval(secs => i.value));
+  select request_private.seal(o.body, o.inner_pad, o.outer_pad) || o.body into v_context
+    from (
+      select k.inner_pad, k.outer_pad, request_private.body(
+          case when credential is null then 0 else 1 end, clock_timestamp() + make_interval(secs => r.value),
+          s.id, s.person_id, m.organization_id, c.hash, coalesce(s.assurance, 0), metadata) as body
+        from platform.limits r
+        join platform.limits i on i.name = 'session.idle_seconds'
+        join keyring_private.seal_keys k on k.purpose = 'request'
+        left join sessions_private.credentials c on c.hash = sha256(credential) and c.expires_at > clock_timestamp()
+        left join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
+        left join identity.people p on p.id = s.person_id and p.status = 'active'
+        left join access.organizations o on o.id = s.organization_id and o.status = 'active'
+        left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
+        left join sessions.activity a on a.session_id = s.id
+        where r.name = 'request.seconds'
+          and (credential is null
+            or p.id is not null
+              and greatest(s.created_at, a.last_used_at) > clock_timestamp() - make_interval(secs => i.value))
+        offset 0
+    ) o;
   if v_context is null then
     raise exception 'no live session for this credential' using errcode = 'AUTHN';
   end if;
-  perform request_private.write_context(v_context, envelope);
+  v_context := request_private.write_context(v_context, envelope);
   return case
     when session_user = 'safetypin_auditor' then 'safetypin_auditor'
     when credential is null then 'safetypin_anonymous'

@@ -55,11 +55,10 @@ describe('a slow request', () => {
   it('would delay it, had opening the request written the last use', async () => {
     const ada = await app.person('ada');
     const open = 'sessions.open_request(bytea,bytea,jsonb)';
-    await admin.query(`alter function ${open} owner to safetypin_definer`);
-    await admin.query('grant execute on all functions in schema request_private to safetypin_definer');
+    await admin.query("select platform_private.admit('safetypin_keeper', 'sessions.sessions', 'update')");
     const write =
-      'update sessions.sessions s set authenticated_at = authenticated_at where s.id = (select c.session_id from sessions_private.credentials c where c.hash = sha256(credential)); perform request_private.write_context(';
-    await withoutGuard(db, open, 'perform request_private.write_context(', write, async () => {
+      'update sessions.sessions s set authenticated_at = authenticated_at where s.id = (select c.session_id from sessions_private.credentials c where c.hash = sha256(credential)); v_context := request_private.write_context(';
+    await withoutGuard(db, open, 'v_context := request_private.write_context(', write, async () => {
       const slow = await held(app, ada.credential, 'select 1');
       const elsewhere = await db.connect('admin');
       let over = false;
@@ -71,7 +70,9 @@ describe('a slow request', () => {
       await slow.end();
       await ending;
     });
-    await admin.query(`alter function ${open} owner to safetypin_keeper`);
+    await admin.query(
+      'revoke update on sessions.sessions from safetypin_keeper; drop policy update_by_keeper on sessions.sessions',
+    );
     expect(await live(ada)).toBe(0);
   });
 

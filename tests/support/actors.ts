@@ -221,7 +221,12 @@ export async function withoutGuard(
   attack: () => Promise<void>,
 ): Promise<void> {
   const admin = await db.connect('admin');
-  const { rows } = await admin.query('select pg_get_functiondef($1::regprocedure) as text', [signature]);
+  const { rows } = await admin.query(
+    signature.includes('(')
+      ? 'select pg_get_functiondef($1::regprocedure) as text'
+      : "select format('create or replace view %s with (security_invoker = true) as %s', $1::regclass, pg_get_viewdef($1::regclass)) as text",
+    [signature],
+  );
   const text: string = rows[0].text;
   const weakened = text.replace(guard, instead);
   if (weakened === text) throw new Error(`no such guard in ${signature}`);

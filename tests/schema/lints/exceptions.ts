@@ -20,7 +20,6 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
   },
   'PG-51 a policy or function that believes a setting': {
     'keyring_private.application_half()': 'opens the sealed envelope in the setting; a forged one does not open',
-    'request_private.sealed()': 'reads the context and verifies its seal: the one place that does',
     'request_private.write_context(context text, envelope bytea)': 'refuses when the setting holds a context already',
   },
   'a table whose changes leave no audit event': {
@@ -62,14 +61,11 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'identity.people: _500_end_sessions -> sessions': 'as for memberships',
     'platform.limits: _800_audit -> audit':
       'numbers that rules compare with are changed by operators, and that is recorded',
+    'platform.open_job(job_id bigint, envelope bytea) -> keyring': 'the key of the seal is a key',
     'request.can(permission text) -> access': 'the accessors are the ground of every domain and ask the live state',
     'request_private.job_stands(context_id uuid) -> access':
       'a job ends with the rights of who asked for it, so they are read in each statement',
     'request_private.job_stands(context_id uuid) -> identity': 'as for memberships',
-    'request_private.live() -> sessions': 'a revoked session is refused in the next statement, so it is read there',
-    'request_private.context(kind integer, deadline timestamp with time zone, session_id uuid, person_id uuid, organization_id uuid, credential_hash bytea, assurance integer, metadata jsonb) -> keyring':
-      'the key of the seal is a key',
-    'request_private.sealed() -> keyring': 'the key of the seal is a key',
   },
   'PG-46 a function that sends notifications': {
     'api_steps.retry_jobs(ids bigint[])': 'wakes the worker with an empty message',

@@ -34,10 +34,9 @@ export const KEEPER_FUNCTIONS: readonly string[] = [
   'request.session_id',
   'request.task',
   'request.user_id',
-  'request_private.context',
+  'request_private.body',
   'request_private.job_stands',
-  'request_private.live',
-  'request_private.sealed',
+  'request_private.seal',
   'request_private.write_context',
   'sessions.open_request',
 ];
