@@ -93,7 +93,7 @@ describe('AZ-06', () => {
       db,
       'request.can(text)',
       /and \(j\.person_id is null or exists \([\s\S]*?\)\);/,
-      ';',
+      ');',
       async () => {
         expect((await inside(id)).can).toBe(true);
       },
