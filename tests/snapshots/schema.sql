@@ -1219,7 +1219,8 @@ AS $function$
 -- Who acts comes from the seal, which is verified here and not taken from any caller. A caller may name an actor only
 -- where nobody is signed in yet.
 declare
-  v_body bytea := request_private.sealed();
+  v_context record;
+  v_metadata jsonb;
   v_zero constant uuid := '00000000-0000-0000-0000-000000000000';
   v_action audit.actions;
   v_id uuid := platform.uuid_v7();
@@ -1230,27 +1231,27 @@ declare
   v_request uuid;
   v_details jsonb := append.details;
 begin
-  if v_body is null and session_user in ('safetypin_authenticator', 'safetypin_jobs', 'safetypin_auditor') then
+  select c.* into v_context from request_private.sealed_context c;
+  if not found and session_user in ('safetypin_authenticator', 'safetypin_jobs', 'safetypin_auditor') then
     raise exception 'no sealed context' using errcode = 'CTXNO';
   end if;
   select a.* into v_action from audit.actions a where a.name = append.action;
   if not found then
     raise exception 'no such action' using errcode = '22023';
   end if;
-  if v_body is not null then
-    v_actor := nullif(encode(substr(v_body, 55, 16), 'hex')::uuid, v_zero);
-    v_organization := nullif(encode(substr(v_body, 71, 16), 'hex')::uuid, v_zero);
-    v_request := encode(substr(v_body, 121, 16), 'hex')::uuid;
-    if get_byte(v_body, 1) = 1 then
-      v_session := encode(substr(v_body, 39, 16), 'hex')::uuid;
-    end if;
+  v_actor := v_context.person_id;
+  v_organization := v_context.organization_id;
+  v_request := v_context.request_id;
+  if v_context.kind = '1' then
+    v_session := v_context.subject_id;
   end if;
   v_actor := coalesce(v_actor, append.actor_id);
   v_organization := coalesce(append.organization_id, v_organization, v_zero);
-  if append.origin_subject is not null and length(v_body) > 136 then
+  v_metadata := v_context.metadata;
+  if append.origin_subject is not null and v_metadata is not null then
     v_details := v_details || jsonb_build_object('origin', encode(keyring_private.seal(
       'audit.events.origin', v_organization, v_id, append.origin_subject,
-      convert_from(substr(v_body, 137), 'UTF8')), 'hex'));
+      jsonb_build_object('ip', left(v_metadata ->> 'ip', 64), 'userAgent', left(v_metadata ->> 'userAgent', 400))::text), 'hex'));
   end if;
   insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
       request_id, database_role, relation, row_id, details, entry)
@@ -1980,10 +1981,10 @@ AS $function$
 declare
   v_envelope bytea;
   v_setting text := current_setting('safetypin.envelope', true);
-  v_body bytea := request_private.sealed();
+  v_credential bytea := (select c.credential_hash from request_private.sealed_context c);
   v_key bytea;
 begin
-  if v_body is null or coalesce(v_setting, '') = '' or length(v_setting) <> 242
+  if v_credential is null or coalesce(v_setting, '') = '' or length(v_setting) <> 242
     or translate(v_setting, '0123456789abcdef', '') <> '' then
     raise exception 'no application key in this request' using errcode = 'KEYNO';
   end if;
@@ -2002,7 +2003,7 @@ begin
   if v_key is null then
     raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
-  return keyring_private.unwrap(v_key, substr(v_envelope, 26), substr(v_envelope, 1, 25) || substr(v_body, 87, 32));
+  return keyring_private.unwrap(v_key, substr(v_envelope, 26), substr(v_envelope, 1, 25) || v_credential);
 end $function$
 comment 'The application''s half of the key, from this transaction''s envelope. KEYNO if there is none, it ran out or its transport key is gone; KEYBD if it is for another credential.'
 
@@ -2391,9 +2392,12 @@ begin
   if not request_private.job_stands(v_context.id) then
     raise exception 'who asked for this job may not do it any more' using errcode = 'CTXRV';
   end if;
-  perform request_private.write_context(request_private.context(
-    2, clock_timestamp() + make_interval(secs => v_task.seconds),
-    v_context.id, v_context.person_id, v_context.organization_id, null, 0, '{}'), open_job.envelope);
+  perform request_private.write_context(
+    (select request_private.seal(b.body, k.inner_pad, k.outer_pad) || b.body
+      from (select request_private.body(2, clock_timestamp() + make_interval(secs => v_task.seconds),
+          v_context.id, v_context.person_id, v_context.organization_id, null, 0, '{}') as body offset 0) b
+        join keyring_private.seal_keys k on k.purpose = 'request'),
+    open_job.envelope);
   return 'safetypin_jobs';
 end $function$
 comment 'Opens the context of a job that is locked by a worker now; returns the role to run as. CTXJB if it is not running or was not made by platform.enqueue(), CTXRV if who asked for it may not do it any more.'
@@ -2543,11 +2547,15 @@ CREATE OR REPLACE FUNCTION request.assurance()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_body bytea := request_private.live();
+  v_assurance integer;
 begin
-  return get_byte(v_body, 118) * 256 + get_byte(v_body, 119);
+  select c.assurance into v_assurance from request_private.session_context c;
+  if not found then
+    select c.assurance into v_assurance from request_private.other_context c;
+  end if;
+  return v_assurance;
 end $function$
-comment 'Authenticator assurance level of the session, 1 to 3 (SP 800-63B); 0 for nobody.'
+comment 'Authenticator assurance level of the session, 1 to 3 (SP 800-63B); 0 for nobody and for jobs.'
 
 -- function request.can(permission text)
 owner safetypin_keeper
@@ -2557,33 +2565,24 @@ CREATE OR REPLACE FUNCTION request.can(permission text)
  STABLE PARALLEL RESTRICTED SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-  v_body bytea := request_private.live();
-  v_can boolean;
 begin
-  case get_byte(v_body, 1)
-    when 1 then
-      -- Held permissions are kept per membership with their times, so a grant that ends is over in the next statement.
-      select true into v_can
-        from access_private.held_permissions h
-        where h.organization_id = encode(substr(v_body, 71, 16), 'hex')::uuid
-          and h.person_id = encode(substr(v_body, 55, 16), 'hex')::uuid
-          and h.permission = can.permission
-          and h.valid @> clock_timestamp();
-    when 2 then
-      select true into v_can
-        from platform_private.job_contexts j
-        where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid
-          and can.permission = any (j.permissions)
-          -- The task's permission lends nothing to a person who does not hold it, or does not any more.
-          and (j.person_id is null or exists (
-            select from access_private.held_permissions h
-            where h.organization_id = j.organization_id and h.person_id = j.person_id
-              and h.permission = can.permission and h.valid @> clock_timestamp()));
-    else
-      null;
-  end case;
-  return coalesce(v_can, false);
+  -- Held permissions are kept per membership with their times, so a grant that ends is over in the next statement.
+  if exists (
+      select from request_private.session_context c
+        join access_private.held_permissions h
+          on h.organization_id = c.organization_id and h.person_id = c.person_id
+      where h.permission = can.permission and h.valid @> clock_timestamp()) then
+    return true;
+  end if;
+  return exists (
+    select from request_private.other_context c
+      join platform_private.job_contexts j on j.id = c.subject_id
+    where c.kind = '2' and can.permission = any (j.permissions)
+      -- The task's permission lends nothing to a person who does not hold it, or does not any more.
+      and (j.person_id is null or exists (
+        select from access_private.held_permissions h
+        where h.organization_id = j.organization_id and h.person_id = j.person_id
+          and h.permission = can.permission and h.valid @> clock_timestamp())));
 end $function$
 comment 'Whether the asker holds a permission (noun.verb) in the active organization, now. In policies always as (select request.can(…)).'
 
@@ -2596,7 +2595,7 @@ CREATE OR REPLACE FUNCTION request.id()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  return encode(substr(request_private.sealed(), 121, 16), 'hex')::uuid;
+  return (select c.request_id from request_private.sealed_context c);
 end $function$
 comment 'Id of the request, for correlation with the log of the API.'
 
@@ -2604,12 +2603,16 @@ comment 'Id of the request, for correlation with the log of the API.'
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION request.kind()
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE PARALLEL RESTRICTED SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select (array['anonymous', 'session', 'job'])[get_byte(request_private.live(), 1) + 1]
-$function$
+begin
+  if exists (select from request_private.session_context) then
+    return 'session';
+  end if;
+  return (select case c.kind when '2' then 'job' else 'anonymous' end from request_private.other_context c);
+end $function$
 comment 'anonymous, session or job; null without a valid context.'
 
 -- function request.organization_id()
@@ -2620,8 +2623,14 @@ CREATE OR REPLACE FUNCTION request.organization_id()
  STABLE PARALLEL RESTRICTED SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_id uuid;
 begin
-  return nullif(encode(substr(request_private.live(), 71, 16), 'hex')::uuid, '00000000-0000-0000-0000-000000000000');
+  select c.organization_id into v_id from request_private.session_context c;
+  if not found then
+    select c.organization_id into v_id from request_private.other_context c;
+  end if;
+  return v_id;
 end $function$
 comment 'The active organization; null if none. In policies always as (select request.organization_id()).'
 
@@ -2633,13 +2642,8 @@ CREATE OR REPLACE FUNCTION request.session_id()
  STABLE PARALLEL RESTRICTED SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-  v_body bytea := request_private.live();
 begin
-  if get_byte(v_body, 1) = 1 then
-    return encode(substr(v_body, 39, 16), 'hex')::uuid;
-  end if;
-  return null;
+  return (select c.subject_id from request_private.session_context c);
 end $function$
 comment 'The session of this request; null for anonymous requests and jobs.'
 
@@ -2651,14 +2655,9 @@ CREATE OR REPLACE FUNCTION request.task()
  STABLE PARALLEL RESTRICTED SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-  v_body bytea := request_private.live();
 begin
-  if get_byte(v_body, 1) = 2 then
-    return (select j.task from platform_private.job_contexts j
-            where j.id = encode(substr(v_body, 39, 16), 'hex')::uuid);
-  end if;
-  return null;
+  return (select j.task from request_private.other_context c
+    join platform_private.job_contexts j on j.id = c.subject_id where c.kind = '2');
 end $function$
 comment 'Name of the task, inside a job; null elsewhere.'
 
@@ -2670,45 +2669,24 @@ CREATE OR REPLACE FUNCTION request.user_id()
  STABLE PARALLEL RESTRICTED SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_id uuid;
 begin
-  return nullif(encode(substr(request_private.live(), 55, 16), 'hex')::uuid, '00000000-0000-0000-0000-000000000000');
+  select c.person_id into v_id from request_private.session_context c;
+  if not found then
+    select c.person_id into v_id from request_private.other_context c;
+  end if;
+  return v_id;
 end $function$
 comment 'The person who asks; null if nobody is signed in. In policies always as (select request.user_id()).'
 
--- function request_private.context(kind integer, deadline timestamp with time zone, session_id uuid, person_id uuid, organization_id uuid, credential_hash bytea, assurance integer, metadata jsonb)
+-- function request_private.body(kind integer, deadline timestamp with time zone, session_id uuid, person_id uuid, organization_id uuid, credential_hash bytea, assurance integer, metadata jsonb)
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION request_private.context(kind integer, deadline timestamp with time zone, session_id uuid, person_id uuid, organization_id uuid, credential_hash bytea, assurance integer, metadata jsonb)
+CREATE OR REPLACE FUNCTION request_private.body(kind integer, deadline timestamp with time zone, session_id uuid, person_id uuid, organization_id uuid, credential_hash bytea, assurance integer, metadata jsonb)
  RETURNS text
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_zero constant bytea := '\x00000000000000000000000000000000';
-begin
-  return (
-    -- HMAC from its definition with prepared pads: pgcrypto's looks its digest up at each call.
-    select encode(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(b.hex, 'UTF8'))), 'hex') || b.hex
-      from keyring_private.seal_keys k
-      cross join (
-        select encode(
-          '\x01'::bytea || set_byte('\x00'::bytea, 0, kind)
-          || int4send(pg_backend_pid()) || timestamptz_send(now())
-          -- 122 random bits.
-          || uuid_send(gen_random_uuid())
-          || timestamptz_send(deadline)
-          || coalesce(uuid_send(session_id), v_zero) || coalesce(uuid_send(person_id), v_zero)
-          || coalesce(uuid_send(organization_id), v_zero)
-          || coalesce(credential_hash, v_zero || v_zero)
-          || int2send(assurance::smallint)
-          || uuid_send(coalesce((metadata ->> 'requestId')::uuid, gen_random_uuid()))
-          || convert_to(jsonb_build_object('ip', left(metadata ->> 'ip', 64), 'userAgent', left(metadata ->> 'userAgent', 400))::text, 'UTF8'),
-          'hex') as hex
-        offset 0
-      ) b
-      where k.purpose = 'request');
-end $function$
-comment 'Seal and body in hex, as the setting safetypin.context holds them.'
+ LANGUAGE sql
+RETURN concat('2', kind, encode(((int4send(pg_backend_pid()) || timestamptz_send(now())) || timestamptz_send(deadline)), 'hex'::text), gen_random_uuid(), COALESCE(session_id, '00000000-0000-0000-0000-000000000000'::uuid), COALESCE(person_id, '00000000-0000-0000-0000-000000000000'::uuid), COALESCE(organization_id, '00000000-0000-0000-0000-000000000000'::uuid), COALESCE(encode(credential_hash, 'hex'::text), repeat('0'::text, 64)), assurance, COALESCE(((metadata ->> 'requestId'::text))::uuid, gen_random_uuid()), metadata)
+comment 'Body of a context for this transaction.'
 
 -- function request_private.job_stands(context_id uuid)
 owner safetypin_keeper
@@ -2735,67 +2713,20 @@ begin
 end $function$
 comment 'Whether a job may still act: its context is there, and who asked for it is active and a member, unless the task does without.'
 
--- function request_private.live()
+-- function request_private.seal(body text, inner_pad bytea, outer_pad bytea)
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION request_private.live()
- RETURNS bytea
- LANGUAGE plpgsql
- STABLE PARALLEL RESTRICTED SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_body bytea := request_private.sealed();
-begin
-  return (
-    select v_body
-      where case get_byte(v_body, 1)
-        -- Read at each statement: a revocation that committed is seen by the next one.
-        when 1 then exists (
-          select from sessions.sessions s
-          where s.id = encode(substr(v_body, 39, 16), 'hex')::uuid and s.ends_at > clock_timestamp())
-        when 2 then request_private.job_stands(encode(substr(v_body, 39, 16), 'hex')::uuid)
-        else true
-      end);
-end $function$
-comment 'Body of the context if it is sealed and its session (or job) is live now, else null.'
-
--- function request_private.sealed()
-owner safetypin_keeper
-CREATE OR REPLACE FUNCTION request_private.sealed()
- RETURNS bytea
- LANGUAGE plpgsql
- STABLE PARALLEL RESTRICTED SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_setting bytea := convert_to(current_setting('safetypin.context', true), 'UTF8');
-begin
-  return (
-    select b.body
-      from (
-        -- The seal is over the hex as it stands, so that nothing is decoded before it is known to be ours: anybody can
-        -- write anything into the setting, and whatever is not ours is nobody, never an error. It is compared by a
-        -- second keyed hash: the time it takes says nothing about the right seal.
-        select case
-            when sha256(k.outer_pad || substr(v_setting, 1, 64)) = sha256(k.outer_pad
-              || convert_to(encode(sha256(k.outer_pad || sha256(k.inner_pad || substr(v_setting, 65))), 'hex'), 'UTF8'))
-            then decode(convert_from(substr(v_setting, 65), 'UTF8'), 'hex')
-          end as body
-          from keyring_private.seal_keys k
-          where k.purpose = 'request' and length(v_setting) > 336
-          offset 0
-      ) b
-      where substr(b.body, 3, 12) = int4send(pg_backend_pid()) || timestamptz_send(now())
-        and substr(b.body, 31, 8) > timestamptz_send(clock_timestamp()));
-end $function$
-comment 'Body of the context if its seal is good and its deadline ahead, else null. Does not ask whether the session still lives: the audit of the statement that ended it needs that.'
+CREATE OR REPLACE FUNCTION request_private.seal(body text, inner_pad bytea, outer_pad bytea)
+ RETURNS text
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN encode(sha256((outer_pad || sha256((inner_pad || convert_to(body, 'UTF8'::name))))), 'hex'::text)
+comment 'Seal of a body: HMAC-SHA-256 in hex, under the two padded blocks of a key.'
 
 -- function request_private.write_context(context text, envelope bytea)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION request_private.write_context(context text, envelope bytea)
- RETURNS void
+ RETURNS text
  LANGUAGE plpgsql
- SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
@@ -2807,10 +2738,13 @@ begin
   if statement_timestamp() <= transaction_timestamp() then
     raise exception 'open the request in a later message than begin' using errcode = 'CTXTX';
   end if;
-  perform set_config('safetypin.context', context, true),
-    set_config('safetypin.envelope', coalesce(encode(envelope, 'hex'), ''), true);
+  if octet_length(context) > 4096 then
+    raise exception 'the metadata of a request are too long' using errcode = '22023';
+  end if;
+  return set_config('safetypin.envelope', coalesce(encode(envelope, 'hex'), ''), true)
+    || set_config('safetypin.context', context, true);
 end $function$
-comment 'Writes the sealed context of this transaction. CTXAG if it has one, CTXTX if it began in this very message.'
+comment 'Writes the sealed context of this transaction. CTXAG if it has one, CTXTX if it began in this very message, 22023 for metadata of more than about 3,500 bytes.'
 
 -- function sessions.clean_up(batch integer)
 owner safetypin_definer
@@ -2889,26 +2823,30 @@ begin
     raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
   -- One query for all of it: every statement here is paid for by every request.
-  select request_private.context(
-      case when credential is null then 0 else 1 end, clock_timestamp() + make_interval(secs => r.value),
-      s.id, s.person_id, m.organization_id, c.hash, coalesce(s.assurance, 0), metadata)
-    into v_context
-    from platform.limits r
-    join platform.limits i on i.name = 'session.idle_seconds'
-    left join sessions_private.credentials c on c.hash = sha256(credential) and c.expires_at > clock_timestamp()
-    left join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
-    left join identity.people p on p.id = s.person_id and p.status = 'active'
-    left join access.organizations o on o.id = s.organization_id and o.status = 'active'
-    left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
-    left join sessions.activity a on a.session_id = s.id
-    where r.name = 'request.seconds'
-      and (credential is null
-        or p.id is not null
-          and greatest(s.created_at, a.last_used_at) > clock_timestamp() - make_interval(secs => i.value));
+  select request_private.seal(o.body, o.inner_pad, o.outer_pad) || o.body into v_context
+    from (
+      select k.inner_pad, k.outer_pad, request_private.body(
+          case when credential is null then 0 else 1 end, clock_timestamp() + make_interval(secs => r.value),
+          s.id, s.person_id, m.organization_id, c.hash, coalesce(s.assurance, 0), metadata) as body
+        from platform.limits r
+        join platform.limits i on i.name = 'session.idle_seconds'
+        join keyring_private.seal_keys k on k.purpose = 'request'
+        left join sessions_private.credentials c on c.hash = sha256(credential) and c.expires_at > clock_timestamp()
+        left join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
+        left join identity.people p on p.id = s.person_id and p.status = 'active'
+        left join access.organizations o on o.id = s.organization_id and o.status = 'active'
+        left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
+        left join sessions.activity a on a.session_id = s.id
+        where r.name = 'request.seconds'
+          and (credential is null
+            or p.id is not null
+              and greatest(s.created_at, a.last_used_at) > clock_timestamp() - make_interval(secs => i.value))
+        offset 0
+    ) o;
   if v_context is null then
     raise exception 'no live session for this credential' using errcode = 'AUTHN';
   end if;
-  perform request_private.write_context(v_context, envelope);
+  v_context := request_private.write_context(v_context, envelope);
   return case
     when session_user = 'safetypin_auditor' then 'safetypin_auditor'
     when credential is null then 'safetypin_anonymous'
@@ -3899,3 +3837,88 @@ access_expires_at timestamp with time zone
 expires_at timestamp with time zone
 retry_after integer
 mfa_methods text[]
+
+-- view request_private.other_context
+owner safetypin_keeper with (security_invoker=true)
+kind text
+subject_id uuid
+person_id uuid
+organization_id uuid
+credential_hash bytea
+assurance integer
+request_id uuid
+metadata text
+ SELECT kind,
+    subject_id,
+    person_id,
+    organization_id,
+    credential_hash,
+    assurance,
+    request_id,
+    metadata
+   FROM request_private.sealed_context c
+  WHERE
+        CASE kind
+            WHEN '0'::text THEN true
+            WHEN '2'::text THEN request_private.job_stands(subject_id)
+            ELSE false
+        END;
+comment 'The context of this transaction if it is anonymous or belongs to a job that may still act.'
+
+-- view request_private.sealed_context
+owner safetypin_keeper with (security_invoker=true)
+kind text -- 0 anonymous, 1 session, 2 job.
+subject_id uuid -- Session, or context of the job.
+person_id uuid -- Who asks; null for nobody.
+organization_id uuid -- Active organization; null if none.
+credential_hash bytea -- SHA-256 of the credential; zero bytes if none.
+assurance integer -- Authenticator assurance level, 0 to 3.
+request_id uuid -- Id of the request.
+metadata text -- JSON text, as the application gave it.
+ SELECT substr(body, 2, 1) AS kind,
+    (substr(body, 79, 36))::uuid AS subject_id,
+    NULLIF((substr(body, 115, 36))::uuid, '00000000-0000-0000-0000-000000000000'::uuid) AS person_id,
+    NULLIF((substr(body, 151, 36))::uuid, '00000000-0000-0000-0000-000000000000'::uuid) AS organization_id,
+    decode(substr(body, 187, 64), 'hex'::text) AS credential_hash,
+    (substr(body, 251, 1))::integer AS assurance,
+    (substr(body, 252, 36))::uuid AS request_id,
+    substr(body, 288) AS metadata
+   FROM ( SELECT
+                CASE
+                    WHEN (sha256(convert_to(s.seal, 'UTF8'::name)) = sha256(convert_to(request_private.seal(s.body, k.inner_pad, k.outer_pad), 'UTF8'::name))) THEN s.body
+                    ELSE NULL::text
+                END AS body
+           FROM (( SELECT substr(c.setting, 1, 64) AS seal,
+                    substr(c.setting, 65) AS body
+                   FROM ( SELECT current_setting('safetypin.context'::text, true) AS setting
+                         OFFSET 0) c
+                  WHERE (c.setting <> ''::text)
+                 OFFSET 0) s
+             CROSS JOIN keyring_private.seal_keys k)
+          WHERE (k.purpose = 'request'::text)
+         OFFSET 0) b
+  WHERE ((substr(body, 3, 24) = encode((int4send(pg_backend_pid()) || timestamptz_send(now())), 'hex'::text)) AND ((substr(body, 27, 16) COLLATE "C") > encode(timestamptz_send(clock_timestamp()), 'hex'::text)));
+comment 'The context of this transaction if its seal is good and its deadline ahead. Does not ask whether the session still lives: the audit of the statement that ended it needs that.'
+
+-- view request_private.session_context
+owner safetypin_keeper with (security_invoker=true)
+kind text
+subject_id uuid
+person_id uuid
+organization_id uuid
+credential_hash bytea
+assurance integer
+request_id uuid
+metadata text
+ SELECT c.kind,
+    c.subject_id,
+    c.person_id,
+    c.organization_id,
+    c.credential_hash,
+    c.assurance,
+    c.request_id,
+    c.metadata
+   FROM (request_private.sealed_context c
+     JOIN sessions.sessions s ON ((s.id = c.subject_id)))
+  WHERE ((c.kind = '1'::text) AND (s.ends_at > clock_timestamp()));
+comment 'The context of this transaction if it belongs to a session that is live now.'
