@@ -141,7 +141,8 @@ export const accessLints: readonly Lint[] = [
     name: 'PG-51 a policy or function that believes a setting',
     cure: 'ask request.…(), which verify the seal; the few that read settings are reviewed here',
     find: `select distinct p.key, 'current_setting in a policy' as detail from policies p where p.condition ~ 'current_setting'
-           union select key, 'current_setting in a function' from routines where prosrc ~ 'current_setting\\s*\\('`,
+           union select key, 'current_setting in a function' from routines where source ~ 'current_setting\\s*\\('
+           union select format('%s.%s', schemaname, viewname), 'current_setting in a view' from pg_views join ours on nspname = schemaname where definition ~ 'current_setting\\s*\\('`,
     defect: `create policy odd on access.roles for delete to safetypin_member using (organization_id::text = current_setting('a.b'))`,
   },
   {

@@ -40,7 +40,7 @@ export const domainLints: readonly Lint[] = [
              from (
                select f.key, ${domainOf('f.nspname')}, ${domainOf('m.schema')}
                  from routines f, ours o, lateral (select o.nspname::text as schema
-                   where regexp_replace(regexp_replace(f.prosrc, '--[^\\n]*', '', 'g'), '''[^'']*''', '', 'g') ~ ('\\m' || o.nspname || '\\.\\w')) m
+                   where regexp_replace(regexp_replace(f.source, '--[^\\n]*', '', 'g'), '''[^'']*''', '', 'g') ~ ('\\m' || o.nspname || '\\.\\w')) m
                union all
                select p.key, ${domainOf('p.nspname')}, ${domainOf('o.nspname')} from policies p, ours o where p.condition ~ ('\\m' || o.nspname || '\\.\\w')
                union all

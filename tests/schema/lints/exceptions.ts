@@ -20,6 +20,7 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
   },
   'PG-51 a policy or function that believes a setting': {
     'keyring_private.application_half()': 'opens the sealed envelope in the setting; a forged one does not open',
+    'request_private.sealed_context': 'reads the context and verifies its seal: the one place that does',
     'request_private.write_context(context text, envelope bytea)': 'refuses when the setting holds a context already',
   },
   'a table whose changes leave no audit event': {
@@ -71,9 +72,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'api_steps.retry_jobs(ids bigint[])': 'wakes the worker with an empty message',
   },
   'PG-67 a rule that asks when the transaction began': {
-    'request_private.context(kind integer, deadline timestamp with time zone, session_id uuid, person_id uuid, organization_id uuid, credential_hash bytea, assurance integer, metadata jsonb)':
+    'request_private.body(kind integer, deadline timestamp with time zone, session_id uuid, person_id uuid, organization_id uuid, credential_hash bytea, assurance integer, metadata jsonb)':
       'binds the seal to its transaction; the deadline is by the clock',
-    'request_private.sealed()': 'compares the seal with this transaction; the deadline by the clock',
     'request_private.write_context(context text, envelope bytea)':
       'refuses to open in the message that began the transaction',
   },

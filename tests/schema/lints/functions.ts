@@ -41,7 +41,7 @@ export const functionLints: readonly Lint[] = [
     cure: "format('%I %L') or using, and a reviewed line here that says why it is dynamic",
     find: `select key, 'execute in its body' as detail from routines
             where prolang = (select oid from pg_language where lanname = 'plpgsql')
-              and regexp_replace(prosrc, '--[^\\n]*', '', 'g') ~* '\\mexecute\\M(?!\\s+(function|procedure|on)\\M)'`,
+              and regexp_replace(source, '--[^\\n]*', '', 'g') ~* '\\mexecute\\M(?!\\s+(function|procedure|on)\\M)'`,
     defect: `create function api.odd(q text) returns void language plpgsql as $$ begin execute 'select ' || q; end $$`,
   },
   {
@@ -54,21 +54,21 @@ export const functionLints: readonly Lint[] = [
     name: 'PG-50 a function that leaves a setting behind for the next user of the connection',
     cure: 'set_config(…, true), or set local',
     find: `select key, 'set_config(…, false) or a bare set' as detail from routines
-            where prosrc ~* 'set_config\\s*\\([^;]*,\\s*false\\s*\\)' or prosrc ~* '(^|;|begin|then|else)\\s*set\\s+(?!local|constraints)(session\\s+)?\\w+(\\.\\w+)?\\s*(=|to)\\s'
+            where source ~* 'set_config\\s*\\([^;]*,\\s*false\\s*\\)' or source ~* '(^|;|begin|then|else)\\s*set\\s+(?!local|constraints)(session\\s+)?\\w+(\\.\\w+)?\\s*(=|to)\\s'
                and prolang = (select oid from pg_language where lanname = 'plpgsql')`,
     defect: `create function api.odd() returns void language plpgsql as $$ begin perform set_config('a.b', 'c', false); end $$`,
   },
   {
     name: 'PG-54 an advisory lock that outlives its transaction',
     cure: 'pg_advisory_xact_lock: a pooler hands the connection on',
-    find: `select key, 'session lock' as detail from routines where prosrc ~* 'pg_(try_)?advisory_lock(_shared)?\\s*\\('`,
+    find: `select key, 'session lock' as detail from routines where source ~* 'pg_(try_)?advisory_lock(_shared)?\\s*\\('`,
     defect: `create function api.odd() returns void language sql as 'select pg_advisory_lock(1)'`,
   },
   {
     name: 'F10 an assert, which a caller can switch off',
     cure: 'if … then raise exception … end if',
     find: `select key, 'assert' as detail from routines
-            where regexp_replace(prosrc, '--[^\\n]*', '', 'g') ~* '(^|;|begin|then|else|loop)\\s*assert\\s'`,
+            where regexp_replace(source, '--[^\\n]*', '', 'g') ~* '(^|;|begin|then|else|loop)\\s*assert\\s'`,
     defect: `create function api.odd() returns void language plpgsql as $$ begin assert false; end $$`,
   },
   {
@@ -83,7 +83,7 @@ export const functionLints: readonly Lint[] = [
     cure: 'a function that reads the request, the clock or a table is not immutable, and not parallel safe if it calls one that is not',
     find: `select key, format('volatility %s, parallel %s', provolatile, proparallel) as detail from routines
             where (provolatile = 'i' or proparallel = 's') and nspname <> 'request'
-              and prosrc ~* '\\m(request|request_private|sessions|access_private)\\.\\w+\\s*\\('`,
+              and source ~* '\\m(request|request_private|sessions|access_private)\\.\\w+\\s*\\('`,
     defect: `create function api.odd() returns uuid language sql immutable as 'select request.user_id()'`,
   },
   {

@@ -22,7 +22,7 @@ with ours as (
          c.relforcerowsecurity, format('%s.%s', o.nspname, c.relname) as key
     from pg_class c join ours o on o.oid = c.relnamespace where c.relkind in ('r', 'p')
 ), routines as (
-  select p.*, p.oid as id, o.nspname, format('%s.%s(%s)', o.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as key
+  select p.*, coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) as source, p.oid as id, o.nspname, format('%s.%s(%s)', o.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as key
     from pg_proc p join ours o on o.oid = p.pronamespace
    where not exists (select from member_of_extension e where e.classid = 'pg_proc'::regclass and e.objid = p.oid)
 ), policies as (

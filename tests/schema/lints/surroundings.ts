@@ -52,7 +52,7 @@ export const surroundingLints: readonly Lint[] = [
   {
     name: 'PG-22 a function that changes a timeout',
     cure: 'timeouts stand on the logins; nothing a client may call raises one',
-    find: `select key, 'names a timeout' as detail from routines where prosrc ~* '\\m\\w+_timeout\\M' or array_to_string(proconfig, ' ') ~* '_timeout'`,
+    find: `select key, 'names a timeout' as detail from routines where source ~* '\\m\\w+_timeout\\M' or array_to_string(proconfig, ' ') ~* '_timeout'`,
     defect: `create function api.odd() returns int language sql set search_path = pg_catalog, pg_temp set statement_timeout = 0 as 'select 1'`,
   },
   {
@@ -79,7 +79,7 @@ export const surroundingLints: readonly Lint[] = [
   {
     name: 'PG-46 a function that sends notifications',
     cure: 'nobody can be kept from listening: enqueue a job, whose notification names nothing',
-    find: `select key, 'notify' as detail from routines where prosrc ~* '\\mpg_notify\\M|\\mnotify\\s+[\\w"]'`,
+    find: `select key, 'notify' as detail from routines where source ~* '\\mpg_notify\\M|\\mnotify\\s+[\\w"]'`,
     defect: `create function api.odd() returns void language sql set search_path = pg_catalog, pg_temp as $$ select pg_notify('a', 'b') $$`,
   },
   {
@@ -100,7 +100,7 @@ export const surroundingLints: readonly Lint[] = [
     name: 'PG-67 a rule that asks when the transaction began',
     cure: 'clock_timestamp(): now() stands still while a transaction is held open',
     find: `select key, 'now()' as detail from routines
-            where regexp_replace(prosrc, '--[^\\n]*', '', 'g') ~* '\\m(now|transaction_timestamp)\\s*\\(|\\m(current_(timestamp|date|time)|localtime(stamp)?)\\M'
+            where regexp_replace(source, '--[^\\n]*', '', 'g') ~* '\\m(now|transaction_timestamp)\\s*\\(|\\m(current_(timestamp|date|time)|localtime(stamp)?)\\M'
            union select distinct p.key, 'now() in a policy' from policies p where p.condition ~* '\\mnow\\(|current_(timestamp|date)'
            union select format('%s default of %s', t.key, a.attname), 'now() as a default' from pg_attrdef d join tables t on t.oid = d.adrelid
              join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum where pg_get_expr(d.adbin, d.adrelid) ~* '\\mnow\\(|current_(timestamp|date)'`,
