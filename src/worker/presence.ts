@@ -14,6 +14,7 @@ export class Presence {
   #client: pg.Client | undefined;
   #name = 'starting';
   #timer: NodeJS.Timeout | undefined;
+  #answered = 0;
   #closed = false;
 
   constructor(config: pg.ClientConfig) {
@@ -34,6 +35,11 @@ export class Presence {
     this.#name = pool;
     await this.#say();
     await this.#round();
+  }
+
+  /** When the database last answered; milliseconds of the epoch. */
+  get answered(): number {
+    return this.#answered;
   }
 
   /** A job runs here. */
@@ -82,6 +88,7 @@ export class Presence {
       for (const [job, until] of this.#known) if (until < Date.now()) this.#known.delete(job);
       const known = [...this.#known.keys()];
       await this.#client?.query('select graphile_worker.safetypin_release($1, $2)', [this.#name, known]);
+      this.#answered = Date.now();
       this.#again(ROUND);
     } catch {
       // The database is away; the worker itself says so.

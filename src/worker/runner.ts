@@ -17,6 +17,7 @@ import { FailureLog, workerLogger } from './log.ts';
 import { believeTheTable } from './notifications.ts';
 import { Presence } from './presence.ts';
 import { cronItems, scheduledTasks } from './schedule.ts';
+import { watchStuck } from './stuck.ts';
 import { traced } from './trace.ts';
 import { withTries } from './tries.ts';
 
@@ -109,6 +110,12 @@ async function startRun(login: pg.ClientConfig, pool: pg.Pool, taskList: TaskLis
       logger: workerLogger(say),
       events,
     });
+    const taken = runner;
+    watchStuck(
+      events,
+      () => presence.answered,
+      () => void taken.stop().catch(() => {}),
+    );
     await presence.named(await named);
   } catch (error) {
     await presence.close();

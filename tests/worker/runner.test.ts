@@ -2,6 +2,7 @@
 import { beforeAll, expect, test } from 'vitest';
 import { mailbox } from '../../src/mail/mailbox.ts';
 import { withClient } from '../../src/platform/connection.ts';
+import { Presence } from '../../src/worker/presence.ts';
 import { cronItems, scheduledTasks } from '../../src/worker/schedule.ts';
 import { Application } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
@@ -71,6 +72,17 @@ test('a worker whose connections were all cut goes on by itself', async () => {
   await worker.close();
 });
 
+test('a worker that could not ask for its tasks when it started, and never asks again, is started anew', async () => {
+  await asAdmin('revoke insert, select on graphile_worker._private_tasks from safetypin_jobs');
+  const worker = await workerHere(app);
+  await app.register('after.refusal@example.com', 'Ada', 'Engines');
+  await asAdmin('select pg_sleep(0.5)');
+  await asAdmin('grant insert, select on graphile_worker._private_tasks to safetypin_jobs');
+  await until('the mail is there', () => mailbox.list('after.refusal@example.com').length === 1, 40);
+  expect(worker.lines).toContain('worker: stopped by itself, starts again in 1 s');
+  await worker.close();
+});
+
 test('a job that was locked for a worker which never heard of it is freed, and one that it runs is not', async () => {
   const worker = await workerHere(app);
   const [alive] = await asAdmin<{ pool: string }>(
@@ -114,11 +126,69 @@ test('a worker that is told to stop while it sends gives the job back within fiv
   const begun = Date.now();
   await worker.close();
   expect(Date.now() - begun).toBeLessThan(5_000);
-  const [job] = await asAdmin<{ locked_by: string | null; last_error: string }>(
-    'select locked_by, last_error from graphile_worker._private_jobs',
+  const [job] = await asAdmin<{ locked_by: string | null; last_error: string; attempts: number }>(
+    'select locked_by, last_error, attempts from graphile_worker._private_jobs',
   );
-  expect(job).toMatchObject({ locked_by: null, last_error: expect.stringContaining('the worker was stopped') });
+  // Restarts are no failures of the job: they use up none of its tries.
+  expect(job).toMatchObject({
+    locked_by: null,
+    attempts: 0,
+    last_error: expect.stringContaining('the worker was stopped'),
+  });
   await server.close();
+  await asAdmin('delete from graphile_worker._private_jobs');
+});
+
+test('a worker that is told to stop finishes what it can finish in two seconds', async () => {
+  const server = await startMailServer();
+  let answer = () => {};
+  server.answer = new Promise((resolve) => {
+    answer = resolve;
+  });
+  const worker = await workerHere(app, { SMTP_URL: server.url });
+  await app.register('finished@example.com', 'Ada', 'Engines');
+  await server.mail(0);
+  await app.register('left@example.com', 'Ada', 'Engines');
+  await server.mail(1);
+  await asAdmin("select graphile_worker.add_job('mail__send', run_at => now() + interval '1 hour')");
+  const unsent = 'select from identity_private.mails where sent_at is null';
+  const before = (await asAdmin(unsent)).length;
+  const closed = worker.close();
+  setTimeout(answer, 800);
+  await closed;
+  expect(await asAdmin('select locked_by, attempts from graphile_worker._private_jobs')).toEqual([
+    { locked_by: null, attempts: 0 },
+  ]);
+  expect(await asAdmin(unsent)).toHaveLength(before - 2);
+  expect(server.mails).toHaveLength(2);
+  await server.close();
+  await asAdmin('delete from graphile_worker._private_jobs');
+});
+
+test('JB-02 the clock does not give up what a dead worker had: its jobs are freed before the clock starts', async () => {
+  const task = 'platform__clean_up';
+  const jobs = await db.connect('jobs');
+  const dead = async () => {
+    await asAdmin('select graphile_worker.add_job($1, job_key => $1, max_attempts => 5)', [task]);
+    await asAdmin("update graphile_worker._private_jobs set locked_at = now(), locked_by = 'pool-dead', attempts = 1");
+  };
+  const tick = () => asAdmin('select graphile_worker.add_job($1, job_key => $1, max_attempts => 5)', [task]);
+  // The other way round there are two, one of which is an alert.
+  await dead();
+  await tick();
+  await jobs.query('select graphile_worker.safetypin_rescue()');
+  expect(await asAdmin('select task from platform_private.failed_jobs')).toEqual([{ task }]);
+  await asAdmin('delete from graphile_worker._private_jobs');
+
+  await dead();
+  const presence = new Presence(db.config('jobs'));
+  await presence.start();
+  await tick();
+  expect(await asAdmin('select locked_by, attempts from graphile_worker._private_jobs')).toEqual([
+    { locked_by: null, attempts: 0 },
+  ]);
+  expect(await asAdmin('select from platform_private.failed_jobs')).toEqual([]);
+  await presence.close();
   await asAdmin('delete from graphile_worker._private_jobs');
 });
 
