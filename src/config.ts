@@ -51,6 +51,7 @@ export function loadConfig(environment: Environment = process.env): Config {
     databaseUrl,
     databasePooled: value.databasePooled || value.poolerUrl !== undefined,
     dataDirectory: resolve(projectRoot, value.dataDirectory),
+    tagsFile: value.tagsFile && resolve(projectRoot, value.tagsFile),
     persistedOperations: value.persistedOperations && resolve(projectRoot, value.persistedOperations),
     publicUrl: value.publicUrl ?? addressOf(value.host, value.port),
     smtpUrl: sendgridKey === undefined ? value.smtpUrl : sendgridUrl(sendgridKey),
@@ -81,6 +82,9 @@ export function unknownSettings(environment: Environment = process.env): string[
 
 function contradictions(value: Settings): string[] {
   const problems: string[] = [];
+  if (value.tagsFile !== undefined && !existsSync(resolve(projectRoot, value.tagsFile))) {
+    problems.push(`SAFETYPIN_TAGS=${value.tagsFile} is not a file that can be read`);
+  }
   if (value.persistedOnly && value.persistedOperations === undefined) {
     problems.push('PERSISTED_OPERATIONS_ONLY=on needs PERSISTED_OPERATIONS: the folder of what may be asked');
   }

@@ -176,6 +176,11 @@ export const settings = {
       otherwise: 'none',
     },
   ),
+  tagsFile: setting('SAFETYPIN_TAGS', text.optional(), {
+    about: "Your own file of PostGraphile's smart tags (JSON5): names, what is hidden, what may be counted.",
+    example: 'tests/clinic/clinic.tags.json5',
+    otherwise: 'none',
+  }),
   shutdownDelay: setting('SHUTDOWN_DELAY', wholeNumber(0, 300).default(0), {
     about: 'Seconds from SIGTERM, when /readyz begins to say 503, until no connections are taken any more.',
     example: '5',

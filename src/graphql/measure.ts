@@ -29,6 +29,8 @@ const WHOLE_LIST = 100;
 const MUTATION = 10;
 /** Rows of a list that has no pages, such as a function's. */
 const PLAIN_LIST = 10;
+/** Fields of a connection that read all of it. */
+const WHOLE = /^(totalCount|aggregates|groupedAggregates)$/;
 
 /** Costs of a selection; in a connection those of each row are apart. */
 interface Selected {
@@ -96,10 +98,10 @@ class Walk {
     const name = node.name.value;
     const field = fieldOf(parent, name);
     const isList = field !== undefined && isListType(getNullableType(field.type));
-    // `nodes` and `edges` are the lists of a connection; what stands beside them is about the list as a whole.
-    const isRow = paged && isList;
+    // What stands beside the rows of a connection is about the list as a whole.
+    const isRow = paged && (name === 'nodes' || name === 'edges');
     if (node.selectionSet === undefined) {
-      const once = { own: paged && name === 'totalCount' ? WHOLE_LIST : 1, pages: [] };
+      const once = { own: paged && WHOLE.test(name) ? WHOLE_LIST : 1, pages: [] };
       return isRow ? { once: NOTHING, row: once } : { once, row: NOTHING };
     }
     const type = field && getNamedType(field.type);
@@ -110,7 +112,7 @@ class Walk {
       depth + 1,
       hasPages && !isList,
     );
-    const own = this.#ownOf(parent, paged && !isRow && /aggregates/i.test(name));
+    const own = this.#ownOf(parent, paged && WHOLE.test(name));
     if (hasPages) {
       const size = Object.fromEntries((node.arguments ?? []).map((argument) => [argument.name.value, argument.value]));
       return {
@@ -121,7 +123,9 @@ class Walk {
     if (isRow) return { once: NOTHING, row: sum([{ own, pages: [] }, inside.once]) };
     const isPlainList = isList && !type?.name.startsWith('__');
     return {
-      once: isPlainList ? withPage(own, NOTHING, PLAIN_LIST, inside.once) : sum([{ own, pages: [] }, inside.once]),
+      once: isPlainList
+        ? withPage(own, NOTHING, paged ? LIMITS.page : PLAIN_LIST, inside.once)
+        : sum([{ own, pages: [] }, inside.once]),
       row: NOTHING,
     };
   }

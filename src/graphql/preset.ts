@@ -4,9 +4,11 @@ import { makePgService } from 'postgraphile/adaptors/pg';
 import type {} from 'postgraphile/grafserv/node';
 import { getOperationAST } from 'postgraphile/graphql';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
+import { pgSmartTagsFromFile } from 'postgraphile/utils';
 import { IdentityPlugin } from '../identity/plugin.ts';
 import { SessionsPlugin } from '../sessions/plugin.ts';
 import type { StepTools } from '../sessions/steps.ts';
+import { AggregatesPreset } from './aggregates.ts';
 import { exposurePlugin, OWN_SCHEMAS } from './behavior.ts';
 import { CachesPlugin } from './caches.ts';
 import { sourceOf } from './context.ts';
@@ -23,6 +25,8 @@ export interface SchemaOptions {
   readonly pool: pg.Pool;
   /** The host application's schemas. */
   readonly schemas: readonly string[];
+  /** The host application's file of smart tags, JSON5. */
+  readonly tagsFile?: string | undefined;
 }
 
 export interface PresetOptions extends SchemaOptions {
@@ -33,12 +37,13 @@ export interface PresetOptions extends SchemaOptions {
 }
 
 /** What decides the shape of the GraphQL schema; enough to print it. */
-export const schemaPreset = ({ pool, schemas }: SchemaOptions): GraphileConfig.Preset => ({
-  extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
+export const schemaPreset = ({ pool, schemas, tagsFile }: SchemaOptions): GraphileConfig.Preset => ({
+  extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset, AggregatesPreset],
   plugins: [
     CachesPlugin,
     NamingPlugin,
     TagsPlugin,
+    ...(tagsFile === undefined ? [] : [pgSmartTagsFromFile(tagsFile)]),
     IndexesPlugin,
     FiltersPlugin,
     PagingPlugin,

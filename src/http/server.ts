@@ -136,6 +136,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       serverPreset({
         pool,
         schemas: config.schemas,
+        tagsFile: config.tagsFile,
         tools,
         ruru: !isProduction,
         execution: {
