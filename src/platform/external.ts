@@ -57,12 +57,13 @@ export function explainServerError(error: unknown): unknown {
   const code = codeOf(error) ?? '';
   const message = reasonOf(error);
   const lost =
-    /^(08|57P0)/.test(code) ||
+    /^(080|57P0)/.test(code) ||
     ['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENOTFOUND'].includes(code) ||
-    message.startsWith('Connection terminated');
+    /^(Connection terminated|Client has encountered a connection error)/.test(message);
   const meaning = lost
     ? `the server went away (${message}): what was not finished was taken back; run the same command again`
     : ({
+        '08P01': `what answers at DATABASE_URL refuses (${message}): check it, and that no pooler is in between`,
         '53100': `the server's disk is full (${message}): make room; what was not finished was taken back`,
         '53200': `the server has no memory left (${message}): what was not finished was taken back`,
         '53300': `the server has no connection left (${message}): raise max_connections or end some`,

@@ -38,8 +38,9 @@ export async function migrateDown(access: DatabaseAccess, say: Say, o: DownOptio
       }
       const guard = everything && !o.force ? () => refuseLoss(owner, access.database) : async () => {};
       const name = `migrations/reverse/${file}`;
-      await patiently({ client: owner, config, what: name, patience, say }, () =>
-        takeBack(owner, { text: reverse, name, filename }, guard),
+      await patiently(
+        { client: owner, watcher: retarget(access.admin, access.database), what: name, patience, say },
+        () => takeBack(owner, { text: reverse, name, filename }, guard),
       );
       say(`took back ${file}`);
     });

@@ -51,6 +51,8 @@ export async function takeLock(
 }
 
 async function holderOf(client: pg.Client, key: string): Promise<string> {
+  // As the login itself, which may see more of others than the owner whose role it has taken.
+  await client.query('set role none');
   const { rows } = await client.query<{ line: string }>(
     `select format(' (process %s: %s)', a.pid, concat_ws(', ', nullif(a.application_name, ''), a.usename,
          'since ' || to_char(a.backend_start at time zone 'UTC', 'HH24:MI:SS') || ' UTC')) as line
@@ -60,5 +62,6 @@ async function holderOf(client: pg.Client, key: string): Promise<string> {
         and l.database = (select oid from pg_catalog.pg_database where datname = current_database())`,
     [key],
   );
+  await client.query('reset role');
   return rows[0]?.line ?? '';
 }

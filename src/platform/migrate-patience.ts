@@ -23,8 +23,8 @@ export function patienceOf(config: Config): Patience {
 
 /** What waits, and who is told. */
 export interface Waiting {
-  /** Connects as the one who waits. */
-  readonly config: pg.ClientConfig;
+  /** Connects as the administrator, who may see what others do; the owner may not. */
+  readonly watcher: pg.ClientConfig;
   readonly client: pg.Client;
   /** What to call it: a file's name. */
   readonly what: string;
@@ -67,7 +67,7 @@ export async function patiently<T>(w: Waiting, attempt: () => Promise<T>): Promi
 }
 
 /** Looks at who is in the way while an attempt runs; opens a connection only when it takes long enough. */
-function watchFor({ client, config }: Waiting, after: number) {
+function watchFor({ client, watcher: config }: Waiting, after: number) {
   const watcher = new pg.Client({ ...config, application_name: 'safetypin migrate watch' });
   watcher.on('error', () => {});
   const pid = (client as pg.Client & { processID: number | null }).processID;

@@ -78,7 +78,13 @@ export async function runCommitted(access: DatabaseAccess, database: string, o: 
     const missing = await getMigrationsAfter(settings, await getLastMigration(owner, settings));
     for (const migration of missing) {
       const what = `migrations/committed/${migration.realFilename}`;
-      const waiting = { client, config, what, patience: patienceFor(migration, patience), say };
+      const waiting = {
+        client,
+        watcher: retarget(access.admin, database),
+        what,
+        patience: patienceFor(migration, patience),
+        say,
+      };
       await patiently(waiting, () => runOne(owner, settings, database, migration));
     }
     return missing.length;

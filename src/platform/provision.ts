@@ -13,6 +13,8 @@ const INVALID_CATALOG_NAME = '3D000';
 const INSUFFICIENT_PRIVILEGE = '42501';
 const NOT_ADMITTED = '28000';
 const WRONG_PASSWORD = '28P01';
+/** A pooler's word for a database that it was not told of. */
+const PROTOCOL_VIOLATION = '08P01';
 /** What PostgreSQL says of an extension whose files are not on the machine; which of them depends on the version. */
 const EXTENSION_MISSING = ['0A000', '58P01', '22023'];
 
@@ -142,7 +144,7 @@ export async function withMaintenance<T>(access: DatabaseAccess, work: (client: 
   try {
     return await withClient(retarget(access.admin, 'postgres'), enter);
   } catch (error) {
-    const closed = [INVALID_CATALOG_NAME, INSUFFICIENT_PRIVILEGE, NOT_ADMITTED, WRONG_PASSWORD];
+    const closed = [INVALID_CATALOG_NAME, INSUFFICIENT_PRIVILEGE, NOT_ADMITTED, WRONG_PASSWORD, PROTOCOL_VIOLATION];
     if (entered || !closed.includes(sqlstateOf(error) ?? '')) throw error;
     return await withClient(retarget(access.admin, access.database), work);
   }

@@ -1,20 +1,18 @@
 // What goes up comes down: schema and privileges before a migration and after its reverse are the same.
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, writeFile } from 'node:fs/promises';
-import { calculateHash } from 'graphile-migrate/dist/hash.js';
 import { describe, expect, inject, test } from 'vitest';
 import type { DatabaseAccess } from '../../src/platform/access.ts';
 import { retarget, withClient } from '../../src/platform/connection.ts';
 import { withMigrationsFolder } from '../../src/platform/db-commit.ts';
-import { buildDatabase, withMigrationLock } from '../../src/platform/migrate.ts';
 import { migrateDown } from '../../src/platform/migrate-down.ts';
-import { committedFiles, committedMigrations, MIGRATIONS_FOLDER } from '../../src/platform/migrations.ts';
+import { committedFiles, MIGRATIONS_FOLDER } from '../../src/platform/migrations.ts';
 import { databaseStatus, summary } from '../../src/platform/status.ts';
 import { accessTo } from '../support/access.ts';
 import { Application } from '../support/actors.ts';
 import { dumpPrivileges, dumpSchema } from '../support/catalog.ts';
 import { handleOf } from '../support/database.ts';
+import { addMigration, build, withChain } from './chains.ts';
 
 const quiet = () => {};
 
@@ -23,9 +21,6 @@ function nowhere(): DatabaseAccess {
   handleOf(access.database, access);
   return access;
 }
-
-const build = (access: DatabaseAccess, folder: string) =>
-  withMigrationLock(access, quiet, () => buildDatabase(access, access.database, quiet, { folder }));
 
 /** Schema, privileges, and who may call what in future: all that a reverse has to bring back. */
 const shapeOf = (access: DatabaseAccess) =>
@@ -41,22 +36,11 @@ const shapeOf = (access: DatabaseAccess) =>
   }));
 
 /** The clone's migrations and one more. */
-async function withOneMore(up: string, down: string, work: (folder: string) => Promise<void>): Promise<void> {
-  await withMigrationsFolder({}, async (folder) => {
-    await cp(`${MIGRATIONS_FOLDER}/committed`, `${folder}/committed`, { recursive: true });
-    await mkdir(`${folder}/reverse`);
-    if (existsSync(`${MIGRATIONS_FOLDER}/reverse`)) {
-      await cp(`${MIGRATIONS_FOLDER}/reverse`, `${folder}/reverse`, { recursive: true });
-    }
-    const previous = (await committedMigrations(folder)).at(-1)?.hash ?? null;
-    const number = String((await committedFiles(folder)).length + 1).padStart(6, '0');
-    const body = `${up.trim()}\n`;
-    const header = `--! Previous: ${previous}\n--! Hash: ${calculateHash(body, previous)}\n--! Message: visits\n\n`;
-    await writeFile(`${folder}/committed/${number}-visits.sql`, header + body);
-    await writeFile(`${folder}/reverse/${number}-visits.sql`, down);
+const withOneMore = (up: string, down: string, work: (folder: string) => Promise<void>) =>
+  withChain(async (folder) => {
+    await addMigration(folder, 'visits', up, down);
     await work(folder);
   });
-}
 
 const VISITS = `
 create schema clinic;

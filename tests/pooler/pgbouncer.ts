@@ -38,6 +38,8 @@ export interface PoolerOptions {
   readonly size: number;
   /** The file of the repository, or a pooler as one finds it. */
   readonly kind: 'recommended' | 'naive';
+  /** Lines for its file that win over those. Defaults to none. */
+  readonly extra?: string;
 }
 
 export interface Pooler {
@@ -51,7 +53,7 @@ export interface Pooler {
 }
 
 /** Starts a pooler, and stops it after the file's last test. */
-export async function startPooler({ db, size, kind }: PoolerOptions): Promise<Pooler> {
+export async function startPooler({ db, size, kind, extra = '' }: PoolerOptions): Promise<Pooler> {
   if (major === undefined) throw new Error('PgBouncer is not installed: apt-get install pgbouncer');
   const { host, port: serverPort, passwords } = inject('cluster');
   const folder = mkdtempSync(join(tmpdir(), 'sp-pooler-'));
@@ -74,6 +76,7 @@ export async function startPooler({ db, size, kind }: PoolerOptions): Promise<Po
       // A server that comes back is asked again soon.
       'server_login_retry = 1',
       `logfile = ${join(folder, 'log')}`,
+      extra,
       '',
     ].join('\n'),
   };
