@@ -139,6 +139,24 @@ const NAMED: Readonly<Record<string, readonly [series: keyof EventSeries, ...val
   'password_reset.refuse': ['resets', 'refused'],
 };
 
+/** Why SQL refuses a sign-in: to the trail, never to a client. */
+export const REFUSAL_REASONS = [
+  'locked',
+  'wrong_password',
+  'unknown',
+  'unverified',
+  'suspended',
+  'no_organization',
+  'no_attempt',
+] as const;
+
+/** Every series that can be told ahead begins at nothing: a rate sees only what rises. */
+export function beginAtNothing(series: EventSeries): void {
+  for (const [name, ...values] of Object.values(NAMED)) series[name].add(0, ...values);
+  series.signIns.add(0, 'signed_in', 'none');
+  for (const reason of REFUSAL_REASONS) series.signIns.add(0, 'refused', reason);
+}
+
 /** Counts what the trail tells; signing in by its reason. */
 export function countEvents(series: EventSeries, counts: readonly EventCount[]): void {
   for (const { action, because, count } of counts) {

@@ -4,7 +4,7 @@ import type { Step } from '../graphql/observe.ts';
 import type { PasswordHasher } from '../identity/password.ts';
 import type { EnvelopeSealer } from '../keyring/envelope.ts';
 import type { Heartbeat } from '../platform/heartbeat.ts';
-import { countEvents, Figures } from './figures.ts';
+import { beginAtNothing, countEvents, Figures } from './figures.ts';
 import { Counts, type Description, Durations, figure, type Reading } from './series.ts';
 
 export interface Measured {
@@ -144,7 +144,10 @@ export function createMetrics({ pool, auditor, hasher, sealer, heartbeat }: Meas
       'Accounts locked for a while after failures, counted in the audit trail.',
     ),
   };
+  beginAtNothing(series);
   const database = new Figures({ pool, auditor, onEvents: (events) => countEvents(series, events) });
+  // Events are counted from now on, not from when somebody first looks.
+  void database.refresh();
   figures({ name: 'safetypin_jobs', help: 'Jobs in the queue, by task and state.', labels: ['task', 'state'] }, () =>
     database.queue.map(({ jobs, task, state }): Reading => [Number(jobs), task, state]),
   );
