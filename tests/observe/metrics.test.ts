@@ -1,6 +1,7 @@
 // What /metrics shows, to whom, and at what cost.
 import { request } from 'node:http';
 import pg from 'pg';
+import { Counter, Histogram } from 'prom-client';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
 import { countEvents, type EventSeries, REFUSAL_REASONS } from '../../src/observe/figures.ts';
@@ -87,22 +88,33 @@ describe('a series', () => {
     expect(values.at(-1)?.value).toBe(4);
   });
 
-  test('costs a request less than two microseconds in all', () => {
+  test('costs less than half of what the same costs in prom-client', () => {
+    const labels = ['route', 'method', 'status'];
     const [counts, durations] = [
-      new Counts({ name: 'a_total', help: 'A.', labels: ['route', 'method', 'status'] }),
+      new Counts({ name: 'a_total', help: 'A.', labels }),
       new Durations({ name: 'b_seconds', help: 'B.', labels: ['step'] }),
     ];
-    const once = (): void => {
+    const registers: [] = [];
+    const theirCounts = new Counter({ name: 'a_total', help: 'A.', labelNames: labels, registers });
+    const theirDurations = new Histogram({ name: 'b_seconds', help: 'B.', labelNames: ['step'], registers });
+    const steps = ['wait', 'open', 'statement', 'commit'];
+    const ours = (): void => {
       counts.add(1, '/graphql', 'POST', '200');
-      for (const step of ['wait', 'open', 'statement', 'commit']) durations.observe(0.0007, step);
+      for (const step of steps) durations.observe(0.0007, step);
     };
-    const rounds = 20_000;
-    const measured = Array.from({ length: 7 }, () => {
+    const theirs = (): void => {
+      theirCounts.inc({ route: '/graphql', method: 'POST', status: '200' });
+      for (const step of steps) theirDurations.observe({ step }, 0.0007);
+    };
+    const timeOf = (once: () => void): number => {
       const began = performance.now();
-      for (let i = 0; i < rounds; i += 1) once();
-      return ((performance.now() - began) / rounds) * 1000;
-    });
-    expect(Math.min(...measured)).toBeLessThan(2);
+      for (let i = 0; i < 5000; i += 1) once();
+      return performance.now() - began;
+    };
+    // In turn, and the best of each: whatever else the machine does meets both.
+    const times = Array.from({ length: 15 }, () => [timeOf(ours), timeOf(theirs)] as const);
+    const best = (which: 0 | 1): number => Math.min(...times.map((pair) => pair[which]));
+    expect(best(0) / best(1)).toBeLessThan(0.5);
   });
 });
 
@@ -246,7 +258,7 @@ describe('signing in', () => {
 describe('a slow statement', () => {
   test('is counted, and logged by a fingerprint without a value', async () => {
     const { lines, text } = await hear('warn', () =>
-      api.gql('mutation Slow { slow(input: { seconds: 0.4 }) { result } }'),
+      api.gql('mutation Slow { slow(input: { seconds: 0.31459 }) { result } }'),
     );
     expect(lines).toEqual([
       {
