@@ -44,6 +44,48 @@ test('no field is suggested (AZ-09)', async () => {
   }
 });
 
+const HINTS = /did you mean|currentUser|emailVerified|organizationId|PRIMARY_KEY|NAME_ASC|\\"name\\"|@include\\"/i;
+
+test.each([
+  ['a value of an enum', '{ roles(orderBy: [NAM_ASC]) { nodes { id } } }'],
+  ['a field of an input', 'mutation { login(input: { email: "x", password: "y", organisationId: "z" }) { outcome } }'],
+  ['a field of a condition', '{ roles(condition: { nam: "x" }) { nodes { id } } }'],
+  ['a type of a fragment', '{ ... on Roel { id } }'],
+  ['a type of a variable', 'query($a: RoleConditon) { roles(condition: $a) { nodes { id } } }'],
+  ['a directive', '{ __typename @inclde(if: true) }'],
+  ['a fragment', '{ ...currentUsr } fragment currentUser on Query { __typename }'.replaceAll('currentUser', 'other')],
+  ['an argument of a directive', '{ __typename @include(iff: true) }'],
+])('nor %s (AZ-09)', async (_what, query) => {
+  const { errors, text } = await api.gql(query);
+  expect(errors?.[0]?.extensions.code).toBe('BAD_INPUT');
+  expect(text).not.toMatch(HINTS);
+});
+
+test('nor what a variable should have held (AZ-09)', async () => {
+  for (const i of [
+    { emial: 'x', password: 'y' },
+    { email: 'x', password: 'y', refreshTokn: 'z' },
+  ]) {
+    const { errors, text } = await api.gql('mutation($i: LoginInput!) { login(input: $i) { outcome } }', { i });
+    expect(errors?.[0]?.extensions.code).toBe('BAD_INPUT');
+    expect(text).not.toMatch(/did you mean/i);
+  }
+  const { text } = await api.gql('query($o: [RoleOrderBy!]) { roles(orderBy: $o) { nodes { id } } }', {
+    o: ['NAM_ASC'],
+  });
+  expect(text).not.toMatch(HINTS);
+});
+
+test('nothing is explained, estimated or traced to a client (AZ-09, GQ-11)', async () => {
+  const response = await api.send('/graphql', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'x-graphql-explain': 'plan,sql', accept: 'application/json' },
+    body: JSON.stringify({ query: '{ __typename }', extensions: { explain: true, tracing: true } }),
+  });
+  expect(await response.json()).toEqual({ data: { __typename: 'Query' } });
+  expect([...response.headers.keys()].filter((name) => /explain|powered|server|timing/.test(name))).toEqual([]);
+});
+
 test('neither Ruru nor the mailbox is there (GQ-11)', async () => {
   for (const path of ['/', '/ruru-static/ruru.js', '/dev/mailbox?to=x@example.com', '/graphql/stream']) {
     const response = await api.send(path, { headers: { accept: 'text/html' } });

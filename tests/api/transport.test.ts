@@ -119,4 +119,11 @@ describe('development', () => {
     expect(await (await api.send('/', { headers: { accept: 'text/html' } })).text()).toContain('Ruru');
     expect(await (await api.send('/dev/mailbox?to=nobody@example.com')).json()).toEqual([]);
   });
+
+  test('says what an operation was estimated to cost', async () => {
+    const here = await startApi({ worker: false, environment: { NODE_ENV: 'development' } });
+    const { text } = await here.gql('query($n: Int) { roles(first: $n) { nodes { id } } }', { n: 20 });
+    expect(JSON.parse(text).extensions).toEqual({ cost: { cost: 41, limit: 50_000 } });
+    expect(JSON.parse((await api.gql('{ __typename }')).text).extensions).toBeUndefined();
+  });
 });
