@@ -3,6 +3,7 @@ import { AppError } from '../platform/app-error.ts';
 import { isOutage, SQLSTATE, sqlstateOf } from '../platform/errors.ts';
 import { cancelWhenGone } from './cancel.ts';
 import { Envelopes, type Sealer } from './envelopes.ts';
+import { Losses } from './losses.ts';
 import type { Observe, RequestNote } from './observe.ts';
 import { StatementNames } from './statements.ts';
 import { type Gone, type RequestClient, RequestTransaction, type TransactionState } from './transaction.ts';
@@ -43,8 +44,6 @@ interface Asked<Result> {
   readonly envelope: Buffer;
   readonly work: Work<Result>;
   readonly signal: Gone | undefined;
-  /** Told that the connection cannot be used again. */
-  readonly lose: (error: Error) => void;
 }
 
 export interface Requests {
@@ -100,6 +99,8 @@ export function createRequests(options: RequestsOptions): Requests {
   const { pool, sealer, statementNames = 100, onUnavailable = ignore, observe = ignore } = options;
   const names = new StatementNames(statementNames);
   const envelopes = new Envelopes(sealer);
+  const losses = new Losses();
+  pool.on('connect', (client) => losses.watch(client));
 
   /** Whatever the reason: the pool, the socket, a server that takes no connections. Operators are told, clients are not. */
   function unavailable(error: unknown, source: RequestSource): AppError {
@@ -119,21 +120,17 @@ export function createRequests(options: RequestsOptions): Requests {
     const asked = performance.now();
     const connection = await reached(pool.connect(), source);
     observe('wait', asked, performance.now(), source);
+    losses.watch(connection);
     let broken: Error | undefined;
-    const onError = (error: Error): void => {
-      broken ??= error;
-    };
-    connection.on('error', onError);
     try {
-      return await runOpened({ connection, source, envelope, work, signal, lose: onError });
+      return await runOpened({ connection, source, envelope, work, signal });
     } catch (error) {
-      const lost = broken;
-      broken ??= await rollBack(connection);
+      const lost = losses.of(connection);
+      broken = lost ?? (await rollBack(connection));
       if (sqlstateOf(error) === SQLSTATE.keyUnavailable) envelopes.forget(envelope);
       throw explained(lost ?? error, lost !== undefined, source);
     } finally {
-      connection.removeListener('error', onError);
-      connection.release(broken);
+      connection.release(broken ?? losses.of(connection));
     }
   }
 
@@ -167,7 +164,7 @@ export function createRequests(options: RequestsOptions): Requests {
   }
 
   async function runOpened<Result>(asked: Asked<Result>): Promise<Result> {
-    const { connection, source, envelope, work, signal, lose } = asked;
+    const { connection, source, envelope, work, signal } = asked;
     const stream = corked(connection);
     let state: TransactionState;
     let working: Promise<Result>;
@@ -232,7 +229,7 @@ export function createRequests(options: RequestsOptions): Requests {
     } finally {
       state.closed = true;
       // A cancel under way must not hit the rollback, or whoever comes next.
-      if (!(await unwatched())) lose(new Error('it is not known whether a cancel request arrived'));
+      if (!(await unwatched())) losses.note(connection, new Error('it is not known whether a cancel request arrived'));
     }
   }
 

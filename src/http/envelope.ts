@@ -1,5 +1,5 @@
 import type { Response } from 'express';
-import type { SafeFault } from '../platform/errors.ts';
+import { retryAfterOf, type SafeFault } from '../platform/errors.ts';
 
 /** Names of input fields, and what is wrong with each. */
 export type FieldReasons = Readonly<Record<string, readonly string[]>>;
@@ -26,6 +26,8 @@ export interface Refusal extends Pick<SafeFault, 'code' | 'status' | 'message'> 
 export function sendRefusal(response: Response, requestId: string, refusal: Refusal): void {
   const { code, status, message, data = null, fields = {} } = refusal;
   response.locals.code = code;
+  const retryAfter = retryAfterOf(code);
+  if (retryAfter !== undefined) response.setHeader('Retry-After', retryAfter);
   const body: RestAnswer = { success: false, data, error: message, meta: { code, requestId, fields } };
   response.status(status).json(body);
 }

@@ -4,7 +4,7 @@ import { processHeaders } from 'postgraphile/grafserv';
 import type { RequestSource } from '../graphql/adaptor.ts';
 import { bindSource } from '../graphql/context.ts';
 import type { Observer } from '../observe/observer.ts';
-import type { ErrorRegister } from '../platform/errors.ts';
+import { type ErrorRegister, retryAfterOf } from '../platform/errors.ts';
 import type { RecordFault } from '../platform/faults.ts';
 import { BodyRefusal } from './body-refusal.ts';
 import type { ClientAddress } from './client-address.ts';
@@ -135,7 +135,9 @@ export function graphqlHandler(
     );
     // What is left of the body is nobody's next request.
     if (!request.complete) response.shouldKeepAlive = false;
-    response.writeHead(status, [...security, 'X-Request-Id', source.requestId, ...headers]);
+    const retryAfter = retryAfterOf(source.note?.code);
+    const later = retryAfter === undefined ? [] : ['Retry-After', retryAfter];
+    response.writeHead(status, [...security, 'X-Request-Id', source.requestId, ...later, ...headers]);
     response.end(request.method === 'HEAD' ? undefined : body);
     observer.answered({ source, route: PATH, method: request.method ?? '', status, began });
   };

@@ -18,6 +18,7 @@ import { ErrorRegister, type RegisterRow } from '../platform/errors.ts';
 import { faultRecorder } from '../platform/faults.ts';
 import { startHeartbeat } from '../platform/heartbeat.ts';
 import { describeFault, logFault } from '../platform/log.ts';
+import { outageNotes } from '../platform/outage.ts';
 import { StartupError } from '../platform/startup-error.ts';
 import { gatherActivity } from '../sessions/activity.ts';
 import { AccessTokens } from '../sessions/tokens.ts';
@@ -56,7 +57,7 @@ const REQUEST_MILLISECONDS = 60_000;
 /** And then connections to the database. */
 const POOL_MILLISECONDS = 1000;
 
-function openPool(access: DatabaseAccess): pg.Pool {
+function openPool(access: DatabaseAccess, onLost: (error: unknown) => void): pg.Pool {
   const pool = new pg.Pool({
     ...access.authenticator,
     pipeline: true,
@@ -66,7 +67,7 @@ function openPool(access: DatabaseAccess): pg.Pool {
     application_name: 'safetypin-api',
   });
   // A connection that breaks while nobody uses it is replaced; without a listener it would end the process.
-  pool.on('error', (error) => logFault(describeFault(error, 'none', 'pool')));
+  pool.on('error', (error) => onLost(error));
   return pool;
 }
 
@@ -100,7 +101,8 @@ async function endPool(pool: pg.Pool): Promise<void> {
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { config, access, keys } = options;
   const isProduction = config.environment === 'production';
-  const pool = openPool(access);
+  const onUnavailable = outageNotes();
+  const pool = openPool(access, onUnavailable);
   const closers: (() => Promise<void>)[] = [() => endPool(pool)];
   const close = async (): Promise<void> => {
     for (const closer of closers.reverse()) await closer();
@@ -120,7 +122,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       sealer,
       observe: observer.observe,
       statementNames: config.databasePooled ? 0 : STATEMENT_NAMES,
-      onUnavailable: (error, requestId) => logFault(describeFault(error, requestId, 'database')),
+      onUnavailable,
     });
     const register = new ErrorRegister(
       (await pool.query<RegisterRow>('select sqlstate, code, http_status, message from platform.errors')).rows,

@@ -101,7 +101,7 @@ const RETRY_AFTER: ReadonlyMap<string, number> = new Map([
 ]);
 
 /** Value of the header Retry-After for a code, or undefined. */
-export const retryAfterOf = (code: string): string | undefined => RETRY_AFTER.get(code)?.toString();
+export const retryAfterOf = (code = ''): string | undefined => RETRY_AFTER.get(code)?.toString();
 
 /** Looks up what may be said about an error. */
 export class ErrorRegister {
