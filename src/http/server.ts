@@ -57,7 +57,7 @@ const REQUEST_MILLISECONDS = 60_000;
 /** And then connections to the database. */
 const POOL_MILLISECONDS = 1000;
 
-function openPool(access: DatabaseAccess, onLost: (error: unknown) => void): pg.Pool {
+function openPool(access: DatabaseAccess): pg.Pool {
   const pool = new pg.Pool({
     ...access.authenticator,
     pipeline: true,
@@ -67,6 +67,7 @@ function openPool(access: DatabaseAccess, onLost: (error: unknown) => void): pg.
     application_name: 'safetypin-api',
   });
   // A connection that breaks while nobody uses it is replaced; without a listener it would end the process.
+  const onLost = outageNotes('pool');
   pool.on('error', (error) => onLost(error));
   return pool;
 }
@@ -101,8 +102,7 @@ async function endPool(pool: pg.Pool): Promise<void> {
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { config, access, keys } = options;
   const isProduction = config.environment === 'production';
-  const onUnavailable = outageNotes();
-  const pool = openPool(access, onUnavailable);
+  const pool = openPool(access);
   const closers: (() => Promise<void>)[] = [() => endPool(pool)];
   const close = async (): Promise<void> => {
     for (const closer of closers.reverse()) await closer();
@@ -122,7 +122,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       sealer,
       observe: observer.observe,
       statementNames: config.databasePooled ? 0 : STATEMENT_NAMES,
-      onUnavailable,
+      onUnavailable: outageNotes('database'),
     });
     const register = new ErrorRegister(
       (await pool.query<RegisterRow>('select sqlstate, code, http_status, message from platform.errors')).rows,
