@@ -10,11 +10,15 @@ if (others.length < testPostgres.length) {
 }
 
 /** Tests that share one PostgreSQL of a version. */
-const onPostgres = (postgres: number, test: { name: string; include: string[]; exclude: string[] }) => ({
+const onPostgres = (
+  postgres: number,
+  test: { name: string; include: string[]; exclude: string[] },
+  settings: Record<string, string> = {},
+) => ({
   extends: true as const,
   test: {
     ...test,
-    provide: { postgres },
+    provide: { postgres, settings },
     globalSetup: ['tests/support/global-setup.ts'],
     setupFiles: ['tests/support/setup.ts'],
     testTimeout: 30_000,
@@ -34,9 +38,14 @@ export default defineConfig({
         include: ['tests/**/*.test.ts'],
         exclude: ['**/node_modules/**', 'tests/runtime/**'],
       }),
-      ...others.map((major) =>
+      ...others.flatMap((major) => [
         onPostgres(major, { name: `pg${major}`, include: parts.include, exclude: parts.exclude }),
-      ),
+        onPostgres(
+          major,
+          { name: `pg${major}-workers`, include: parts.withWorkers, exclude: [] },
+          parts.workers(major),
+        ),
+      ]),
       {
         // Whole starts and stops of real processes: after everything else, since they want the processors to
         // themselves.

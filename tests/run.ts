@@ -8,7 +8,7 @@ import { onParentGone } from '../src/platform/parent.ts';
 const { filter, options } = parseCLI(['vitest', 'run', ...process.argv.slice(2)]);
 // vitest.config.ts makes a project of each.
 if (process.env.SAFETYPIN_TEST_POSTGRES === undefined) process.env.SAFETYPIN_TEST_POSTGRES = '15';
-else options.project ??= loadConfig().testPostgres.map((major) => `pg${major}`);
+else options.project ??= loadConfig().testPostgres.map((major) => `pg${major}*`);
 let vitest: Vitest | undefined;
 let interruptedAt: number | undefined;
 

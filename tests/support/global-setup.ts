@@ -8,7 +8,7 @@ import { retarget, withClient } from '../../src/platform/connection.ts';
 import { startEmbedded } from '../../src/platform/embedded.ts';
 import { buildDatabase } from '../../src/platform/migrate.ts';
 import { loadSecrets } from '../../src/platform/secrets.ts';
-import { binariesOf, SHIPPED } from '../versions/servers.ts';
+import { binariesOf } from '../versions/servers.ts';
 import { DATA_PREFIX, removeAbandoned, removeRun } from './abandoned.ts';
 import { accessTo, type TestCluster } from './access.ts';
 import { allFunctions, uncalled } from './coverage.ts';
@@ -18,6 +18,8 @@ declare module 'vitest' {
     cluster: TestCluster;
     /** Major version of the PostgreSQL that tests run on. */
     postgres: number;
+    /** Settings of it beside those of every run. */
+    settings: Readonly<Record<string, string>>;
     /** The same in full, as the server says it. */
     server: string;
   }
@@ -38,16 +40,16 @@ const SETTINGS = {
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   await removeAbandoned();
   const dataDirectory = realpathSync(mkdtempSync(join(tmpdir(), DATA_PREFIX)));
-  const { postgres } = project.getProvidedContext();
+  const { postgres, settings } = project.getProvidedContext();
   const binaries = await binariesOf(postgres);
-  const embedded = await startEmbedded({ dataDirectory, binaries, settings: SETTINGS });
+  const embedded = await startEmbedded({ dataDirectory, binaries, settings: { ...SETTINGS, ...settings } });
   const calls = join(dataDirectory, 'calls.txt');
   let functions: string[] = [];
   const teardown = async () => {
     // A run of some files says nothing about what the others call, nor does one of some parts.
     const { testFiles } = await project.globTestFiles();
     const ran = project.vitest.state.getTestModules().filter((file) => file.project.name === project.name);
-    const whole = postgres === SHIPPED && ran.length === testFiles.length;
+    const whole = project.name === 'main' && ran.length === testFiles.length;
     const line = whole ? uncalled(functions, calls) : undefined;
     if (line) process.stderr.write(`${line}\n`);
     await embedded.stop();

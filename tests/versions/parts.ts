@@ -29,14 +29,28 @@ const FILES = [
 /** Of tests/runtime, starts and stops of whole processes, one is worth it on each version. */
 const JOURNEY = 'runtime/journey.test.ts';
 
+/** Every cell of the matrix is the same with workers (PG-56), so on other versions it runs with them at once. */
+export const withWorkers = ['tests/matrix/tables.test.ts'];
+
 export const include = ['tests/!(runtime)/**/*.test.ts', `tests/${JOURNEY}`];
 export const exclude = [
   '**/node_modules/**',
   ...FOLDERS.map((folder) => `tests/${folder}/**`),
   ...FILES.map((file) => `tests/${file}`),
+  ...withWorkers,
 ];
 
 /** Names in these lists that are nothing any more. */
 export function gone(): string[] {
   return [...FOLDERS, ...FILES, JOURNEY].filter((name) => !existsSync(join(import.meta.dirname, '..', name)));
 }
+
+/** The settings that force workers upon every plan that allows them, even where they only cost. */
+export const workers = (major: number): Record<string, string> => ({
+  [major < 16 ? 'force_parallel_mode' : 'debug_parallel_query']: 'regress',
+  parallel_leader_participation: 'off',
+  parallel_setup_cost: '0',
+  parallel_tuple_cost: '0',
+  min_parallel_table_scan_size: '0',
+  min_parallel_index_scan_size: '0',
+});
