@@ -109,7 +109,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   };
   try {
     const sealer = new EnvelopeSealer(pool, keys);
-    const hasher = createPasswordHasher({ observe: (stage, seconds) => metrics.passwordHash(stage, seconds) });
+    const hasher = createPasswordHasher({
+      observe: (stage, seconds) => metrics.passwordHash(stage, seconds),
+      onOverload: () => metrics.countLimit('password.waiting'),
+    });
     const heartbeat = startHeartbeat(pool);
     closers.push(heartbeat.stop);
     const metrics = createMetrics({ pool, auditor: access.auditor, hasher, sealer, heartbeat });

@@ -26,6 +26,8 @@ export interface PasswordHasherOptions {
   readonly waiting?: number;
   /** Told how long each waited and took, in seconds. Defaults to nothing. */
   readonly observe?: (stage: 'waiting' | 'computing', seconds: number) => void;
+  /** Told of each that was refused because too many waited. Defaults to nothing. */
+  readonly onOverload?: () => void;
 }
 
 /** Longest password that is hashed at all; SQL's limit is lower, this one keeps a wrong setting from costing memory. */
@@ -61,7 +63,7 @@ function compute(password: string, { scheme, parameters, salt }: HashRecipe): Pr
 export function createPasswordHasher(options: PasswordHasherOptions = {}): PasswordHasher {
   const atOnce = options.atOnce ?? Math.max(1, availableParallelism());
   const limit = options.waiting ?? 200;
-  const { observe } = options;
+  const { observe, onOverload } = options;
   const queue: (() => void)[] = [];
   let running = 0;
   let computed = 0;
@@ -77,7 +79,10 @@ export function createPasswordHasher(options: PasswordHasherOptions = {}): Passw
       if (!isHashable(password)) throw new AppError(SQLSTATE.malformedText, 'the password cannot be hashed');
       const asked = performance.now();
       if (running >= atOnce) {
-        if (queue.length >= limit) throw new AppError(SQLSTATE.overloaded, 'too many passwords wait to be hashed');
+        if (queue.length >= limit) {
+          onOverload?.();
+          throw new AppError(SQLSTATE.overloaded, 'too many passwords wait to be hashed');
+        }
         await new Promise<void>((resolve) => queue.push(resolve));
       } else {
         running += 1;

@@ -4,8 +4,10 @@ import pg from 'pg';
 import { Counter, Histogram } from 'prom-client';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
+import { createRequests } from '../../src/graphql/adaptor.ts';
 import { countEvents, type EventSeries, REFUSAL_REASONS } from '../../src/observe/figures.ts';
 import { Counts, Durations } from '../../src/observe/series.ts';
+import { faultRecorder } from '../../src/platform/faults.ts';
 import { type Api, freePort, LOGIN, REGISTER, startApi, tokenOf, VERIFY } from '../api/api.ts';
 import { Application, refusal } from '../support/actors.ts';
 import { cloneDatabase } from '../support/database.ts';
@@ -309,7 +311,7 @@ describe('a fault', () => {
     });
   });
 
-  test('in a flood is recorded sixty times a minute at most, and the rest are counted (GQ-14)', async () => {
+  test('in a flood does not fill the trail, and each is counted (GQ-14)', async () => {
     const count = async () => {
       const admin = await api.db.connect('admin');
       const { rows } = await admin.query("select count(*)::int as n from audit.events where action = 'request.fault'");
@@ -328,6 +330,62 @@ describe('a fault', () => {
     expect(total(samples, 'safetypin_faults_total', { sqlstate: 'XX777' }) - faultsBefore).toBe(180);
     expect((await count()) - before).toBeLessThanOrEqual(120);
     expect(total(samples, 'safetypin_faults_total', { recorded: 'false' })).toBeGreaterThanOrEqual(60);
+  });
+
+  test('is recorded sixty times a minute and process, one after the other; the next says how many were left out', async () => {
+    const app = await Application.beside(await cloneDatabase());
+    const recorded: unknown[][] = [];
+    const requests = createRequests({ pool: app.pool, sealer: app.envelopes });
+    const inRequest: typeof requests.inRequest = async (source, work, signal) => {
+      const result = await requests.inRequest(source, work, signal);
+      recorded.push([source.requestId]);
+      return result;
+    };
+    vi.useFakeTimers({ toFake: ['Date'] });
+    let isRecorded = false;
+    const onFault = (_sqlstate: string, recorded: boolean) => {
+      isRecorded = recorded;
+    };
+    const record = faultRecorder({ requests: { ...requests, inRequest }, onFault });
+    const fail = async (): Promise<void> => {
+      const before = recorded.length;
+      const source = { requestId: crypto.randomUUID(), credential: null, ip: null, userAgent: null };
+      record(source, Object.assign(new Error('canary'), { code: 'XX123' }), 'POST /api/auth/login');
+      while (isRecorded && recorded.length === before) await new Promise(setImmediate);
+      await new Promise(setImmediate);
+    };
+    await hear('silent', async () => {
+      vi.setSystemTime(new Date('2030-01-01T00:00:01Z'));
+      for (let i = 0; i < 75; i += 1) await fail();
+      expect(recorded).toHaveLength(60);
+      vi.setSystemTime(new Date('2030-01-01T00:01:01Z'));
+      await fail();
+      expect(recorded).toHaveLength(61);
+    });
+    vi.useRealTimers();
+    const admin = await app.db.connect('admin');
+    const { rows } = await admin.query(
+      "select details from audit.events where action = 'request.fault' order by occurred_at desc, id desc limit 1",
+    );
+    expect(rows[0].details).toMatchObject({ code: 'XX123', name: 'POST /api/auth/login', left_out: 15 });
+  });
+
+  test('of somebody whose session is over is recorded for nobody', async () => {
+    const app = await Application.beside(await cloneDatabase());
+    const ada = await app.person('ada');
+    await app.call(ada.credential, 'select api.logout()');
+    const record = faultRecorder({ requests: createRequests({ pool: app.pool, sealer: app.envelopes }) });
+    const requestId = crypto.randomUUID();
+    await hear('silent', async () => {
+      record({ requestId, credential: ada.credential, ip: null, userAgent: null }, new Error('canary'), 'graphql:x');
+      const admin = await app.db.connect('admin');
+      await vi.waitFor(async () => {
+        const { rows } = await admin.query("select actor_id from audit.events where details ->> 'request' = $1", [
+          requestId,
+        ]);
+        expect(rows).toEqual([{ actor_id: null }]);
+      }, 3000);
+    });
   });
 });
 
