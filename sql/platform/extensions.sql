@@ -33,16 +33,21 @@ begin
 end $$;
 revoke create on schema public from public;
 
--- Large objects have no row-level security, and everybody may make them and read their own: nobody here needs them. On a
--- managed server, whose administrator does not own these functions, it does nothing but warn; `safetypin migrate` says so.
+-- What PostgreSQL lets everybody do and nobody here needs. Large objects have no row-level security. All requests share
+-- one login, so each could end the statements and connections of all others; operators are in pg_signal_backend. On a
+-- managed server, whose administrator does not own these functions, this does nothing but warn; `safetypin migrate` says so.
 do $$
 declare
   v_function regprocedure;
 begin
   for v_function in
     select p.oid from pg_catalog.pg_proc p, pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
-      where p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace and p.proname ~ '^(lo_|loread$|lowrite$)' and a.grantee = 0
+      where p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace and a.grantee = 0
+        and p.proname ~ '^(lo_|(loread|lowrite|pg_cancel_backend|pg_terminate_backend)$)'
   loop
+    if v_function::text ~ '_backend' then
+      execute format('grant execute on function %s to pg_signal_backend', v_function);
+    end if;
     execute format('revoke execute on function %s from public', v_function);
   end loop;
 end $$;

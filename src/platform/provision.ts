@@ -75,9 +75,9 @@ export async function provisionContents(admin: pg.Client, database: string, say:
   await inTransaction(admin, async () => admin.query(await readSql('platform/extensions.sql'))).catch((error) => {
     throw explainExtension(error, database);
   });
-  if (await largeObjectsAreOpen(admin)) {
-    say('let an administrator of the server revoke execute on the lo_… functions, loread and lowrite from public:');
-    say('large objects know no row-level security, and any login may fill the disk with them');
+  if (await ownFunctionsAreOpen(admin)) {
+    say('let an administrator of the server revoke execute on lo_…, loread, lowrite, pg_cancel_backend and');
+    say('pg_terminate_backend from public: any login may fill the disk, and end the requests of others');
   }
   const refused: string[] = [];
   for (const setting of SILENT) if (!(await silence(admin, database, setting))) refused.push(setting);
@@ -87,7 +87,7 @@ export async function provisionContents(admin: pg.Client, database: string, say:
 }
 
 /** Where the provider owns PostgreSQL's own functions, extensions.sql takes nothing from PUBLIC. */
-async function largeObjectsAreOpen(admin: pg.Client): Promise<boolean> {
+async function ownFunctionsAreOpen(admin: pg.Client): Promise<boolean> {
   const { rowCount } = await admin.query(
     "select from pg_catalog.pg_roles where rolname = 'safetypin_authenticator' and pg_catalog.has_function_privilege(oid, 'pg_catalog.lo_create(oid)', 'execute')",
   );

@@ -1,7 +1,7 @@
 // SECURITY 2.3: ways to data that lead past its tables (PG-41, PG-42, PG-44, PG-45).
 import { beforeAll, describe, expect, it } from 'vitest';
 import { provisionContents } from '../../src/platform/provision.ts';
-import { attempt, hostilePlace, kept, type Place } from './place.ts';
+import { attempt, CANARY, hostilePlace, kept, type Place } from './place.ts';
 
 let place: Place;
 beforeAll(async () => {
@@ -109,6 +109,32 @@ describe('ways around tables', () => {
       );
       expect(others.code, name).toBe('42501');
     });
+  });
+
+  it("PG-42 nobody ends another's statement or connection, not even as the login that all share", async () => {
+    const bob = await place.app.pool.connect();
+    await bob.query('begin');
+    await place.app.open(bob, place.bob.credential);
+    const { pid } = (await bob.query('select pg_backend_pid() as pid')).rows[0];
+    try {
+      await place.everyone(async (client, { name }) => {
+        for (const role of ['its own', "the login's"]) {
+          if (role === "the login's") await client.query('reset role');
+          for (const attack of ['pg_terminate_backend', 'pg_cancel_backend'])
+            expect((await attempt(client, `select ${attack}(${pid})`)).code, `${name}: ${attack} as ${role}`).toBe(
+              '42501',
+            );
+        }
+      });
+      expect((await bob.query('select name from clinic.patients')).rows).toEqual([{ name: CANARY.bob }]);
+    } finally {
+      await bob.query('rollback').catch(() => {});
+      bob.release();
+    }
+    const { rows } = await place.admin.query(
+      "select has_function_privilege('pg_signal_backend', 'pg_terminate_backend(int, bigint)', 'execute') as operators",
+    );
+    expect(rows).toEqual([{ operators: true }]);
   });
 
   it('PG-44 grants on tables are of select, insert, update and delete alone', async () => {
