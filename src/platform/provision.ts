@@ -76,8 +76,9 @@ export async function provisionContents(admin: pg.Client, database: string, say:
     throw explainExtension(error, database);
   });
   if (await ownFunctionsAreOpen(admin)) {
-    say('let an administrator of the server revoke execute on lo_…, loread, lowrite, pg_cancel_backend and');
-    say('pg_terminate_backend from public: any login may fill the disk, and end the requests of others');
+    say(
+      'let an administrator of the server revoke execute on lo_*, loread, lowrite, pg_cancel_backend and pg_terminate_backend from public: any login may fill the disk, and end the requests of others',
+    );
   }
   const refused: string[] = [];
   for (const setting of SILENT) if (!(await silence(admin, database, setting))) refused.push(setting);

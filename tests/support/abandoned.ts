@@ -15,8 +15,8 @@ const YOUNG_MS = 60_000;
 /** Removes the folders of runs that nobody runs any more. A live run holds the claim on its own. */
 export async function removeAbandoned(): Promise<void> {
   for (const name of readdirSync(tmpdir()).filter((entry) => entry.startsWith(DATA_PREFIX))) {
-    const folder = realpathSync(join(tmpdir(), name));
-    if (Date.now() - statSync(folder).mtimeMs < YOUNG_MS) continue;
+    const folder = olderThanYoung(join(tmpdir(), name));
+    if (folder === undefined) continue;
     const mine = await claim(folder);
     if (!mine) continue;
     try {
@@ -27,6 +27,16 @@ export async function removeAbandoned(): Promise<void> {
     } finally {
       mine.release();
     }
+  }
+}
+
+/** Its real path, unless it is young or another run removed it just now. */
+function olderThanYoung(path: string): string | undefined {
+  try {
+    const folder = realpathSync(path);
+    return Date.now() - statSync(folder).mtimeMs < YOUNG_MS ? undefined : folder;
+  } catch {
+    return undefined;
   }
 }
 
