@@ -1,12 +1,14 @@
 // The doctor on a server of its own, which each test breaks in one way and mends again: every check must be able to go
 // wrong, and say so in one line.
-import { mkdtempSync, realpathSync } from 'node:fs';
+import { randomInt } from 'node:crypto';
+import { appendFileSync, mkdtempSync, realpathSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { DatabaseAccess } from '../../src/platform/access.ts';
-import { retarget } from '../../src/platform/connection.ts';
+import { retarget, withClient } from '../../src/platform/connection.ts';
+import { clusterDirectory } from '../../src/platform/data-directory.ts';
 import { examine, refuseUnsafe } from '../../src/platform/doctor.ts';
 import type { Finding } from '../../src/platform/doctor-check.ts';
 import { flawsOf, poolerFlawsOf } from '../../src/platform/doctor-flaws.ts';
@@ -156,6 +158,7 @@ test('the table is aligned, and has no colour where nobody sees it', async () =>
 
 test('a server set up to lose data, to keep few connections and to trust anybody', async () => {
   const dataDirectory = realpathSync(mkdtempSync(join(tmpdir(), DATA_PREFIX)));
+  const address = `127.77.${randomInt(1, 255)}.${randomInt(1, 255)}`;
   const careless = await startPostgres({
     dataDirectory,
     settings: {
@@ -165,6 +168,8 @@ test('a server set up to lose data, to keep few connections and to trust anybody
       max_wal_senders: '0',
       max_connections: '22',
       password_encryption: 'md5',
+      // An address of its own on this machine, since the port is everybody's.
+      listen_addresses: address,
     },
     initdbOptions: ['--no-sync'],
   });
@@ -180,6 +185,33 @@ test('a server set up to lose data, to keep few connections and to trust anybody
     expect(said).toContain('wrong roles: missing: safetypin_anonymous, safetypin_auditor,');
     expect(said).toContain('wrong migrations: 0 of 1 committed migrations have run: npm run migrate:up');
     expect(said).toContain('wrong extensions: pgcrypto is missing');
+
+    const rules = [
+      'host all nobody 0.0.0.0/0 trust',
+      'host all nobody 10.0.0.0/8 password',
+      'host all nobody 10.1.0.0/16 md5',
+    ];
+    appendFileSync(join(clusterDirectory(dataDirectory), 'pg_hba.conf'), `\n${rules.join('\n')}\n`);
+    const admission = linesOf(await examine(loose, { only: 'admission' }), 'admission').join('\n');
+    expect(admission).toMatch(/^wrong: .*without a password: line \d+ \(host trust\); use scram-sha-256$/m);
+    expect(admission).toMatch(/^wrong: .*in clear: line \d+ \(host password\)/m);
+    expect(admission).toMatch(/^warn: .*still accepts md5: line \d+ \(host md5\)/m);
+    expect(admission).toMatch(/^warn: .*without TLS: line \d+ \(host trust\), .*; use hostssl$/m);
+
+    const near = { ...loose, admin: { ...loose.admin, host: address, ssl: false }, embedded: false };
+    expect(linesOf(await examine(near, { only: 'encryption' }), 'encryption')).toEqual([
+      'warn: not encrypted, on this machine only: use TLS on any other',
+    ]);
+    expect(linesOf(await examine(near, { only: 'administrator' }), 'administrator')[0]).toMatch(
+      /^warn: DATABASE_URL holds a superuser \(postgres\): `safetypin provision` prints/,
+    );
+    await withClient(loose.admin, (client) =>
+      client.query(
+        "create database bytes encoding 'SQL_ASCII' template template0 locale_provider libc lc_collate 'C' lc_ctype 'C'",
+      ),
+    );
+    const bytes = await examine({ ...loose, database: 'bytes' }, { only: 'encoding' });
+    expect(linesOf(bytes, 'encoding')[0]).toMatch(/^wrong: texts are SQL_ASCII: make a new database/);
   } finally {
     await careless.stop();
     removeRun(dataDirectory);
