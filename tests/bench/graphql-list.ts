@@ -2,7 +2,7 @@ import { alternate, type Bench } from './bench.ts';
 import { makeMember } from './members.ts';
 import type { Place } from './place.ts';
 
-const QUERY = '{ auditEvents(first: 20) { nodes { id action occurredAt actorId } } }';
+export const QUERY = '{ auditEvents(first: 20) { nodes { id action occurredAt actorId } } }';
 const CONNECTIONS = 8;
 
 /** Authenticated GraphQL list of 20 rows, against a hand-written sequential handler with the same SQL and token check. */

@@ -1,12 +1,25 @@
 // `npm run bench`: every benchmark of DESIGN section 12, as a table, or with --json as one JSON array.
 import { parseArgs } from 'node:util';
+import { auditedUpdate } from './audited-update.ts';
 import { type Bench, type Row, table } from './bench.ts';
 import { envelope, envelopePipelined } from './envelope.ts';
 import { graphqlList } from './graphql-list.ts';
 import { openPlace } from './place.ts';
+import { rlsScale } from './rls-scale.ts';
 import { signIn } from './sign-in.ts';
+import { firstStart, memory, start } from './whole.ts';
 
-const BENCHES: readonly Bench[] = [envelope, envelopePipelined, graphqlList, signIn];
+const BENCHES: readonly Bench[] = [
+  envelope,
+  envelopePipelined,
+  graphqlList,
+  signIn,
+  rlsScale,
+  auditedUpdate,
+  start,
+  firstStart,
+  memory,
+];
 
 const { values } = parseArgs({
   options: { json: { type: 'boolean' }, full: { type: 'boolean' }, only: { type: 'string', multiple: true } },
