@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { loadConfig } from '../../src/config.ts';
 import { startServer } from '../../src/http/server.ts';
@@ -22,6 +23,8 @@ export interface OwnCluster {
   admin<T extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<T[]>;
   /** The postmaster's process. */
   pid(): number;
+  /** Whether it ended by itself. */
+  hasEnded(): Promise<boolean>;
   /** Starts it again after its end. */
   restart(): Promise<void>;
   /** What PostgreSQL wrote to its log. */
@@ -34,6 +37,7 @@ export interface OwnOptions {
   /** Defaults to a new folder. */
   readonly dataDirectory?: string;
   readonly settings?: Readonly<Record<string, string>>;
+  readonly initdbOptions?: readonly string[];
 }
 
 const NAME = 'faults';
@@ -53,7 +57,7 @@ export async function startOwnCluster(o: OwnOptions): Promise<OwnCluster> {
   let server: EmbeddedCluster | undefined;
   const start = async (): Promise<void> => {
     const settings = { fsync: 'off', ...o.settings };
-    server = await startEmbedded({ dataDirectory, settings, initdbOptions: ['--no-sync'] });
+    server = await startEmbedded({ dataDirectory, settings, initdbOptions: ['--no-sync', ...(o.initdbOptions ?? [])] });
     rmSync(socket, { force: true });
     symlinkSync(server.socketDirectory, socket);
   };
@@ -83,6 +87,7 @@ export async function startOwnCluster(o: OwnOptions): Promise<OwnCluster> {
     admin: (text, values) =>
       withClient(retarget(access.admin, NAME), async (client) => (await client.query(text, values)).rows),
     pid: () => Number(readFileSync(join(clusterDirectory(dataDirectory), 'postmaster.pid'), 'utf8').split('\n')[0]),
+    hasEnded: async () => Promise.race([server?.lost.then(() => true) ?? true, sleep(20, false)]),
     async restart() {
       // It has ended, and this gives its folder back.
       await server?.stop();

@@ -1,8 +1,12 @@
 // What runs for somebody who has gone is cancelled, and nothing else ever is.
 import { randomUUID } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
 import { createRequests, type RequestSource, type Requests } from '../../src/graphql/adaptor.ts';
 import { hasPgbouncer, startPooler } from '../pooler/pgbouncer.ts';
@@ -96,6 +100,39 @@ describe('a client that has gone', () => {
     await whenAsleep(gone);
     expect(await code).toMatch(/^(57014|57P03)$/);
     expect(pool.totalCount).toBe(0);
+  });
+
+  test('hits nobody else, however late the cancel request arrives', async () => {
+    const pool = here();
+    const requests = through(pool);
+    await pool.query('select 1');
+    // On its way to the server it is held up until what it was for has long ended.
+    const slow = mkdtempSync(join(tmpdir(), 'sp-slow-'));
+    const { host, port } = db.config('authenticator');
+    const way = createServer((socket) => {
+      socket.pause();
+      setTimeout(() => {
+        const server = connect(`${host}/.s.PGSQL.${port}`);
+        server.on('error', () => {});
+        socket.on('error', () => {});
+        socket.pipe(server).pipe(socket);
+      }, 120);
+    });
+    await new Promise<void>((resolve) => way.listen(`${slow}/.s.PGSQL.${port}`, resolve));
+    onTestFinished(() => {
+      way.close();
+      rmSync(slow, { recursive: true, force: true });
+    });
+    const client = (pool as unknown as { _clients: { host: string }[] })._clients[0];
+    if (client) client.host = slow;
+    const gone = new AbortController();
+    const nap = (seconds: number, signal?: AbortSignal) =>
+      refusal(requests.inRequest(source(null), (c) => c.query({ text: `select pg_sleep(${seconds})` }), signal));
+    const left = nap(0.05, gone.signal);
+    const next = nap(0.4);
+    setTimeout(() => gone.abort(), 20);
+    expect([await left, await next]).toEqual(['57014', 'no refusal']);
+    expect(pool.totalCount).toBe(1);
   });
 
   const COUNT = Math.round(3000 * loadConfig().testScale);
