@@ -4,6 +4,9 @@ import { AppError } from '../platform/app-error.ts';
 import { type ErrorRegister, type SafeFault, SQLSTATE } from '../platform/errors.ts';
 import type { RequestSource } from './adaptor.ts';
 
+/** What PostGraphile says when an update or delete by key met no row. */
+const NOTHING_FOUND = /^No values were (?:updated|deleted) in collection /;
+
 /** What became of an error: what the client gets, and the fault to log and record if it was one of ours. */
 export interface MaskedError {
   readonly error: GraphQLError;
@@ -66,6 +69,11 @@ export function maskError(register: ErrorRegister, error: GraphQLError, source: 
   // Without a path the request itself was refused: variables that do not fit, an operation that is not there.
   if (cause === undefined && error.path === undefined) return told('BAD_INPUT', withoutValues(error.message));
   if (cause instanceof GraphQLError) return told('BAD_INPUT', withoutValues(error.message));
+  // A row that is not there, or not for this asker, is no fault of ours: anybody can ask for one.
+  if (cause instanceof Error && NOTHING_FOUND.test(cause.message)) {
+    const { code, message } = register.explain(Object.assign(new Error('not found'), { code: 'NTFND' }));
+    return told(code, message);
+  }
   const fault =
     cause instanceof Error && isSafeError(cause)
       ? explainSafe(cause)

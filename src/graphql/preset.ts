@@ -12,6 +12,7 @@ import { AggregatesPreset } from './aggregates.ts';
 import { exposurePlugin, OWN_SCHEMAS } from './behavior.ts';
 import { CachesPlugin } from './caches.ts';
 import { sourceOf } from './context.ts';
+import { EndlessPlugin } from './endless.ts';
 import { type ExecutionOptions, executionPlugin, maskLate } from './execution.ts';
 import { FiltersPlugin } from './filters.ts';
 import { clientOf } from './gone.ts';
@@ -44,6 +45,7 @@ export const schemaPreset = ({ pool, schemas, tagsFile }: SchemaOptions): Graphi
     NamingPlugin,
     TagsPlugin,
     ...(tagsFile === undefined ? [] : [pgSmartTagsFromFile(tagsFile)]),
+    EndlessPlugin,
     IndexesPlugin,
     FiltersPlugin,
     PagingPlugin,

@@ -63,7 +63,7 @@ function expressionOf(column: Column, organization: string | undefined, person: 
   if (refers?.table === 'identity.people') return `'${person}'::uuid`;
   if (refers === null) return madeUp(column, person);
   const where = refers.byOrganization ? ` where r.organization_id = '${organization}'` : '';
-  return `(select r.${refers.column} from ${refers.table} r${where} limit 1)`;
+  return `(select r.${refers.column} from ${refers.table} r${where} order by 1 desc limit 1)`;
 }
 
 async function fill(
@@ -91,19 +91,21 @@ async function fill(
   );
 }
 
-/** Fills every empty table: once for each organization if it has one, else once. */
+/** Fills every empty table: `count` times for each organization if it has one, else once. */
 export async function fillEmptyTables(
   admin: pg.Client,
   organizations: ReadonlyMap<string, string>,
   people: ReadonlyMap<string, Someone>,
+  count = 2,
 ): Promise<void> {
   const { rows } = await admin.query<EmptyTable>(EMPTY);
   for (const empty of rows) {
     const isShared = !empty.columns.some(({ name }) => /^(organization_id|person_id)$/.test(name));
     for (const name of isShared ? ['A'] : ['A', 'B']) {
       const members = [...people.values()].filter(({ label }) => label.startsWith(`${name}/`));
-      for (const member of members.slice(0, isShared ? 1 : 2))
-        await fill(admin, empty, organizations.get(name), member.id);
+      for (let i = 0; i < (isShared ? 1 : count); i += 1) {
+        await fill(admin, empty, organizations.get(name), members[i % members.length]?.id);
+      }
     }
   }
 }

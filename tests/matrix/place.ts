@@ -56,16 +56,18 @@ async function seal(admin: pg.Client, { people, organizations }: People): Promis
   await admin.query('commit');
 }
 
-/** Builds the place: people through the product, a host's tables, and what is still empty filled from the catalog. */
-export async function buildPlace(): Promise<Place> {
-  const db = await cloneDatabase();
+/** Builds the place, beside a running API if there is one that brought the host's tables: people through the product, a host's tables, and what is still empty filled from the catalog. */
+export async function buildPlace(api?: { readonly db: TestDatabase; readonly keys: string }): Promise<Place> {
+  const db = api?.db ?? (await cloneDatabase());
   const admin = await db.connect('admin');
-  const owner = await db.connect('owner');
-  await owner.query(CLINIC);
-  await owner.end();
+  if (api === undefined) {
+    const owner = await db.connect('owner');
+    await owner.query(CLINIC);
+    await owner.end();
+  }
   await admin.query("set timezone = 'UTC'");
   await admin.query(await readFile(path(import.meta.dirname, 'probe.sql'), 'utf8'));
-  const app = await Application.beside(db);
+  const app = await Application.beside(db, api?.keys);
   const known = await gather(app, admin);
   const jobs = await live(app, admin, known);
   const connections = new Map<Login, Promise<pg.Client>>();

@@ -249,3 +249,25 @@ create function matrix.belongings(person uuid, session uuid) returns jsonb langu
     'lookup', e.lookup)
   from identity_private.emails e where e.person_id = person
 $$;
+
+-- What others committed since the baseline, as relation:whose.
+create function matrix.differences(actor text) returns text[] language plpgsql set timezone = 'UTC' as $$
+declare
+  v_relation oid;
+  v_found text[];
+  v_all text[] := '{}';
+begin
+  for v_relation in select relation from matrix.baseline loop
+    execute format($sql$
+      with now as (select t.tableoid || ':' || t.ctid as place, md5(t::text) as hash, to_jsonb(t)::text as content from %1$s t),
+      known as (select r.place, r.hash, r.labels from matrix.rows r where r.relation = %2$s),
+      touched as (
+        select k.labels from known k left join now n using (place, hash) where n.place is null
+        union all
+        select matrix.labels_of(n.content) from now n left join known k using (place, hash) where k.place is null)
+      select array_agg(distinct %1$L || ':' || matrix.whose($1, labels)) from touched$sql$, v_relation::regclass, v_relation)
+      into v_found using actor;
+    v_all := v_all || coalesce(v_found, '{}');
+  end loop;
+  return v_all;
+end $$;

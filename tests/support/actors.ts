@@ -57,9 +57,10 @@ export class Application {
     this.#jobEnvelopes = new EnvelopeSealer(this.#jobs, keys);
   }
 
-  static async beside(db: TestDatabase): Promise<Application> {
-    const directory = mkdtempSync(join(tmpdir(), 'safetypin-keys-'));
-    whenFileEnds(() => rmSync(directory, { recursive: true, force: true }));
+  /** `keys`: the folder of another process of the same application. Defaults to one of its own. */
+  static async beside(db: TestDatabase, keys?: string): Promise<Application> {
+    const directory = keys ?? mkdtempSync(join(tmpdir(), 'safetypin-keys-'));
+    if (keys === undefined) whenFileEnds(() => rmSync(directory, { recursive: true, force: true }));
     const application = new Application(db, await loadApplicationKeys(directory), directory);
     await application.call(null, 'select keyring.bind_application()');
     return application;
