@@ -288,7 +288,7 @@ describe('what is broken is seen', () => {
       ...fields('mutation').map(({ name }) => `mutation ${name}`),
     ];
     expect(all.filter((name) => !known.has(name))).toEqual(
-      expect.arrayContaining(['query odds', 'mutation createOdd']),
+      expect.arrayContaining(['query odds', 'mutation deleteOdd']),
     );
   });
 });

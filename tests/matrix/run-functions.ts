@@ -47,6 +47,7 @@ function inAWord(answer: string | null): string {
   if (answer === '{NULL}') return 'null';
   if (answer === '{""}') return 'done';
   if (answer === null || /^\{"?[(,)]*"?\}$/.test(answer)) return 'nothing';
+  if (/[^\\]","/.test(answer)) return 'rows';
   const first = /^\{"?\(?([^,")}]*)/.exec(answer)?.[1] ?? '';
   if (/^[A-Za-z_]{2,}$/.test(first)) return first;
   return /^\d+$/.test(first) ? 'a number' : 'answers';
