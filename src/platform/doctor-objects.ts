@@ -62,6 +62,20 @@ const publicRights: Check = {
         order by 1`,
     );
     if (callable.length > 0) found.push(wrong(`everybody may call ${listed(callable)}: revoke execute from public`));
+    const shared = await rows(
+      admin,
+      `select distinct p.proname as name from pg_catalog.pg_proc p
+        where p.pronamespace = 'pg_catalog'::regnamespace
+          and p.proname ~ '^(lo_(create|put|from_bytea)|lowrite|pg_cancel_backend|pg_terminate_backend)$'
+          and has_function_privilege('public', p.oid, 'execute') order by 1`,
+    );
+    if (shared.length > 0) {
+      found.push(
+        warn(
+          `any login may fill the disk or end the requests of others: revoke execute on ${listed(shared)} from public`,
+        ),
+      );
+    }
     const future = await rows(
       admin,
       `select rolname as name from pg_catalog.pg_roles r

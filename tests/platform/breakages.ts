@@ -247,4 +247,11 @@ export const BREAKAGES: readonly Breakage[] = [
     check: 'two-phase commit',
     said: 'commit or roll back forgotten',
   },
+  {
+    name: 'PG-41 large objects, and the end of other requests',
+    breaking: 'grant execute on function pg_terminate_backend(int, bigint), lo_create(oid) to public',
+    mending: 'revoke execute on function pg_terminate_backend(int, bigint), lo_create(oid) from public',
+    check: 'PUBLIC',
+    said: 'warn: any login may fill the disk or end the requests of others: revoke execute on lo_create, pg_terminate_backend from public',
+  },
 ];
