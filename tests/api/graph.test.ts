@@ -23,6 +23,8 @@ const HOST = `
   create index on clinic.patients (organization_id, canary);
   comment on column clinic.patients.canary is E'@behavior -*\\nNobody sees it.';
   select access.protect('clinic.patients');
+  create view clinic.names with (security_invoker) as select name from clinic.patients;
+  grant select on clinic.names to safetypin_member;
   create function clinic.wait(seconds float) returns text language sql volatile as $$ select 'done' from pg_sleep(seconds) $$;
   grant execute on function clinic.wait(float) to safetypin_member;
 `;
@@ -400,3 +402,14 @@ test('every query runs where nothing can be written (GQ-07)', async () => {
   await admin.end();
   await sleep(200);
 }, 30_000);
+
+test('lists without an order, as views are, take no cursor that is out of range (GQ-05)', async () => {
+  const text = 'query($a: Cursor) { names(first: 2, after: $a) { nodes { name } } }';
+  for (const n of [-1, 1.5, 1e20, 10_001, 2_147_483_648, 9_007_199_254_740_993, '1', null, [], {}]) {
+    const answer = await api.gql(text, { a: encode(['natural', n]) }, ada.accessToken);
+    expect([n, codeOf(answer) ?? 'nothing']).toEqual([
+      n,
+      expect.stringMatching(/^(BAD_INPUT|LIMIT_EXCEEDED|nothing)$/),
+    ]);
+  }
+});
