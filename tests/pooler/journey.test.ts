@@ -58,7 +58,7 @@ describe.runIf(hasPgbouncer).each([1, 2])('the API through PgBouncer with %i con
     expect(pooler.log()).not.toMatch(/safetypin_jobs|postgres@/);
   });
 
-  test('a person registers, proves her address, signs in, stays signed in and leaves', async () => {
+  test.runIf(size === 1)('a person registers, proves her address, signs in, stays signed in and leaves', async () => {
     const ada = await api.member('Ada');
     expect((await api.gql(ME, {}, ada.accessToken)).data).toEqual({
       currentUser: { displayName: 'Ada' },
@@ -72,17 +72,22 @@ describe.runIf(hasPgbouncer).each([1, 2])('the API through PgBouncer with %i con
     expect((await api.gql(ME, {}, token)).errors?.[0]?.extensions.code).toBe('UNAUTHENTICATED');
   });
 
-  test('a password is reset by mail, which the worker sends: it hears of the job on its own connection', async () => {
-    const bob = await api.member('Bob');
-    const asked = Date.now();
-    await api.rest('request-password-reset', { email: bob.email });
-    const mail = await api.mail(bob.email, ({ links }) => links.some((link) => link.includes('reset')));
-    // It would have come by asking again, too, but not so soon.
-    expect(Date.now() - asked).toBeLessThan(1900);
-    const newPassword = 'quite another long sentence of his';
-    expect((await api.rest('reset-password', { token: tokenOf(mail), newPassword })).status).toBe(200);
-    expect((await api.rest('login', { email: bob.email, password: newPassword })).body.data.outcome).toBe('SIGNED_IN');
-  });
+  test.runIf(size === 1)(
+    'a password is reset by mail, which the worker sends: it hears of the job on its own connection',
+    async () => {
+      const bob = await api.member('Bob');
+      const asked = Date.now();
+      await api.rest('request-password-reset', { email: bob.email });
+      const mail = await api.mail(bob.email, ({ links }) => links.some((link) => link.includes('reset')));
+      // It would have come by asking again, too, but not so soon.
+      expect(Date.now() - asked).toBeLessThan(1900);
+      const newPassword = 'quite another long sentence of his';
+      expect((await api.rest('reset-password', { token: tokenOf(mail), newPassword })).status).toBe(200);
+      expect((await api.rest('login', { email: bob.email, password: newPassword })).body.data.outcome).toBe(
+        'SIGNED_IN',
+      );
+    },
+  );
 
   test('many at once see each their own', async () => {
     const people = await Promise.all(
