@@ -405,7 +405,7 @@ test('every query runs where nothing can be written (GQ-07)', async () => {
 
 test('lists without an order, as views are, take no cursor that is out of range (GQ-05)', async () => {
   const text = 'query($a: Cursor) { names(first: 2, after: $a) { nodes { name } } }';
-  for (const n of [-1, 1.5, 1e20, 10_001, 2_147_483_648, 9_007_199_254_740_993, '1', null, [], {}]) {
+  for (const n of [-1, 1.5, 1e20, 10_001, 2_147_483_648, 9_007_199_254_740_991, '1', null, [], {}]) {
     const answer = await api.gql(text, { a: encode(['natural', n]) }, ada.accessToken);
     expect([n, codeOf(answer) ?? 'nothing']).toEqual([
       n,
