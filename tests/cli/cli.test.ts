@@ -296,7 +296,7 @@ describe('db:commit', { timeout: 120_000 }, () => {
       code: 1,
       err: 'safetypin: 000002-add-patients.sql has no reverse: write migrations/reverse/000002-add-patients.sql first\n',
     });
-    mkdirSync(join(clone, 'migrations/reverse'));
+    mkdirSync(join(clone, 'migrations/reverse'), { recursive: true });
     write('migrations/reverse/000002-add-patients.sql', 'drop table clinic.patients;\ndrop table clinic.nothing;\n');
     expect(await safetypin(['migrate:down'])).toMatchObject({
       code: 1,
@@ -318,7 +318,7 @@ describe('db:commit', { timeout: 120_000 }, () => {
     const said = await safetypin(['db:commit', '-m', 'bad']);
     expect(said).toMatchObject({
       code: 1,
-      err: expect.stringContaining('migrations/committed/000002-bad.sql, line 1'),
+      err: expect.stringContaining('migrations/committed/000002-bad.sql, line 5'),
     });
     expect(committed()).toEqual(['000001-initial.sql']);
     expect(read('migrations/current.sql')).toBe('create table nowhere.t ();\n');
