@@ -62,9 +62,9 @@ async function start(lifetime: Lifetime): Promise<void> {
 async function loadModules() {
   const [{ migrate }, { patienceOf }, { refuseUnsafe }, { loadApplicationKeys }, { startServer }, { startWorker }] =
     await Promise.all([
-      import('./platform/migrate.ts'),
-      import('./platform/migrate-patience.ts'),
-      import('./platform/doctor.ts'),
+      import('./platform/migrate/migrate.ts'),
+      import('./platform/migrate/patience.ts'),
+      import('./platform/doctor/doctor.ts'),
       import('./keyring/application-keys.ts'),
       import('./http/server.ts'),
       import('./worker/runner.ts'),

@@ -5,9 +5,9 @@ import { parseIntoClientConfig } from 'pg-connection-string';
 import type { Config } from '../config.ts';
 import { type Claim, claim, describeOwner, ownerOf } from './claim.ts';
 import { clusterDirectory, openDataDirectory } from './data-directory.ts';
-import { startEmbedded } from './embedded.ts';
+import { startEmbedded } from './embedded/embedded.ts';
+import { isAlive, type Postmaster, readPostmaster } from './embedded/leftover.ts';
 import { meetServer } from './external.ts';
-import { isAlive, type Postmaster, readPostmaster } from './leftover.ts';
 import { loadSecrets, type Secrets } from './secrets.ts';
 import { StartupError } from './startup-error.ts';
 

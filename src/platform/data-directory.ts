@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { isReachable, isRoot, serverAccount } from './account.ts';
+import { isReachable, isRoot, serverAccount } from './embedded/account.ts';
 import { explainFileError, StartupError } from './startup-error.ts';
 
 const PUBLIC_PLACE = '/var/tmp/safetypin-';

@@ -6,11 +6,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Config, projectRoot } from '../config.ts';
 import { openDatabase } from './access.ts';
 import type { Say } from './connection.ts';
-import { composeCurrent } from './db-commit.ts';
 import { Lifetime } from './lifetime.ts';
+import { composeCurrent } from './migrate/db-commit.ts';
 import { onParentGone } from './parent.ts';
-import { runSql } from './sql-runner.ts';
-import { splitStatements } from './sql-statements.ts';
+import { runSql } from './sql/runner.ts';
+import { splitStatements } from './sql/statements.ts';
 
 const SETTLE = 200; // an editor saves in several steps, and a checkout touches many files
 

@@ -1,7 +1,7 @@
 // What the command line shows: aligned columns, colour on a terminal only.
 import { styleText } from 'node:util';
-import type { Finding, Level } from './doctor-check.ts';
-import type { MigrationState } from './status.ts';
+import type { Finding, Level } from './doctor/check.ts';
+import type { MigrationState } from './migrate/status.ts';
 
 type Colour = Parameters<typeof styleText>[0];
 

@@ -2,7 +2,7 @@
 // api_steps.retry_jobs() and api_steps.drop_jobs().
 import type { DatabaseAccess } from '../platform/access.ts';
 import { OWNER_OPTIONS, retarget, type Say, withClient } from '../platform/connection.ts';
-import { formatResult } from '../platform/sql-table.ts';
+import { formatResult } from '../platform/sql/table.ts';
 import { StartupError } from '../platform/startup-error.ts';
 
 const LIST = `select id, task, state, attempts || ' of ' || attempts_allowed as tries,

@@ -4,8 +4,8 @@ import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { clusterDirectory } from '../../src/platform/data-directory.ts';
-import { startEmbedded } from '../../src/platform/embedded.ts';
-import { buildDatabase } from '../../src/platform/migrate.ts';
+import { startEmbedded } from '../../src/platform/embedded/embedded.ts';
+import { buildDatabase } from '../../src/platform/migrate/migrate.ts';
 import { loadSecrets } from '../../src/platform/secrets.ts';
 import { accessTo, type TestCluster } from '../support/access.ts';
 

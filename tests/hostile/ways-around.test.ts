@@ -1,6 +1,6 @@
 // SECURITY 2.3: ways to data that lead past its tables (PG-41, PG-42, PG-44, PG-45).
 import { beforeAll, describe, expect, it } from 'vitest';
-import { provisionContents } from '../../src/platform/provision.ts';
+import { provisionContents } from '../../src/platform/migrate/provision.ts';
 import { attempt, CANARY, hostilePlace, kept, type Place } from './place.ts';
 
 let place: Place;

@@ -4,10 +4,10 @@ import { cp, mkdir, writeFile } from 'node:fs/promises';
 import { calculateHash } from 'graphile-migrate/dist/hash.js';
 import type { DatabaseAccess } from '../../src/platform/access.ts';
 import type { Say } from '../../src/platform/connection.ts';
-import { withMigrationsFolder } from '../../src/platform/db-commit.ts';
-import { buildDatabase, withMigrationLock } from '../../src/platform/migrate.ts';
-import type { Patience } from '../../src/platform/migrate-patience.ts';
-import { committedFiles, committedMigrations, MIGRATIONS_FOLDER } from '../../src/platform/migrations.ts';
+import { withMigrationsFolder } from '../../src/platform/migrate/db-commit.ts';
+import { buildDatabase, withMigrationLock } from '../../src/platform/migrate/migrate.ts';
+import { committedFiles, committedMigrations, MIGRATIONS_FOLDER } from '../../src/platform/migrate/migrations.ts';
+import type { Patience } from '../../src/platform/migrate/patience.ts';
 
 /** Adds a committed migration, with its reverse, to a folder; its file name. */
 export async function addMigration(folder: string, title: string, up: string, down?: string): Promise<string> {

@@ -1,6 +1,6 @@
 // Runs what `safetypin provision` prints, as psql would: variables, \gexec, \connect, and an end at the first error.
 import pg from 'pg';
-import { splitStatements } from '../../src/platform/sql-statements.ts';
+import { splitStatements } from '../../src/platform/sql/statements.ts';
 
 /** Runs a script for psql. `variables` are what -v would set. */
 export async function runScript(

@@ -1,6 +1,6 @@
 // Splitting SQL text into its statements, as psql would.
 import { expect, test } from 'vitest';
-import { splitStatements } from '../../src/platform/sql-statements.ts';
+import { splitStatements } from '../../src/platform/sql/statements.ts';
 
 const texts = (sql: string) => splitStatements(sql).map(({ text }) => text);
 

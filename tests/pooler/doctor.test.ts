@@ -1,9 +1,9 @@
 // The doctor looks through PgBouncer: how it pools, what it leaves between clients, how old it is (PG-55, F10).
 import { describe, expect, test } from 'vitest';
 import { connectionUrl } from '../../src/platform/connection.ts';
-import { examine } from '../../src/platform/doctor.ts';
-import { migrate } from '../../src/platform/migrate.ts';
-import { poolingOf } from '../../src/platform/pooler.ts';
+import { examine } from '../../src/platform/doctor/doctor.ts';
+import { poolingOf } from '../../src/platform/doctor/pooler.ts';
+import { migrate } from '../../src/platform/migrate/migrate.ts';
 import { cloneDatabase } from '../support/database.ts';
 import { hasPgbouncer, startPooler } from './pgbouncer.ts';
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { inject } from 'vitest';
-import { serverAccount } from '../../src/platform/account.ts';
+import { serverAccount } from '../../src/platform/embedded/account.ts';
 import { freePort } from '../api/api.ts';
 import { whenFileEnds } from '../support/cleanup.ts';
 import type { TestDatabase } from '../support/database.ts';

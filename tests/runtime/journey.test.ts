@@ -4,7 +4,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, expect, inject, test } from 'vitest';
-import type { EmbeddedCluster } from '../../src/platform/embedded.ts';
+import type { EmbeddedCluster } from '../../src/platform/embedded/embedded.ts';
 import { walk } from '../journeys/walk.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { endPrograms, leftUsing } from './programs.ts';

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { serverAccount } from '../../src/platform/account.ts';
-import { shippedBinaries, usableBinaries } from '../../src/platform/binaries.ts';
-import { readPostmaster } from '../../src/platform/leftover.ts';
+import { serverAccount } from '../../src/platform/embedded/account.ts';
+import { shippedBinaries, usableBinaries } from '../../src/platform/embedded/binaries.ts';
+import { readPostmaster } from '../../src/platform/embedded/leftover.ts';
 import { loadSecrets } from '../../src/platform/secrets.ts';
 import {
   cleanEnvironment,

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { type EmbeddedCluster, startEmbedded } from '../../src/platform/embedded.ts';
+import { type EmbeddedCluster, startEmbedded } from '../../src/platform/embedded/embedded.ts';
 import { endPrograms, freePort, leftUsing } from './programs.ts';
 import { makeWorkplace, type Workplace } from './workplace.ts';
 

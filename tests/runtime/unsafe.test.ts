@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { withClient } from '../../src/platform/connection.ts';
-import { type EmbeddedCluster, startEmbedded } from '../../src/platform/embedded.ts';
+import { type EmbeddedCluster, startEmbedded } from '../../src/platform/embedded/embedded.ts';
 import { endPrograms, leftUsing } from './programs.ts';
 import { makeWorkplace, type Workplace } from './workplace.ts';
 

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, inject, test } from 'vitest';
-import { splitStatements } from '../../src/platform/sql-statements.ts';
+import { splitStatements } from '../../src/platform/sql/statements.ts';
 import { cloneDatabase } from '../support/database.ts';
 import { NOT_IN_15 } from './lints/not-in-15.ts';
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { claim } from '../../src/platform/claim.ts';
 import { clusterDirectory } from '../../src/platform/data-directory.ts';
-import { clearLeftovers } from '../../src/platform/leftover.ts';
+import { clearLeftovers } from '../../src/platform/embedded/leftover.ts';
 
 /** How the folder of a test run begins. */
 export const DATA_PREFIX = 'safetypin-test-';

@@ -4,7 +4,7 @@ import pg from 'pg';
 import { inject } from 'vitest';
 import type { DatabaseAccess } from '../../src/platform/access.ts';
 import { OWNER_OPTIONS, retarget, withClient } from '../../src/platform/connection.ts';
-import { provisionContents } from '../../src/platform/provision.ts';
+import { provisionContents } from '../../src/platform/migrate/provision.ts';
 import { accessTo } from './access.ts';
 import { whenFileEnds } from './cleanup.ts';
 import { noteCalls } from './coverage.ts';

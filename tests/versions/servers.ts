@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { shippedBinaries } from '../../src/platform/binaries.ts';
+import { shippedBinaries } from '../../src/platform/embedded/binaries.ts';
 import { claimInstall, endOf, startNpmCi } from '../../src/platform/npm-ci.mjs';
 
 /** The version that `npm start` brings. */
