@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5b0867421106291ce20d00b276b5b198c02d1d00
+--! Hash: sha1:c55b522162e1f874eed38befd8ef1a2015bdd461
 --! Message: initial
 
 --! Included all.sql
@@ -144,7 +144,8 @@ create table if not exists platform_private.job_contexts (
   person_id uuid,
   permissions text[] not null,
   created_at timestamptz not null default clock_timestamp(),
-  lane uuid not null default '00000000-0000-0000-0000-000000000000'
+  lane uuid not null default '00000000-0000-0000-0000-000000000000',
+  payload jsonb not null default '{}'
 );
 create index if not exists job_contexts_task_idx on platform_private.job_contexts (task);
 create index if not exists job_contexts_lane_idx on platform_private.job_contexts (lane);
@@ -157,6 +158,7 @@ comment on column platform_private.job_contexts.organization_id is 'Active organ
 comment on column platform_private.job_contexts.person_id is 'Who made the job; null if nobody was signed in.';
 comment on column platform_private.job_contexts.permissions is 'Permissions of the task when the job was made.';
 comment on column platform_private.job_contexts.created_at is 'When the job was made.';
+comment on column platform_private.job_contexts.payload is 'What the job was made for: ids by name. Read instead of the payload in the queue, which the worker''s login could change.';
 comment on column platform_private.job_contexts.lane is 'Whose jobs take turns with those of others: the organization, else the person, else the zero uuid.';
 
 create table if not exists platform_private.failed_jobs (
@@ -428,6 +430,17 @@ begin
 end $$;
 comment on function request.task() is 'Name of the task, inside a job; null elsewhere.';
 
+create or replace function request.job_value(name text) returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select (j.payload ->> job_value.name)::uuid from request_private.other_context c
+    join platform_private.job_contexts j on j.id = c.subject_id where c.kind = '2');
+end $$;
+comment on function request.job_value(text) is
+  'Inside a job: an id that it was made with, by name; null elsewhere. A function of a task acts on nothing else.';
+
 reset role;
 reset row_security;
 revoke create on schema request_private, request from safetypin_keeper;
@@ -471,8 +484,8 @@ begin
     from (select from platform_private.job_contexts c where c.lane = v_lane
           limit platform.limit_value('job.turn_depth')) c;
   v_job := graphile_worker.safetypin_add_job(enqueue.task, enqueue.payload, v_task.attempts, v_waiting);
-  insert into platform_private.job_contexts (job_id, task, organization_id, person_id, permissions, lane)
-    values (v_job, v_task.name, v_organization, v_person, v_task.permissions, v_lane);
+  insert into platform_private.job_contexts (job_id, task, organization_id, person_id, permissions, lane, payload)
+    values (v_job, v_task.name, v_organization, v_person, v_task.permissions, v_lane, enqueue.payload::jsonb);
   return v_job;
 end $$;
 comment on function platform.enqueue(text, json) is
@@ -2033,7 +2046,7 @@ declare
   v_hash bytea;
   v_address bytea;
 begin
-  if request.task() is distinct from 'mail__send' then
+  if request.task() is distinct from 'mail__send' or request.job_value('id') is distinct from compose_mail.id then
     raise exception 'only the job of a mail may do this' using errcode = 'DENYD';
   end if;
   select m.* into v_mail from identity_private.mails m where m.id = compose_mail.id and m.sent_at is null;
@@ -2114,19 +2127,19 @@ begin
   return next;
 end $$;
 comment on function identity.compose_mail(uuid) is
-  'Task mail__send: what to write to whom, with fresh tokens; no row if there is nobody to write to or it was sent. DENYD outside such a job.';
+  'Task mail__send: what to write to whom, with fresh tokens; no row if there is nobody to write to or it was sent. DENYD outside the job of this very mail.';
 
 create or replace function identity.mark_mail_sent(id uuid) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if request.task() is distinct from 'mail__send' then
+  if request.task() is distinct from 'mail__send' or request.job_value('id') is distinct from mark_mail_sent.id then
     raise exception 'only the job of a mail may do this' using errcode = 'DENYD';
   end if;
   update identity_private.mails m set sent_at = clock_timestamp() where m.id = mark_mail_sent.id and m.sent_at is null;
 end $$;
-comment on function identity.mark_mail_sent(uuid) is 'Task mail__send: a mail server took the mail. DENYD outside such a job.';
+comment on function identity.mark_mail_sent(uuid) is 'Task mail__send: a mail server took the mail. DENYD outside the job of this very mail.';
 
 reset role;
 reset row_security;
@@ -4026,6 +4039,7 @@ set local role safetypin_keeper;
 grant execute on function request.kind(), request.user_id(), request.organization_id(), request.session_id(),
   request.assurance(), request.id(), request.can(text), request.task()
   to safetypin_owner, safetypin_definer, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
+grant execute on function request.job_value(text) to safetypin_definer;
 grant execute on function platform.open_job(bigint, bytea) to safetypin_jobs;
 reset role;
 

@@ -23,7 +23,7 @@ declare
   v_hash bytea;
   v_address bytea;
 begin
-  if request.task() is distinct from 'mail__send' then
+  if request.task() is distinct from 'mail__send' or request.job_value('id') is distinct from compose_mail.id then
     raise exception 'only the job of a mail may do this' using errcode = 'DENYD';
   end if;
   select m.* into v_mail from identity_private.mails m where m.id = compose_mail.id and m.sent_at is null;
@@ -104,19 +104,19 @@ begin
   return next;
 end $$;
 comment on function identity.compose_mail(uuid) is
-  'Task mail__send: what to write to whom, with fresh tokens; no row if there is nobody to write to or it was sent. DENYD outside such a job.';
+  'Task mail__send: what to write to whom, with fresh tokens; no row if there is nobody to write to or it was sent. DENYD outside the job of this very mail.';
 
 create or replace function identity.mark_mail_sent(id uuid) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if request.task() is distinct from 'mail__send' then
+  if request.task() is distinct from 'mail__send' or request.job_value('id') is distinct from mark_mail_sent.id then
     raise exception 'only the job of a mail may do this' using errcode = 'DENYD';
   end if;
   update identity_private.mails m set sent_at = clock_timestamp() where m.id = mark_mail_sent.id and m.sent_at is null;
 end $$;
-comment on function identity.mark_mail_sent(uuid) is 'Task mail__send: a mail server took the mail. DENYD outside such a job.';
+comment on function identity.mark_mail_sent(uuid) is 'Task mail__send: a mail server took the mail. DENYD outside the job of this very mail.';
 
 reset role;
 reset row_security;

@@ -211,6 +211,17 @@ begin
 end $$;
 comment on function request.task() is 'Name of the task, inside a job; null elsewhere.';
 
+create or replace function request.job_value(name text) returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select (j.payload ->> job_value.name)::uuid from request_private.other_context c
+    join platform_private.job_contexts j on j.id = c.subject_id where c.kind = '2');
+end $$;
+comment on function request.job_value(text) is
+  'Inside a job: an id that it was made with, by name; null elsewhere. A function of a task acts on nothing else.';
+
 reset role;
 reset row_security;
 revoke create on schema request_private, request from safetypin_keeper;

@@ -30,7 +30,8 @@ create table if not exists platform_private.job_contexts (
   person_id uuid,
   permissions text[] not null,
   created_at timestamptz not null default clock_timestamp(),
-  lane uuid not null default '00000000-0000-0000-0000-000000000000'
+  lane uuid not null default '00000000-0000-0000-0000-000000000000',
+  payload jsonb not null default '{}'
 );
 create index if not exists job_contexts_task_idx on platform_private.job_contexts (task);
 create index if not exists job_contexts_lane_idx on platform_private.job_contexts (lane);
@@ -43,6 +44,7 @@ comment on column platform_private.job_contexts.organization_id is 'Active organ
 comment on column platform_private.job_contexts.person_id is 'Who made the job; null if nobody was signed in.';
 comment on column platform_private.job_contexts.permissions is 'Permissions of the task when the job was made.';
 comment on column platform_private.job_contexts.created_at is 'When the job was made.';
+comment on column platform_private.job_contexts.payload is 'What the job was made for: ids by name. Read instead of the payload in the queue, which the worker''s login could change.';
 comment on column platform_private.job_contexts.lane is 'Whose jobs take turns with those of others: the organization, else the person, else the zero uuid.';
 
 create table if not exists platform_private.failed_jobs (

@@ -120,7 +120,11 @@ const SABOTAGES: readonly (readonly [string, string, string, RegExp])[] = [
   ],
   [
     'mails outside their job',
-    body('identity.compose_mail(uuid)', "request.task() is distinct from 'mail__send'", 'false'),
+    body(
+      'identity.compose_mail(uuid)',
+      "request.task() is distinct from 'mail__send' or request.job_value('id') is distinct from compose_mail.id",
+      'false',
+    ),
     String.raw`^identity\.compose_mail`,
     /with foreign by scheduled-job: TELLS/,
   ],

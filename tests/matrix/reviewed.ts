@@ -68,12 +68,6 @@ export const REVIEWED: readonly Reviewed[] = [
     ],
     because: 'one worker runs the jobs of all organizations',
   },
-  {
-    thing: /^identity\.(compose_mail|mark_mail_sent)\(/,
-    actors: /^owners-job$/,
-    may: ['TELLS', `CHANGES ${MAILS}`, 'CHANGES identity_private.tokens'],
-    because: 'the login that runs jobs may run the job of any mail',
-  },
 ];
 
 /** What of others a line came to. */

@@ -1434,7 +1434,7 @@ declare
   v_hash bytea;
   v_address bytea;
 begin
-  if request.task() is distinct from 'mail__send' then
+  if request.task() is distinct from 'mail__send' or request.job_value('id') is distinct from compose_mail.id then
     raise exception 'only the job of a mail may do this' using errcode = 'DENYD';
   end if;
   select m.* into v_mail from identity_private.mails m where m.id = compose_mail.id and m.sent_at is null;
@@ -1514,7 +1514,7 @@ begin
   end if;
   return next;
 end $function$
-comment 'Task mail__send: what to write to whom, with fresh tokens; no row if there is nobody to write to or it was sent. DENYD outside such a job.'
+comment 'Task mail__send: what to write to whom, with fresh tokens; no row if there is nobody to write to or it was sent. DENYD outside the job of this very mail.'
 
 -- function identity.mark_mail_sent(id uuid)
 owner safetypin_definer
@@ -1525,12 +1525,12 @@ CREATE OR REPLACE FUNCTION identity.mark_mail_sent(id uuid)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  if request.task() is distinct from 'mail__send' then
+  if request.task() is distinct from 'mail__send' or request.job_value('id') is distinct from mark_mail_sent.id then
     raise exception 'only the job of a mail may do this' using errcode = 'DENYD';
   end if;
   update identity_private.mails m set sent_at = clock_timestamp() where m.id = mark_mail_sent.id and m.sent_at is null;
 end $function$
-comment 'Task mail__send: a mail server took the mail. DENYD outside such a job.'
+comment 'Task mail__send: a mail server took the mail. DENYD outside the job of this very mail.'
 
 -- function identity_private.ask_for_mail(kind text, lookup bytea, registration_id uuid, person_id uuid)
 owner safetypin_definer
@@ -2327,8 +2327,8 @@ begin
     from (select from platform_private.job_contexts c where c.lane = v_lane
           limit platform.limit_value('job.turn_depth')) c;
   v_job := graphile_worker.safetypin_add_job(enqueue.task, enqueue.payload, v_task.attempts, v_waiting);
-  insert into platform_private.job_contexts (job_id, task, organization_id, person_id, permissions, lane)
-    values (v_job, v_task.name, v_organization, v_person, v_task.permissions, v_lane);
+  insert into platform_private.job_contexts (job_id, task, organization_id, person_id, permissions, lane, payload)
+    values (v_job, v_task.name, v_organization, v_person, v_task.permissions, v_lane, enqueue.payload::jsonb);
   return v_job;
 end $function$
 comment 'Makes a job of a known task in this transaction, on behalf of who asks now. For definer functions only. 22023 for an unknown task, or a payload that is not the ids which the task names.'
@@ -2598,6 +2598,20 @@ begin
   return (select c.request_id from request_private.sealed_context c);
 end $function$
 comment 'Id of the request, for correlation with the log of the API.'
+
+-- function request.job_value(name text)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request.job_value(name text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (select (j.payload ->> job_value.name)::uuid from request_private.other_context c
+    join platform_private.job_contexts j on j.id = c.subject_id where c.kind = '2');
+end $function$
+comment 'Inside a job: an id that it was made with, by name; null elsewhere. A function of a task acts on nothing else.'
 
 -- function request.kind()
 owner safetypin_keeper
@@ -3698,6 +3712,7 @@ person_id uuid -- Who made the job; null if nobody was signed in.
 permissions text[] not null -- Permissions of the task when the job was made.
 created_at timestamp with time zone not null default clock_timestamp() -- When the job was made.
 lane uuid not null default '00000000-0000-0000-0000-000000000000'::uuid -- Whose jobs take turns with those of others: the organization, else the person, else the zero uuid.
+payload jsonb not null default '{}'::jsonb -- What the job was made for: ids by name. Read instead of the payload in the queue, which the worker's login could change.
 constraint job_contexts_job_id_unique UNIQUE (job_id)
 constraint job_contexts_pkey PRIMARY KEY (id)
 constraint job_contexts_task_exists FOREIGN KEY (task) REFERENCES platform.tasks(name) ON DELETE RESTRICT

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { EnvelopeSealer } from '../../src/keyring/envelope.ts';
-import { Application, refusal } from '../support/actors.ts';
+import { Application, refusal, withoutGuard } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
 
 let db: TestDatabase;
@@ -56,6 +56,29 @@ describe('with the password of the worker', () => {
     await lock(id);
     const compose = (client: pg.Client) => client.query('select * from identity.compose_mail($1)', [mail]);
     expect(await openJob(id, compose)).toBe('no refusal');
+  });
+
+  test('the job of one mail writes no other, whatever is made of its payload (AZ-06)', async () => {
+    const mine = await queued();
+    const other = await queued();
+    await lock(mine.id);
+    await jobs.query('update graphile_worker._private_jobs set payload = $2 where id = $1', [
+      mine.id,
+      { id: other.mail },
+    ]);
+    for (const call of ['identity.compose_mail', 'identity.mark_mail_sent']) {
+      const attempt = (client: pg.Client) => client.query(`select ${call}($1)`, [other.mail]);
+      expect(await openJob(mine.id, attempt), call).toBe('DENYD');
+      await withoutGuard(
+        db,
+        `${call}(uuid)`,
+        /or request\.job_value\('id'\) is distinct from \w+\.id/,
+        '',
+        async () => {
+          expect(await openJob(mine.id, attempt), call).toBe('no refusal');
+        },
+      );
+    }
   });
 
   test('a job made by hand opens nothing', async () => {

@@ -29,6 +29,7 @@ export const KEEPER_FUNCTIONS: readonly string[] = [
   'request.assurance',
   'request.can',
   'request.id',
+  'request.job_value',
   'request.kind',
   'request.organization_id',
   'request.session_id',
