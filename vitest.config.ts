@@ -23,6 +23,8 @@ const onPostgres = (
     setupFiles: ['tests/support/setup.ts'],
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    // Half of what a test does is to wait for PostgreSQL.
+    maxWorkers: 2,
     // Not 0: with one worker, as on two processors, vitest would put these files last.
     sequence: { groupOrder: 1 },
   },

@@ -23,7 +23,7 @@ function smallDisk(): string | undefined {
 describe('a full disk', () => {
   test.for([
     ['of the data: PostgreSQL stays', 'data'],
-    ['of the log as well: PostgreSQL ends, and is started again', 'log'],
+    ['of the log as well: PostgreSQL may end, and is started again', 'log'],
   ])(
     '%s; clients are told one code, get no half of anything, and go on',
     { timeout: 120_000 },
@@ -47,10 +47,16 @@ describe('a full disk', () => {
       // Somebody else's file takes all but a little.
       const ballast = join(disk, 'ballast');
       const { bavail, bsize } = statfsSync(disk);
-      writeFileSync(ballast, Buffer.alloc(Math.max(0, bavail * bsize - 2_000_000)));
+      try {
+        writeFileSync(ballast, Buffer.alloc(Math.max(0, bavail * bsize - 2_000_000)));
+      } catch (error) {
+        // PostgreSQL took some of it meanwhile: full is full.
+        expect(error).toMatchObject({ code: 'ENOSPC' });
+      }
       for (let tries = 0; !clients.codes.has('UNAVAILABLE') && tries < 300; tries += 1) await sleep(50);
       await sleep(500);
-      expect(await own.hasEnded()).toBe(what === 'log');
+      // With the log's disk full it ends as soon as a segment of the log is to be made; it may have made enough before.
+      if (what === 'data') expect(await own.hasEnded()).toBe(false);
       rmSync(ballast);
       if (await own.hasEnded()) await own.restart();
       await expectServed(own, ada);

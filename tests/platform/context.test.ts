@@ -149,7 +149,7 @@ describe('a context is good in its own transaction of its own backend', () => {
     const thief = await db.connect('authenticator');
     await thief.query('begin');
     expect(await seenWith(thief, context)).toBe(0);
-    await victim.query('rollback');
+    for (const client of [victim, thief]) await client.query('rollback');
     victim.release();
   });
 

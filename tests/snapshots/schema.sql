@@ -3900,17 +3900,17 @@ metadata text -- JSON text, as the application gave it.
     substr(body, 288) AS metadata
    FROM ( SELECT
                 CASE
-                    WHEN (sha256(convert_to(s.seal, 'UTF8'::name)) = sha256(convert_to(request_private.seal(s.body, k.inner_pad, k.outer_pad), 'UTF8'::name))) THEN s.body
+                    WHEN (sha256(convert_to(seal, 'UTF8'::name)) = sha256(convert_to(request_private.seal(body, inner_pad, outer_pad), 'UTF8'::name))) THEN body
                     ELSE NULL::text
                 END AS body
-           FROM (( SELECT substr(c.setting, 1, 64) AS seal,
-                    substr(c.setting, 65) AS body
+           FROM (( SELECT substr(setting, 1, 64) AS seal,
+                    substr(setting, 65) AS body
                    FROM ( SELECT current_setting('safetypin.context'::text, true) AS setting
                          OFFSET 0) c
-                  WHERE (c.setting <> ''::text)
+                  WHERE (setting <> ''::text)
                  OFFSET 0) s
              CROSS JOIN keyring_private.seal_keys k)
-          WHERE (k.purpose = 'request'::text)
+          WHERE (purpose = 'request'::text)
          OFFSET 0) b
   WHERE ((substr(body, 3, 24) = encode((int4send(pg_backend_pid()) || timestamptz_send(now())), 'hex'::text)) AND ((substr(body, 27, 16) COLLATE "C") > encode(timestamptz_send(clock_timestamp()), 'hex'::text)));
 comment 'The context of this transaction if its seal is good and its deadline ahead. Does not ask whether the session still lives: the audit of the statement that ended it needs that.'
@@ -3925,15 +3925,15 @@ credential_hash bytea
 assurance integer
 request_id uuid
 metadata text
- SELECT c.kind,
-    c.subject_id,
-    c.person_id,
-    c.organization_id,
-    c.credential_hash,
-    c.assurance,
-    c.request_id,
-    c.metadata
+ SELECT kind,
+    subject_id,
+    person_id,
+    organization_id,
+    credential_hash,
+    assurance,
+    request_id,
+    metadata
    FROM (request_private.sealed_context c
-     JOIN sessions.sessions s ON ((s.id = c.subject_id)))
-  WHERE ((c.kind = '1'::text) AND (s.ends_at > clock_timestamp()));
+     JOIN sessions.sessions s ON ((id = subject_id)))
+  WHERE ((kind = '1'::text) AND (ends_at > clock_timestamp()));
 comment 'The context of this transaction if it belongs to a session that is live now.'

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Folders under tests/ that are about the programs: processes, mail, logs, the command line. */
-const FOLDERS = ['bench', 'cli', 'mail', 'observe'];
+const FOLDERS = ['bench', 'cli', 'faults', 'mail', 'observe'];
 
 /** Files of the other folders that no version can change: TypeScript alone, HTTP, pools, mail servers, killed processes. */
 const FILES = [
@@ -20,8 +20,11 @@ const FILES = [
   'api/transport.test.ts',
   'identity/password.test.ts',
   'keyring/application-keys.test.ts',
+  'matrix/graphql.test.ts',
   'platform/sql-statements.test.ts',
+  'platform/waiting.test.ts',
   'pooler/bleeding.test.ts',
+  'worker/killed.test.ts',
   'worker/mail.test.ts',
   'worker/runner.test.ts',
 ];

@@ -92,7 +92,8 @@ with ours as (
     from relation r join pg_trigger t on t.tgrelid = r.oid
    where not t.tgisinternal and t.tgparentid = 0
   union all
-  select r.name, 6, pg_get_viewdef(r.oid) from relation r where r.relkind in ('v', 'm')
+  select r.name, 6, -- 15 writes the alias before each column, 18 only where it must.
+    regexp_replace(pg_get_viewdef(r.oid), '\m[a-z]\.', '', 'g') from relation r where r.relkind in ('v', 'm')
   union all
   select r.name, 6, format('%s start %s increment %s owned by %s', format_type(s.seqtypid, null), s.seqstart, s.seqincrement,
            coalesce((select d.refobjid::regclass::text from pg_depend d where d.objid = r.oid and d.deptype in ('a', 'i') limit 1), 'nobody'))
