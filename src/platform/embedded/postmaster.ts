@@ -28,7 +28,7 @@ export interface Server {
   stop(): Promise<void>;
 }
 
-/** Part of the socket's name only: the server listens on no network. */
+/** Part of the socket's name only: the server listens on no network, unless a test says so. */
 const PORT = 5432;
 
 /** What a developer's machine of two cores wants, and what keeps secrets out of logs. */
@@ -66,7 +66,7 @@ function openLog(dataDirectory: string): { path: string; file: number } {
 export function launch(place: Place, settings: Readonly<Record<string, string>> = {}): Server {
   const { dataDirectory, cluster, account, binaries } = place;
   const socketDirectory = makeSocketDirectory(dataDirectory, account);
-  const all = { ...SETTINGS, unix_socket_directories: socketDirectory, ...settings };
+  const all: Record<string, string> = { ...SETTINGS, unix_socket_directories: socketDirectory, ...settings };
   const args = ['-D', cluster, ...Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`])];
   const log = openLog(dataDirectory);
   const [command, commandArgs] = withParent('INT', join(binaries.path, 'bin', 'postgres'), args);
@@ -79,10 +79,13 @@ export function launch(place: Place, settings: Readonly<Record<string, string>> 
     ...(account && { uid: account.uid, gid: account.gid }),
   });
   closeSync(log.file);
-  return supervise(child, { dataDirectory, socketDirectory, log: log.path });
+  return supervise(child, { dataDirectory, socketDirectory, port: Number(all.port), log: log.path });
 }
 
-function supervise(child: ChildProcess, o: { dataDirectory: string; socketDirectory: string; log: string }): Server {
+function supervise(
+  child: ChildProcess,
+  o: { dataDirectory: string; socketDirectory: string; port: number; log: string },
+): Server {
   const ended = Promise.withResolvers<string>();
   const lost = Promise.withResolvers<string>();
   let told = false;
@@ -105,7 +108,7 @@ function supervise(child: ChildProcess, o: { dataDirectory: string; socketDirect
     if (child.pid !== undefined && !hasEnded()) await stopPostmaster(child.pid, () => !hasEnded());
     await ended.promise;
   };
-  return { socketDirectory: o.socketDirectory, port: PORT, log: o.log, lost: lost.promise, hasEnded, stop };
+  return { socketDirectory: o.socketDirectory, port: o.port, log: o.log, lost: lost.promise, hasEnded, stop };
 }
 
 /** The last complaint in the log, for the one line that says why the server did not start. */
