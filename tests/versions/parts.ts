@@ -6,7 +6,7 @@ import { join } from 'node:path';
 /** Folders under tests/ that are about the programs: processes, mail, logs, the command line. */
 const FOLDERS = ['bench', 'cli', 'faults', 'mail', 'observe'];
 
-/** Files of the other folders that no version can change: TypeScript alone, HTTP, pools, mail servers, killed processes. */
+/** Files of the other folders that no version can change: TypeScript alone, HTTP, poolers, mail servers, killed processes. */
 const FILES = [
   'api/bombs.test.ts',
   'api/client-address.test.ts',
@@ -18,12 +18,16 @@ const FILES = [
   'api/production.test.ts',
   'api/shutdown.test.ts',
   'api/transport.test.ts',
+  'hostile/graphql.test.ts',
   'identity/password.test.ts',
   'keyring/application-keys.test.ts',
   'matrix/graphql.test.ts',
   'platform/sql-statements.test.ts',
   'platform/waiting.test.ts',
   'pooler/bleeding.test.ts',
+  'pooler/doctor.test.ts',
+  'pooler/journey.test.ts',
+  'pooler/poison.test.ts',
   'worker/killed.test.ts',
   'worker/mail.test.ts',
   'worker/runner.test.ts',
