@@ -37,7 +37,7 @@ async function baseline(): Promise<object> {
     (select jsonb_object_agg(name, setting order by name) from pg_settings
       where source = 'session' and name not in ('application_name', 'client_encoding')) as changed,
     coalesce(current_setting('safetypin.context', true), '') || coalesce(current_setting('safetypin.envelope', true), '') as context,
-    (select count(*)::int from pg_locks where locktype = 'advisory') as locks,
+    (select count(*)::int from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) as locks,
     (select count(*)::int from pg_class where relpersistence = 't') as temporary,
     (select count(*)::int from pg_cursors where name <> '') as cursors,
     (select count(*)::int from pg_prepared_statements where from_sql) as prepared,
