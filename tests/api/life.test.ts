@@ -17,7 +17,7 @@ const HOST = `
   grant usage on schema probe to safetypin_anonymous;
   create function probe.slow(seconds float) returns text language sql volatile as $$ select 'done' from pg_sleep(seconds) $$;
   create function probe.backends() returns int language sql stable as
-    $$ select count(*)::int from pg_stat_activity where application_name = 'safetypin-api' $$;
+    $$ select count(*)::int from pg_stat_activity where application_name = 'safetypin-api' and datname = current_database() $$;
   grant execute on all functions in schema probe to safetypin_anonymous;
 `;
 
