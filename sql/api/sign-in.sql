@@ -56,6 +56,7 @@ declare
   v_verifier text;
   v_organization uuid;
   v_pending boolean;
+  v_right boolean;
   v_result api_steps.sign_in_result;
 begin
   -- Held, so that a sign-in with the old password and a new password take their turn: either the session ends with the
@@ -67,7 +68,8 @@ begin
     join identity_private.passwords w on w.person_id = e.person_id
     where e.lookup = v_account and e.verified_at is not null
     for no key update of p, w;
-  if v_account is not null and v_verifier = identity_private.verifier(finish_sign_in.tag) and v_status = 'active' then
+  v_right := v_verifier = identity_private.verifier(finish_sign_in.tag);
+  if v_account is not null and v_right and v_status = 'active' then
     v_organization := sessions_private.choose_organization(v_person, finish_sign_in.organization_id);
     if v_organization is not null or finish_sign_in.organization_id is null then
       perform identity_private.forgive(v_account);
@@ -88,7 +90,7 @@ begin
       when v_account is null then 'no_attempt'
       when v_person is null and v_pending then 'unverified'
       when v_person is null then 'unknown'
-      when v_verifier is distinct from identity_private.verifier(finish_sign_in.tag) then 'wrong_password'
+      when v_right is not true then 'wrong_password'
       when v_status <> 'active' then 'suspended'
       else 'no_organization' end));
   v_result.outcome := 'REFUSED';
