@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:3315b8d221806b7b98084aa59d9d72244c1e5934
+--! Hash: sha1:aca526f0fda7d0612440a306a46fe6d1cc2f7cc9
 --! Message: initial
 
 --! Included all.sql
@@ -839,7 +839,7 @@ revoke create on schema keyring_private, keyring from safetypin_keeper;
 --! Included keyring/cipher.sql
 -- Purpose: AEAD_AES_256_CBC_HMAC_SHA_512 exactly as RFC 7518 section 5.2.5: encrypt, then MAC over associated data,
 -- IV, ciphertext and the length of the associated data. The first half of the key is for the MAC, the second for AES.
--- One error, KEYBD, for whatever is wrong.
+-- One error, KEYBD, for whatever is wrong. src/keyring/cipher.ts has the same, and tests hold the two together.
 
 grant create on schema keyring_private to safetypin_keeper;
 set local role safetypin_keeper;
@@ -919,6 +919,41 @@ begin
 end $$;
 comment on function keyring_private.unwrap(bytea, bytea, bytea) is 'Opens what wrap() made; KEYBD for every failure.';
 
+create or replace function keyring_private.pad(value bytea) returns bytea
+  language plpgsql immutable strict
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_size integer := 28;
+begin
+  while v_size < length(value) + 4 loop
+    v_size := v_size * 2 + 4;
+  end loop;
+  return int4send(length(value)) || value || decode(repeat('00', v_size - 4 - length(value)), 'hex');
+end $$;
+comment on function keyring_private.pad(bytea) is
+  'Length (int4), value, zeros, up to 28, 60, 124, 252 … bytes in all: what is sealed shows its bucket, not its length.';
+
+create or replace function keyring_private.unpad(padded bytea) returns bytea
+  language plpgsql immutable strict
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_size integer := length(padded);
+  v_length integer;
+begin
+  if v_size >= 28 and ((v_size + 4) & (v_size + 3)) = 0 then
+    v_length := (get_byte(padded, 0) << 24) + (get_byte(padded, 1) << 16) + (get_byte(padded, 2) << 8) + get_byte(padded, 3);
+    -- One way to pad each value: the smallest bucket that takes it, and nothing but zeros behind it.
+    if v_length between 0 and v_size - 4 and (v_size = 28 or v_length > v_size / 2 - 6)
+      and ltrim(substr(padded, v_length + 5), '\x00'::bytea) = ''::bytea then
+      return substr(padded, 5, v_length);
+    end if;
+  end if;
+  raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+end $$;
+comment on function keyring_private.unpad(bytea) is 'The reverse of pad(); KEYBD for what pad() did not make.';
+
 reset role;
 reset row_security;
 revoke create on schema keyring_private from safetypin_keeper;
@@ -930,8 +965,7 @@ revoke create on schema keyring_private from safetypin_keeper;
 -- Envelope: version 1 (1 byte), transport key id (16), expiry timestamptz (8), IV (16), ciphertext (48), tag (32);
 -- associated data: version, transport key id, expiry, SHA-256 of the credential (zero bytes if none).
 -- Sealed value: version 1 (1 byte), key id (16), IV (16), ciphertext, tag (32); associated data: version, column id,
--- organization id, row id, key id. The text is padded to a bucket before it is sealed: its length (int4), the bytes,
--- zeros up to 28, 60, 124, 252 … bytes in all.
+-- organization id, row id, key id. The text is padded to a bucket (pad() in cipher.sql) before it is sealed.
 
 grant create on schema keyring_private to safetypin_keeper;
 set local role safetypin_keeper;
@@ -1052,20 +1086,15 @@ create or replace function keyring_private.seal(column_name text, organization_i
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_text bytea := convert_to(value, 'UTF8');
-  v_bucket integer := 28;
   v_key_id uuid;
 begin
   if value is null then
     return null;
   end if;
-  while v_bucket < length(v_text) + 4 loop
-    v_bucket := v_bucket * 2 + 4;
-  end loop;
   v_key_id := keyring_private.ensure_data_key(seal.subject);
   return '\x01'::bytea || uuid_send(v_key_id) || keyring_private.wrap(
     keyring_private.data_key(v_key_id),
-    int4send(length(v_text)) || v_text || decode(repeat('00', v_bucket - 4 - length(v_text)), 'hex'),
+    keyring_private.pad(convert_to(value, 'UTF8')),
     '\x01'::bytea || uuid_send(keyring_private.column_id(seal.column_name)) || uuid_send(seal.organization_id)
       || uuid_send(seal.row_id) || uuid_send(v_key_id));
 end $$;
@@ -1091,7 +1120,7 @@ begin
     keyring_private.data_key(v_key_id), substr(sealed, 18),
     '\x01'::bytea || uuid_send(keyring_private.column_id(open.column_name)) || uuid_send(open.organization_id)
       || uuid_send(open.row_id) || uuid_send(v_key_id));
-  return convert_from(substr(v_padded, 5, ('x' || encode(substr(v_padded, 1, 4), 'hex'))::bit(32)::integer), 'UTF8');
+  return convert_from(keyring_private.unpad(v_padded), 'UTF8');
 end $$;
 comment on function keyring_private.open(text, uuid, uuid, bytea) is
   'Opens what seal() made, in the same column, organization and row; null stays null. KEYER if it was erased, KEYNO without an application key, KEYBD for all else.';

@@ -1,6 +1,6 @@
 -- Purpose: AEAD_AES_256_CBC_HMAC_SHA_512 exactly as RFC 7518 section 5.2.5: encrypt, then MAC over associated data,
 -- IV, ciphertext and the length of the associated data. The first half of the key is for the MAC, the second for AES.
--- One error, KEYBD, for whatever is wrong.
+-- One error, KEYBD, for whatever is wrong. src/keyring/cipher.ts has the same, and tests hold the two together.
 
 grant create on schema keyring_private to safetypin_keeper;
 set local role safetypin_keeper;
@@ -79,6 +79,41 @@ begin
     key, substr(wrapped, 1, 16), substr(wrapped, 17, length(wrapped) - 48), substr(wrapped, length(wrapped) - 31), aad);
 end $$;
 comment on function keyring_private.unwrap(bytea, bytea, bytea) is 'Opens what wrap() made; KEYBD for every failure.';
+
+create or replace function keyring_private.pad(value bytea) returns bytea
+  language plpgsql immutable strict
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_size integer := 28;
+begin
+  while v_size < length(value) + 4 loop
+    v_size := v_size * 2 + 4;
+  end loop;
+  return int4send(length(value)) || value || decode(repeat('00', v_size - 4 - length(value)), 'hex');
+end $$;
+comment on function keyring_private.pad(bytea) is
+  'Length (int4), value, zeros, up to 28, 60, 124, 252 … bytes in all: what is sealed shows its bucket, not its length.';
+
+create or replace function keyring_private.unpad(padded bytea) returns bytea
+  language plpgsql immutable strict
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_size integer := length(padded);
+  v_length integer;
+begin
+  if v_size >= 28 and ((v_size + 4) & (v_size + 3)) = 0 then
+    v_length := (get_byte(padded, 0) << 24) + (get_byte(padded, 1) << 16) + (get_byte(padded, 2) << 8) + get_byte(padded, 3);
+    -- One way to pad each value: the smallest bucket that takes it, and nothing but zeros behind it.
+    if v_length between 0 and v_size - 4 and (v_size = 28 or v_length > v_size / 2 - 6)
+      and ltrim(substr(padded, v_length + 5), '\x00'::bytea) = ''::bytea then
+      return substr(padded, 5, v_length);
+    end if;
+  end if;
+  raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+end $$;
+comment on function keyring_private.unpad(bytea) is 'The reverse of pad(); KEYBD for what pad() did not make.';
 
 reset role;
 reset row_security;

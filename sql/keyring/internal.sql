@@ -4,8 +4,7 @@
 -- Envelope: version 1 (1 byte), transport key id (16), expiry timestamptz (8), IV (16), ciphertext (48), tag (32);
 -- associated data: version, transport key id, expiry, SHA-256 of the credential (zero bytes if none).
 -- Sealed value: version 1 (1 byte), key id (16), IV (16), ciphertext, tag (32); associated data: version, column id,
--- organization id, row id, key id. The text is padded to a bucket before it is sealed: its length (int4), the bytes,
--- zeros up to 28, 60, 124, 252 … bytes in all.
+-- organization id, row id, key id. The text is padded to a bucket (pad() in cipher.sql) before it is sealed.
 
 grant create on schema keyring_private to safetypin_keeper;
 set local role safetypin_keeper;
@@ -126,20 +125,15 @@ create or replace function keyring_private.seal(column_name text, organization_i
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_text bytea := convert_to(value, 'UTF8');
-  v_bucket integer := 28;
   v_key_id uuid;
 begin
   if value is null then
     return null;
   end if;
-  while v_bucket < length(v_text) + 4 loop
-    v_bucket := v_bucket * 2 + 4;
-  end loop;
   v_key_id := keyring_private.ensure_data_key(seal.subject);
   return '\x01'::bytea || uuid_send(v_key_id) || keyring_private.wrap(
     keyring_private.data_key(v_key_id),
-    int4send(length(v_text)) || v_text || decode(repeat('00', v_bucket - 4 - length(v_text)), 'hex'),
+    keyring_private.pad(convert_to(value, 'UTF8')),
     '\x01'::bytea || uuid_send(keyring_private.column_id(seal.column_name)) || uuid_send(seal.organization_id)
       || uuid_send(seal.row_id) || uuid_send(v_key_id));
 end $$;
@@ -165,7 +159,7 @@ begin
     keyring_private.data_key(v_key_id), substr(sealed, 18),
     '\x01'::bytea || uuid_send(keyring_private.column_id(open.column_name)) || uuid_send(open.organization_id)
       || uuid_send(open.row_id) || uuid_send(v_key_id));
-  return convert_from(substr(v_padded, 5, ('x' || encode(substr(v_padded, 1, 4), 'hex'))::bit(32)::integer), 'UTF8');
+  return convert_from(keyring_private.unpad(v_padded), 'UTF8');
 end $$;
 comment on function keyring_private.open(text, uuid, uuid, bytea) is
   'Opens what seal() made, in the same column, organization and row; null stays null. KEYER if it was erased, KEYNO without an application key, KEYBD for all else.';

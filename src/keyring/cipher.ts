@@ -34,6 +34,31 @@ export function decrypt(key: Buffer, iv: Buffer, ciphertext: Buffer, tag: Buffer
   throw new AppError('KEYBD', 'the value cannot be opened');
 }
 
+/**
+ * Length (int4), value, zeros, up to 28, 60, 124, 252 … bytes in all, so that what is sealed shows its bucket and not its
+ * length.
+ */
+export function pad(value: Buffer): Buffer {
+  let size = 28;
+  while (size < value.length + 4) size = size * 2 + 4;
+  const padded = Buffer.alloc(size);
+  padded.writeInt32BE(value.length);
+  value.copy(padded, 4);
+  return padded;
+}
+
+/** The reverse of pad(); KEYBD for what pad() did not make. */
+export function unpad(padded: Buffer): Buffer {
+  if (padded.length >= 28) {
+    const length = padded.readInt32BE();
+    if (length >= 0 && length <= padded.length - 4) {
+      const value = padded.subarray(4, 4 + length);
+      if (pad(value).equals(padded)) return value;
+    }
+  }
+  throw new AppError('KEYBD', 'the value cannot be opened');
+}
+
 function mac(key: Buffer, iv: Buffer, ciphertext: Buffer, aad: Buffer): Buffer {
   const bits = Buffer.alloc(8);
   bits.writeBigUInt64BE(BigInt(aad.length) * 8n);

@@ -2168,9 +2168,27 @@ begin
     keyring_private.data_key(v_key_id), substr(sealed, 18),
     '\x01'::bytea || uuid_send(keyring_private.column_id(open.column_name)) || uuid_send(open.organization_id)
       || uuid_send(open.row_id) || uuid_send(v_key_id));
-  return convert_from(substr(v_padded, 5, ('x' || encode(substr(v_padded, 1, 4), 'hex'))::bit(32)::integer), 'UTF8');
+  return convert_from(keyring_private.unpad(v_padded), 'UTF8');
 end $function$
 comment 'Opens what seal() made, in the same column, organization and row; null stays null. KEYER if it was erased, KEYNO without an application key, KEYBD for all else.'
+
+-- function keyring_private.pad(value bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.pad(value bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_size integer := 28;
+begin
+  while v_size < length(value) + 4 loop
+    v_size := v_size * 2 + 4;
+  end loop;
+  return int4send(length(value)) || value || decode(repeat('00', v_size - 4 - length(value)), 'hex');
+end $function$
+comment 'Length (int4), value, zeros, up to 28, 60, 124, 252 … bytes in all: what is sealed shows its bucket, not its length.'
 
 -- function keyring_private.seal(column_name text, organization_id uuid, row_id uuid, subject uuid, value text)
 owner safetypin_keeper
@@ -2181,24 +2199,43 @@ CREATE OR REPLACE FUNCTION keyring_private.seal(column_name text, organization_i
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_text bytea := convert_to(value, 'UTF8');
-  v_bucket integer := 28;
   v_key_id uuid;
 begin
   if value is null then
     return null;
   end if;
-  while v_bucket < length(v_text) + 4 loop
-    v_bucket := v_bucket * 2 + 4;
-  end loop;
   v_key_id := keyring_private.ensure_data_key(seal.subject);
   return '\x01'::bytea || uuid_send(v_key_id) || keyring_private.wrap(
     keyring_private.data_key(v_key_id),
-    int4send(length(v_text)) || v_text || decode(repeat('00', v_bucket - 4 - length(v_text)), 'hex'),
+    keyring_private.pad(convert_to(value, 'UTF8')),
     '\x01'::bytea || uuid_send(keyring_private.column_id(seal.column_name)) || uuid_send(seal.organization_id)
       || uuid_send(seal.row_id) || uuid_send(v_key_id));
 end $function$
 comment 'Seals a text for a subject, bound to column, organization (zero uuid if none) and row; null stays null. KEYNO without an application key.'
+
+-- function keyring_private.unpad(padded bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.unpad(padded bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_size integer := length(padded);
+  v_length integer;
+begin
+  if v_size >= 28 and ((v_size + 4) & (v_size + 3)) = 0 then
+    v_length := (get_byte(padded, 0) << 24) + (get_byte(padded, 1) << 16) + (get_byte(padded, 2) << 8) + get_byte(padded, 3);
+    -- One way to pad each value: the smallest bucket that takes it, and nothing but zeros behind it.
+    if v_length between 0 and v_size - 4 and (v_size = 28 or v_length > v_size / 2 - 6)
+      and ltrim(substr(padded, v_length + 5), '\x00'::bytea) = ''::bytea then
+      return substr(padded, 5, v_length);
+    end if;
+  end if;
+  raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+end $function$
+comment 'The reverse of pad(); KEYBD for what pad() did not make.'
 
 -- function keyring_private.unwrap(key bytea, wrapped bytea, aad bytea)
 owner safetypin_keeper

@@ -21,7 +21,9 @@ export const KEEPER_FUNCTIONS: readonly string[] = [
   'keyring_private.guess_mac',
   'keyring_private.key_encryption_key',
   'keyring_private.open',
+  'keyring_private.pad',
   'keyring_private.seal',
+  'keyring_private.unpad',
   'keyring_private.unwrap',
   'keyring_private.wrap',
   // The sealed context: written by the two openers, verified by the accessors.
