@@ -50,7 +50,7 @@ begin
     select c.id, v_root.version,
            keyring_private.wrap(v_key, extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(c.id))
     from keyring_private.sealed_columns c
-    where not exists (select from keyring_private.index_keys k where k.column_id = c.id);
+    where c.relation is null and not exists (select from keyring_private.index_keys k where k.column_id = c.id);
   return true;
 end $$;
 comment on function keyring.bind_application() is

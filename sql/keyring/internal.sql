@@ -178,7 +178,7 @@ begin
   select keyring_private.unwrap(keyring_private.key_encryption_key(k.root_version), k.wrapped, '\x03'::bytea || uuid_send(v_column))
     into v_key
     from keyring_private.index_keys k
-    where k.column_id = v_column;
+    where k.column_id = v_column and k.slot = 'a';
   if v_key is null then
     raise exception 'the index key is not there' using errcode = 'KEYNO';
   end if;

@@ -48,31 +48,57 @@ comment on column keyring_private.data_keys.created_at is 'When the key was made
 
 create table if not exists keyring_private.index_keys (
   column_id uuid not null,
+  slot text not null default 'a' constraint index_keys_slot_known check (slot in ('a', 'b')),
   root_version integer not null constraint index_keys_root_exists references keyring_private.roots (version) on delete restrict,
   wrapped bytea not null,
   created_at timestamptz not null default clock_timestamp(),
-  constraint index_keys_pkey primary key (column_id)
+  constraint index_keys_pkey primary key (column_id, slot)
 );
 create index if not exists index_keys_root_version_idx on keyring_private.index_keys (root_version);
 alter table keyring_private.index_keys enable row level security, force row level security;
-comment on table keyring_private.index_keys is 'Key of the blind index of a sealed column, wrapped.';
+comment on table keyring_private.index_keys is 'Keys of the blind indexes of sealed columns, wrapped. Two while one is replaced.';
 comment on column keyring_private.index_keys.column_id is 'The sealed column.';
+comment on column keyring_private.index_keys.slot is 'Which of the two index columns of a door it fills. SafetyPin''s own columns have a alone.';
 comment on column keyring_private.index_keys.root_version is 'Root whose key-encryption key wraps it.';
 comment on column keyring_private.index_keys.wrapped is 'IV, ciphertext and tag of the 64-byte key.';
 comment on column keyring_private.index_keys.created_at is 'When the key was made.';
 
 create table if not exists keyring_private.sealed_columns (
   id uuid constraint sealed_columns_pkey primary key default platform.uuid_v7(),
-  name text not null constraint sealed_columns_name_unique unique,
+  name text constraint sealed_columns_name_unique unique,
   class text not null default 'personal' constraint sealed_columns_class_known check (class in ('personal', 'secret', 'sensitive')),
-  created_at timestamptz not null default clock_timestamp()
+  created_at timestamptz not null default clock_timestamp(),
+  relation regclass,
+  type text not null default 'text',
+  permission text,
+  write_permission text,
+  required boolean not null default false,
+  indexed boolean not null default false,
+  format text,
+  lookup text not null default 'exact' constraint sealed_columns_lookup_known check (lookup in ('exact', 'lower', 'alphanumeric')),
+  refusal text not null default 'null' constraint sealed_columns_refusal_known check (refusal in ('null', 'error')),
+  keep_on_null boolean not null default false,
+  state text not null default 'sealed' constraint sealed_columns_state_known check (state in ('sealing', 'sealed', 'unsealing')),
+  constraint sealed_columns_name_or_relation check (num_nonnulls(name, relation) = 1)
 );
+create index if not exists sealed_columns_relation_idx on keyring_private.sealed_columns (relation);
 alter table keyring_private.sealed_columns enable row level security, force row level security;
-comment on table keyring_private.sealed_columns is 'Columns whose values are sealed.';
+comment on table keyring_private.sealed_columns is 'Columns whose values are sealed: SafetyPin''s own, by name, and the doors of other tables, by table.';
 comment on column keyring_private.sealed_columns.id is 'Given once; stands in the associated data, so that renaming leaves values readable.';
-comment on column keyring_private.sealed_columns.name is 'What functions call it by; for people.';
+comment on column keyring_private.sealed_columns.name is 'What functions call one of our own by; null for a door.';
 comment on column keyring_private.sealed_columns.class is 'personal: read by whoever may read the row. secret: never leaves the database. sensitive: each reading is recorded.';
 comment on column keyring_private.sealed_columns.created_at is 'When the column was sealed.';
+comment on column keyring_private.sealed_columns.relation is 'Table of a door; which of its columns play which part stands in the triggers: see doors.sql.';
+comment on column keyring_private.sealed_columns.type is 'Type of the values, as format_type() writes it.';
+comment on column keyring_private.sealed_columns.permission is 'What opening demands beside the row; null for nothing.';
+comment on column keyring_private.sealed_columns.write_permission is 'What writing demands beside the right to write the row; null for nothing.';
+comment on column keyring_private.sealed_columns.required is 'Refuses null, as NOT NULL would.';
+comment on column keyring_private.sealed_columns.indexed is 'Has a blind index: can be found, or is unique.';
+comment on column keyring_private.sealed_columns.format is 'Regular expression that a value must match; null for none.';
+comment on column keyring_private.sealed_columns.lookup is 'What counts as equal: exact; lower: whatever the case; alphanumeric: letters and digits alone, whatever the case.';
+comment on column keyring_private.sealed_columns.refusal is 'What one gets who may not open: null, or the error DENYD.';
+comment on column keyring_private.sealed_columns.keep_on_null is 'An explicit null in an update changes nothing, for clients that write back all columns.';
+comment on column keyring_private.sealed_columns.state is 'sealing, unsealing: a job goes through the rows.';
 
 -- Unlogged: never in WAL, a replica or a base backup, so that an envelope in an old log line stays shut for ever.
 create unlogged table if not exists keyring_private.transport_keys (

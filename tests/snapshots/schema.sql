@@ -1864,7 +1864,7 @@ begin
     select c.id, v_root.version,
            keyring_private.wrap(v_key, extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(c.id))
     from keyring_private.sealed_columns c
-    where not exists (select from keyring_private.index_keys k where k.column_id = c.id);
+    where c.relation is null and not exists (select from keyring_private.index_keys k where k.column_id = c.id);
   return true;
 end $function$
 comment 'Says whether the application of this request holds the half that belongs to this database. The first application ever to ask is the one that does.'
@@ -2027,7 +2027,7 @@ begin
   select keyring_private.unwrap(keyring_private.key_encryption_key(k.root_version), k.wrapped, '\x03'::bytea || uuid_send(v_column))
     into v_key
     from keyring_private.index_keys k
-    where k.column_id = v_column;
+    where k.column_id = v_column and k.slot = 'a';
   if v_key is null then
     raise exception 'the index key is not there' using errcode = 'KEYNO';
   end if;
@@ -3588,17 +3588,19 @@ comment 'One data key per person, organization or registration, wrapped. Deletin
 -- table keyring_private.index_keys
 owner safetypin_keeper row security forced
 column_id uuid not null -- The sealed column.
+slot text not null default 'a'::text -- Which of the two index columns of a door it fills. SafetyPin's own columns have a alone.
 root_version integer not null -- Root whose key-encryption key wraps it.
 wrapped bytea not null -- IV, ciphertext and tag of the 64-byte key.
 created_at timestamp with time zone not null default clock_timestamp() -- When the key was made.
-constraint index_keys_pkey PRIMARY KEY (column_id)
+constraint index_keys_pkey PRIMARY KEY (column_id, slot)
 constraint index_keys_root_exists FOREIGN KEY (root_version) REFERENCES keyring_private.roots(version) ON DELETE RESTRICT
+constraint index_keys_slot_known CHECK ((slot = ANY (ARRAY['a'::text, 'b'::text])))
 CREATE INDEX index_keys_root_version_idx ON keyring_private.index_keys USING btree (root_version)
 policy keeper_delete as permissive for delete to safetypin_keeper using (true)
 policy keeper_insert as permissive for insert to safetypin_keeper with check (true)
 policy keeper_select as permissive for select to safetypin_keeper using (true)
 policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
-comment 'Key of the blind index of a sealed column, wrapped.'
+comment 'Keys of the blind indexes of sealed columns, wrapped. Two while one is replaced.'
 
 -- table keyring_private.roots
 owner safetypin_keeper row security forced
@@ -3631,17 +3633,33 @@ comment 'HMAC-SHA-256 keys of this database, kept as the two padded blocks of RF
 -- table keyring_private.sealed_columns
 owner safetypin_keeper row security forced
 id uuid not null default platform.uuid_v7() -- Given once; stands in the associated data, so that renaming leaves values readable.
-name text not null -- What functions call it by; for people.
+name text -- What functions call one of our own by; null for a door.
 class text not null default 'personal'::text -- personal: read by whoever may read the row. secret: never leaves the database. sensitive: each reading is recorded.
 created_at timestamp with time zone not null default clock_timestamp() -- When the column was sealed.
+relation regclass -- Table of a door; which of its columns play which part stands in the triggers: see doors.sql.
+type text not null default 'text'::text -- Type of the values, as format_type() writes it.
+permission text -- What opening demands beside the row; null for nothing.
+write_permission text -- What writing demands beside the right to write the row; null for nothing.
+required boolean not null default false -- Refuses null, as NOT NULL would.
+indexed boolean not null default false -- Has a blind index: can be found, or is unique.
+format text -- Regular expression that a value must match; null for none.
+lookup text not null default 'exact'::text -- What counts as equal: exact; lower: whatever the case; alphanumeric: letters and digits alone, whatever the case.
+refusal text not null default 'null'::text -- What one gets who may not open: null, or the error DENYD.
+keep_on_null boolean not null default false -- An explicit null in an update changes nothing, for clients that write back all columns.
+state text not null default 'sealed'::text -- sealing, unsealing: a job goes through the rows.
 constraint sealed_columns_class_known CHECK ((class = ANY (ARRAY['personal'::text, 'secret'::text, 'sensitive'::text])))
+constraint sealed_columns_lookup_known CHECK ((lookup = ANY (ARRAY['exact'::text, 'lower'::text, 'alphanumeric'::text])))
+constraint sealed_columns_name_or_relation CHECK ((num_nonnulls(name, relation) = 1))
 constraint sealed_columns_name_unique UNIQUE (name)
 constraint sealed_columns_pkey PRIMARY KEY (id)
+constraint sealed_columns_refusal_known CHECK ((refusal = ANY (ARRAY['null'::text, 'error'::text])))
+constraint sealed_columns_state_known CHECK ((state = ANY (ARRAY['sealing'::text, 'sealed'::text, 'unsealing'::text])))
+CREATE INDEX sealed_columns_relation_idx ON keyring_private.sealed_columns USING btree (relation)
 policy keeper_delete as permissive for delete to safetypin_keeper using (true)
 policy keeper_insert as permissive for insert to safetypin_keeper with check (true)
 policy keeper_select as permissive for select to safetypin_keeper using (true)
 policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
-comment 'Columns whose values are sealed.'
+comment 'Columns whose values are sealed: SafetyPin''s own, by name, and the doors of other tables, by table.'
 
 -- table keyring_private.transport_keys
 owner safetypin_keeper row security forced unlogged
