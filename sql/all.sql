@@ -20,6 +20,7 @@
 --!include keyring/cipher.sql
 --!include keyring/internal.sql
 --!include keyring/functions.sql
+--!include keyring/works.sql
 --!include keyring/clean-up.sql
 
 --!include audit/schema.sql

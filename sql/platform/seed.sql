@@ -95,6 +95,7 @@ insert into platform.tasks (name, scheduled, seconds, attempts, payload, needs_a
   ('platform__report_failures', true,  60,  5,  '{}',   true,  'Records in the audit trail which jobs were given up.'),
   ('platform__clean_up',        true,  300, 5,  '{}',   true,  'Removes jobs that were given up long ago, and contexts without a job.'),
   ('keyring__clean_up',         true,  60,  5,  '{}',   true,  'Removes transport keys that nothing can be sealed with any more.'),
+  ('keyring__work',             true,  300, 5,  '{}',   true,  'Rotates keys, seals and unseals columns that have rows, in batches.'),
   ('identity__clean_up',        true,  300, 5,  '{}',   true,  'Removes attempts, lockouts, tokens, mails and registrations that have run out.'),
   ('sessions__clean_up',        true,  300, 5,  '{}',   true,  'Removes credentials, refresh tokens and sessions that are over.')
 on conflict (name) do update

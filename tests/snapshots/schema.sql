@@ -1922,6 +1922,78 @@ begin
 end $function$
 comment 'The key under which the application seals its half for a request (64 bytes, A256CBC-HS512), and when to fetch the next one. For the logins only.'
 
+-- function keyring.work(batch integer)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.work(batch integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_batch integer := least(greatest(batch, 1), 10000);
+  v_work keyring_private.works;
+  v_done integer;
+  v_problem text;
+begin
+  if request.task() is distinct from 'keyring__work' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  select w.* into v_work
+    from keyring_private.works w
+    where w.finished_at is null and w.run_at <= clock_timestamp()
+    order by w.id
+    limit 1 for update skip locked;
+  if not found then
+    return 0;
+  end if;
+  begin
+    case v_work.kind
+      when 'rewrap' then v_done := keyring_private.work_rewrap(v_work, v_batch);
+      when 'seal' then v_done := keyring_private.work_seal(v_work, v_batch);
+      when 'unseal' then v_done := keyring_private.work_unseal(v_work, v_batch);
+      when 'reseal' then v_done := keyring_private.work_reseal(v_work, v_batch);
+      when 'reindex' then v_done := keyring_private.work_reindex(v_work, v_batch);
+    end case;
+  exception when others then
+    -- The envelope of this job is of no use: the worker must hear of it, so that it makes another.
+    if sqlstate = 'KEYNO' then
+      raise;
+    end if;
+    v_problem := sqlstate;
+  end;
+  -- A work that failed or waits stands in nobody's way.
+  update keyring_private.works w
+    set done = w.done + coalesce(v_done, 0), problem = v_problem, updated_at = clock_timestamp(),
+        finished_at = case when v_done = 0 then clock_timestamp() end,
+        run_at = case
+          when v_problem is not null then clock_timestamp() + interval '30 seconds'
+          when v_done is null then greatest(w.run_at, clock_timestamp() + interval '5 seconds')
+          else w.run_at
+        end
+    where w.id = v_work.id;
+  return greatest(v_done, 1);
+end $function$
+comment 'Task keyring__work: does one batch of the oldest unfinished work that nobody is at; 0 when there is none. A batch that fails leaves its SQLSTATE and is tried again. DENYD outside its job.'
+
+-- function keyring.works()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.works()
+ RETURNS TABLE(id uuid, kind text, column_id uuid, column_name text, done bigint, total bigint, percent integer, created_at timestamp with time zone, updated_at timestamp with time zone, finished_at timestamp with time zone, problem text)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select w.id, w.kind, w.column_id, c.name, w.done, w.total,
+         case when w.finished_at is not null then 100
+              else least(99, 100 * w.done / nullif(w.total, 0))::integer end,
+         w.created_at, w.updated_at, w.finished_at, w.problem
+    from keyring_private.works w
+    left join keyring_private.sealed_columns c on c.id = w.column_id
+    order by w.id
+$function$
+comment 'All works on keys and values, oldest first, and how far they are. For the owner.'
+
 -- function keyring_private.a256cbc_hs512_decrypt(key bytea, iv bytea, ciphertext bytea, tag bytea, aad bytea)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring_private.a256cbc_hs512_decrypt(key bytea, iv bytea, ciphertext bytea, tag bytea, aad bytea)
@@ -1971,6 +2043,27 @@ begin
   tag := substr(extensions.hmac(aad || iv || ciphertext || int8send(length(aad) * 8::bigint), substr(key, 1, 32), 'sha512'), 1, 32);
 end $function$
 comment 'A256CBC-HS512 (RFC 7518 5.2.5): 64-byte key, 16-byte IV; gives ciphertext and 32-byte tag. KEYBD for other sizes.'
+
+-- function keyring_private.add_work(kind text, column_id uuid, total bigint, "position" jsonb)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.add_work(kind text, column_id uuid, total bigint, "position" jsonb DEFAULT '{}'::jsonb)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid;
+begin
+  insert into keyring_private.works as w (kind, column_id, total, position)
+    values (add_work.kind, add_work.column_id, add_work.total, add_work."position")
+    on conflict do nothing
+    returning w.id into v_id;
+  if v_id is null then
+    raise exception 'a work of this kind is not finished yet' using errcode = 'CNFLT';
+  end if;
+  return v_id;
+end $function$
+comment 'Notes a work to be done; returns its id. CNFLT while one of its kind and column is unfinished.'
 
 -- function keyring_private.application_half()
 owner safetypin_keeper
@@ -3673,6 +3766,32 @@ policy keeper_insert as permissive for insert to safetypin_keeper with check (tr
 policy keeper_select as permissive for select to safetypin_keeper using (true)
 policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
 comment 'Keys that seal the application''s half on its way into a request; replaced daily and deleted.'
+
+-- table keyring_private.works
+owner safetypin_keeper row security forced
+id uuid not null default platform.uuid_v7() -- Id, in the order of their making.
+kind text not null -- rewrap: keys under the newest root. seal, unseal: a column's old rows. reseal: values under the newest data key. reindex: blind indexes under the newest index key.
+column_id uuid -- The sealed column; null if it is about keys. Not a foreign key: a work outlives its column.
+"position" jsonb not null default '{}'::jsonb -- Where it is, as its kind writes it: ids and keys of rows, never a value.
+done bigint not null default 0 -- Rows done.
+total bigint -- Rows to do, as estimated at its start; null if unknown.
+created_at timestamp with time zone not null default clock_timestamp() -- When it was asked for.
+updated_at timestamp with time zone not null default clock_timestamp() -- When a batch was tried last.
+run_at timestamp with time zone not null default clock_timestamp() -- Not tried before.
+finished_at timestamp with time zone -- When nothing was left; null while there is.
+problem text -- SQLSTATE of the last batch if it failed. It is tried again.
+constraint works_done_range CHECK ((done >= 0))
+constraint works_kind_known CHECK ((kind = ANY (ARRAY['rewrap'::text, 'seal'::text, 'unseal'::text, 'reseal'::text, 'reindex'::text])))
+constraint works_pkey PRIMARY KEY (id)
+constraint works_problem_is_code CHECK ((problem ~ '^[0-9A-Z]{5}$'::text))
+constraint works_total_range CHECK ((total >= 0))
+CREATE INDEX works_finished_at_idx ON keyring_private.works USING btree (finished_at)
+CREATE UNIQUE INDEX works_unfinished_unique ON keyring_private.works USING btree (kind, column_id) NULLS NOT DISTINCT WHERE (finished_at IS NULL)
+policy keeper_delete as permissive for delete to safetypin_keeper using (true)
+policy keeper_insert as permissive for insert to safetypin_keeper with check (true)
+policy keeper_select as permissive for select to safetypin_keeper using (true)
+policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
+comment 'Long work on keys and sealed values, done in batches by keyring.work().'
 
 -- table platform.errors
 owner safetypin_owner row security forced

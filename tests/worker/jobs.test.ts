@@ -143,6 +143,7 @@ describe('with the password of the worker', () => {
       'identity.clean_up(10)',
       'sessions.clean_up(10)',
       'keyring.clean_up(10)',
+      'keyring.work(10)',
       'api_steps.report_failed_jobs()',
     ]) {
       expect(await refusal(jobs.query(`select ${call}`)), call).toMatch(/^(DENYD|CTXNO|42501)$/);

@@ -63,6 +63,7 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
     'identity.mark_mail_sent',
     'keyring.clean_up',
     'keyring.transport_key',
+    'keyring.work',
     'platform.clean_up',
     'platform.open_job',
     'platform.queue_state',

@@ -45,6 +45,7 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'keyring_private.seal_keys': KEYS,
     'keyring_private.sealed_columns': DEFINITION,
     'keyring_private.transport_keys': KEYS,
+    'keyring_private.works': 'progress of a work; what asked for it is an event',
     'platform.errors': DEFINITION,
     'platform.tasks': DEFINITION,
     'platform_private.failed_jobs':
