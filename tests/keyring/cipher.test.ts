@@ -1,15 +1,13 @@
-// The cipher and sealed values (CR-01 to CR-06, CR-09, PG-61, PG-70, PG-73; F3, F6).
-import { createHmac, randomBytes, randomInt } from 'node:crypto';
+// The cipher and sealed values (CR-01 to CR-06, CR-09, PG-61, PG-73; F3, F6).
+import { createHmac, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { beforeAll, describe, expect, inject, it } from 'vitest';
-import { loadConfig } from '../../src/config.ts';
 import { decrypt, encrypt } from '../../src/keyring/cipher.ts';
 import { Application, refusal, withoutGuard } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
 
-const scale = loadConfig().testScale;
 let db: TestDatabase;
 let app: Application;
 let keeper: pg.Client;
@@ -192,22 +190,6 @@ describe('sealed values', () => {
       for (let i = 0; i < 50; i += 1) sealed.push(await seal(client, '1'.repeat(i % 20), row, subject));
       expect(new Set(sealed.map((value) => value.toString('hex'))).size).toBe(50);
       expect(new Set(sealed.map((value) => value.length)).size).toBe(1);
-    });
-  });
-
-  it('do not open from random or damaged ciphertext, and the backend lives (PG-70)', async () => {
-    await asDefiner(async (client) => {
-      const [row, subject] = [uuid(), uuid()];
-      const good = await seal(client, 'value', row, subject);
-      for (let i = 0; i < 3000 * scale; i += 1) {
-        const bad = i % 2 ? randomBytes(randomInt(200)) : Buffer.from(good);
-        const at = randomInt(Math.max(bad.length, 1));
-        if (i % 2 === 0) bad[at] = (bad[at] ?? 0) ^ (1 << randomInt(8));
-        await client.query('savepoint here');
-        expect(await refusal(open(client, bad, row))).toMatch(/^(KEYBD|KEYER)$/);
-        await client.query('rollback to savepoint here');
-      }
-      expect(await open(client, good, row)).toBe('value');
     });
   });
 
