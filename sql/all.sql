@@ -21,6 +21,7 @@
 --!include keyring/internal.sql
 --!include keyring/functions.sql
 --!include keyring/works.sql
+--!include keyring/rotation.sql
 --!include keyring/clean-up.sql
 
 --!include audit/schema.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c2964efbd5ecb6f51d4cca8d905c3cfdb703127f
+--! Hash: sha1:59a0e33416630c73fac31fad7955c9c7481f0aca
 --! Message: initial
 
 --! Included all.sql
@@ -750,7 +750,8 @@ create table if not exists keyring_private.roots (
   version integer constraint roots_pkey primary key,
   half bytea not null constraint roots_half_length check (length(half) = 32),
   check_value bytea,
-  created_at timestamptz not null default clock_timestamp()
+  created_at timestamptz not null default clock_timestamp(),
+  application_id bytea constraint roots_application_id_length check (length(application_id) = 8)
 );
 alter table keyring_private.roots enable row level security, force row level security;
 comment on table keyring_private.roots is 'The database''s half of the key-encryption key. Useless without the application''s half.';
@@ -758,22 +759,27 @@ comment on column keyring_private.roots.version is 'Grows with each rotation; th
 comment on column keyring_private.roots.half is '32 random bytes.';
 comment on column keyring_private.roots.check_value is 'HMAC under the key-encryption key: tells whether an application holds the right half. Null until the first one came.';
 comment on column keyring_private.roots.created_at is 'When the half was made.';
+comment on column keyring_private.roots.application_id is 'Which half of the application''s it is bound to, see half_id(). Null until the first one came.';
 
 create table if not exists keyring_private.data_keys (
   id uuid constraint data_keys_pkey primary key default platform.uuid_v7(),
-  subject uuid not null constraint data_keys_subject_unique unique,
+  subject uuid not null,
   root_version integer not null constraint data_keys_root_exists references keyring_private.roots (version) on delete restrict,
   wrapped bytea not null,
-  created_at timestamptz not null default clock_timestamp()
+  created_at timestamptz not null default clock_timestamp(),
+  retired_at timestamptz
 );
+create unique index if not exists data_keys_current_unique on keyring_private.data_keys (subject) where retired_at is null;
+create index if not exists data_keys_retired_idx on keyring_private.data_keys (subject) where retired_at is not null;
 create index if not exists data_keys_root_version_idx on keyring_private.data_keys (root_version);
 alter table keyring_private.data_keys enable row level security, force row level security;
-comment on table keyring_private.data_keys is 'One data key per person, organization or registration, wrapped. Deleting a row erases all that was sealed for its subject.';
+comment on table keyring_private.data_keys is 'Data keys of people, organizations and registrations, wrapped: one current for each, and those it had before. Deleting all of a subject erases all that was sealed for it.';
 comment on column keyring_private.data_keys.id is 'Key id, part of the associated data of each value.';
 comment on column keyring_private.data_keys.subject is 'Whose key it is; not a foreign key.';
 comment on column keyring_private.data_keys.root_version is 'Root whose key-encryption key wraps it.';
 comment on column keyring_private.data_keys.wrapped is 'IV, ciphertext and tag of the 64-byte key (A256CBC-HS512).';
 comment on column keyring_private.data_keys.created_at is 'When the key was made.';
+comment on column keyring_private.data_keys.retired_at is 'When another took its place: it opens what it sealed and seals no more. Null for the current one.';
 
 create table if not exists keyring_private.index_keys (
   column_id uuid not null,
@@ -833,13 +839,17 @@ comment on column keyring_private.sealed_columns.state is 'sealing, unsealing: a
 create unlogged table if not exists keyring_private.transport_keys (
   id uuid constraint transport_keys_pkey primary key default platform.uuid_v7(),
   key bytea not null constraint transport_keys_key_length check (length(key) = 64),
-  created_at timestamptz not null default clock_timestamp()
+  created_at timestamptz not null default clock_timestamp(),
+  retired_at timestamptz,
+  behind_at timestamptz
 );
 alter table keyring_private.transport_keys enable row level security, force row level security;
 comment on table keyring_private.transport_keys is 'Keys that seal the application''s half on its way into a request; replaced daily and deleted.';
 comment on column keyring_private.transport_keys.id is 'Named in each envelope.';
 comment on column keyring_private.transport_keys.key is '64 bytes for A256CBC-HS512.';
 comment on column keyring_private.transport_keys.created_at is 'When the key was made.';
+comment on column keyring_private.transport_keys.retired_at is 'When it was taken back before its time: no request opens with it any more, and what was on its way is good for its minute.';
+comment on column keyring_private.transport_keys.behind_at is 'When a process asked last that did not hold the next half of the application''s, while that is being replaced.';
 
 -- Each of the keeper's tables is for the keeper alone.
 do $$
@@ -988,8 +998,9 @@ revoke create on schema keyring_private from safetypin_keeper;
 -- Purpose: the steps of the key tree, and the four calls the definer's functions make: seal, open, blind_index, mac.
 -- The application's half is opened from the envelope of this transaction in each statement; it never rests here.
 --
--- Envelope: version 1 (1 byte), transport key id (16), expiry timestamptz (8), IV (16), ciphertext (48), tag (32);
--- associated data: version, transport key id, expiry, SHA-256 of the credential (zero bytes if none).
+-- Envelope: version 1 (1 byte), transport key id (16), expiry timestamptz (8), IV (16), ciphertext (48, or 80 while the
+-- application changes from one half to the next and brings both), tag (32); associated data: version, transport key id,
+-- expiry, SHA-256 of the credential (zero bytes if none).
 -- Sealed value: version 1 (1 byte), key id (16), IV (16), ciphertext, tag (32); associated data: version, column id,
 -- organization id, row id, key id. The text is padded to a bucket (pad() in cipher.sql) before it is sealed.
 
@@ -997,7 +1008,7 @@ grant create on schema keyring_private to safetypin_keeper;
 set local role safetypin_keeper;
 set local row_security = on;
 
-create or replace function keyring_private.application_half() returns bytea
+create or replace function keyring_private.application_halves() returns bytea
   language plpgsql stable parallel restricted
   set search_path = pg_catalog, pg_temp
 as $$
@@ -1007,7 +1018,7 @@ declare
   v_credential bytea := (select c.credential_hash from request_private.sealed_context c);
   v_key bytea;
 begin
-  if v_credential is null or coalesce(v_setting, '') = '' or length(v_setting) <> 242
+  if v_credential is null or coalesce(v_setting, '') = '' or length(v_setting) not in (242, 306)
     or translate(v_setting, '0123456789abcdef', '') <> '' then
     raise exception 'no application key in this request' using errcode = 'KEYNO';
   end if;
@@ -1022,26 +1033,85 @@ begin
     from keyring_private.transport_keys t
     where t.id = encode(substr(v_envelope, 2, 16), 'hex')::uuid
       -- Twice its life: an application replaces its key after one, and its last envelope is still good for a minute.
-      and t.created_at > clock_timestamp() - make_interval(secs => 2 * platform.limit_value('transport_key.seconds'));
+      and t.created_at > clock_timestamp() - make_interval(secs => 2 * platform.limit_value('transport_key.seconds'))
+      -- One that was retired opens what was on its way then.
+      and (t.retired_at is null
+        or t.retired_at > clock_timestamp() - make_interval(secs => platform.limit_value('envelope.seconds')));
   if v_key is null then
     raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
   return keyring_private.unwrap(v_key, substr(v_envelope, 26), substr(v_envelope, 1, 25) || v_credential);
 end $$;
-comment on function keyring_private.application_half() is
-  'The application''s half of the key, from this transaction''s envelope. KEYNO if there is none, it ran out or its transport key is gone; KEYBD if it is for another credential.';
+comment on function keyring_private.application_halves() is
+  'What the application holds, from this transaction''s envelope: its half of the key (32 bytes), and the next one behind it while it changes. KEYNO if there is none, it ran out or its transport key is gone; KEYBD if it is for another credential.';
+
+-- Functions of a secret are plpgsql and use it in expressions alone: a statement, or a function in SQL, that takes it as a
+-- parameter is what auto_explain prints.
+create or replace function keyring_private.half_id(half bytea) returns bytea
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return substr(sha256('safetypin half '::bytea || half), 1, 8);
+end $$;
+comment on function keyring_private.half_id(bytea) is 'Which half of the application''s this is: eight bytes that say nothing of it.';
 
 create or replace function keyring_private.key_encryption_key(version integer) returns bytea
   language plpgsql stable parallel restricted
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_root keyring_private.roots;
+  v_halves bytea;
+  v_half bytea;
 begin
+  select r.* into v_root from keyring_private.roots r where r.version = key_encryption_key.version;
+  if not found then
+    return null;
+  end if;
+  v_halves := keyring_private.application_halves();
+  v_half := substr(v_halves, 1, 32);
+  if v_root.application_id is not null and keyring_private.half_id(v_half) <> v_root.application_id then
+    v_half := substr(v_halves, 33, 32);
+    if keyring_private.half_id(v_half) <> v_root.application_id then
+      -- It may have been replaced since this process read it: it reads anew when it hears of this.
+      raise exception 'the application does not hold its half of this key' using errcode = 'KEYNO';
+    end if;
+  end if;
   -- HKDF's extract step (RFC 5869) with the database's half as salt; 64 bytes, as the cipher wants.
-  return (select extensions.hmac('safetypin kek '::bytea || int4send(r.version) || keyring_private.application_half(), r.half, 'sha512')
-          from keyring_private.roots r
-          where r.version = key_encryption_key.version);
+  return extensions.hmac('safetypin kek '::bytea || int4send(v_root.version) || v_half, v_root.half, 'sha512');
 end $$;
-comment on function keyring_private.key_encryption_key(integer) is 'The 64-byte key that wraps data keys, derived from both halves; never stored.';
+comment on function keyring_private.key_encryption_key(integer) is
+  'The 64-byte key that wraps data keys, derived from both halves; never stored. KEYNO if the application brings another half than the one this root is bound to.';
+
+create or replace function keyring_private.root_check(key bytea) returns bytea
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return extensions.hmac('safetypin check'::bytea, key, 'sha256');
+end $$;
+comment on function keyring_private.root_check(bytea) is 'What is kept of a key-encryption key to know it again.';
+
+create or replace function keyring_private.holds_roots() returns boolean
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_halves bytea := keyring_private.application_halves();
+  v_root keyring_private.roots;
+begin
+  for v_root in select r.* from keyring_private.roots r loop
+    if v_root.application_id is null
+      or v_root.application_id not in (
+        keyring_private.half_id(substr(v_halves, 1, 32)), keyring_private.half_id(substr(v_halves, 33, 32)))
+      or keyring_private.root_check(keyring_private.key_encryption_key(v_root.version)) is distinct from v_root.check_value then
+      return false;
+    end if;
+  end loop;
+  return true;
+end $$;
+comment on function keyring_private.holds_roots() is 'Whether the application of this request brings what each root is bound to. False before the first one came.';
 
 create or replace function keyring_private.column_id(name text) returns uuid
   language plpgsql stable parallel restricted
@@ -1080,22 +1150,42 @@ declare
   v_id uuid;
   v_version integer;
 begin
-  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject;
+  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject and k.retired_at is null;
   if found then
     return v_id;
   end if;
+  -- Held until this transaction ends: a rotation that is just over must not delete the root under our feet. Then there
+  -- is a newer one.
+  for i in 1..5 loop
+    select r.version into v_version from keyring_private.roots r order by r.version desc limit 1 for key share;
+    exit when found;
+  end loop;
   v_id := platform.uuid_v7();
-  select max(r.version) into v_version from keyring_private.roots r;
   insert into keyring_private.data_keys (id, subject, root_version, wrapped)
     values (v_id, ensure_data_key.subject, v_version, keyring_private.wrap(
       keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64),
       '\x02'::bytea || uuid_send(v_id) || uuid_send(ensure_data_key.subject)))
-    on conflict on constraint data_keys_subject_unique do nothing;
-  -- Somebody else may have been first.
-  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject;
+    on conflict do nothing;
+  -- Somebody else may have been first: there is one current key for each subject.
+  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject and k.retired_at is null;
   return v_id;
 end $$;
-comment on function keyring_private.ensure_data_key(uuid) is 'Id of the subject''s data key; makes one if there is none.';
+comment on function keyring_private.ensure_data_key(uuid) is 'Id of the subject''s current data key; makes one if there is none.';
+
+create or replace function keyring_private.retire_data_key(subject uuid) returns uuid
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update keyring_private.data_keys k set retired_at = clock_timestamp()
+    where k.subject = retire_data_key.subject and k.retired_at is null;
+  if not found then
+    return null;
+  end if;
+  return keyring_private.ensure_data_key(retire_data_key.subject);
+end $$;
+comment on function keyring_private.retire_data_key(uuid) is
+  'Gives a subject a new current data key and returns its id; null if there is none to retire. What the old ones sealed stays readable until they are deleted.';
 
 create or replace function keyring_private.destroy_data_key(subject uuid) returns boolean
   language plpgsql volatile security definer
@@ -1105,7 +1195,7 @@ begin
   delete from keyring_private.data_keys k where k.subject = destroy_data_key.subject;
   return found;
 end $$;
-comment on function keyring_private.destroy_data_key(uuid) is 'Erases everything sealed for a subject by deleting its key.';
+comment on function keyring_private.destroy_data_key(uuid) is 'Erases everything sealed for a subject by deleting its keys, the retired ones too.';
 
 create or replace function keyring_private.seal(column_name text, organization_id uuid, row_id uuid, subject uuid, value text) returns bytea
   language plpgsql volatile security definer
@@ -1196,7 +1286,9 @@ grant create on schema keyring to safetypin_keeper;
 set local role safetypin_keeper;
 set local row_security = on;
 
-create or replace function keyring.transport_key(out id uuid, out key bytea, out expires_at timestamptz)
+create or replace function keyring.transport_key(
+  halves bytea[] default '{}', out id uuid, out key bytea, out expires_at timestamptz
+)
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -1209,16 +1301,22 @@ begin
   delete from keyring_private.transport_keys t where t.created_at < clock_timestamp() - 2 * v_life;
   select t.id, t.key, t.created_at + v_life into transport_key.id, transport_key.key, transport_key.expires_at
     from keyring_private.transport_keys t
-    where t.created_at > clock_timestamp() - v_life * 0.9
+    where t.created_at > clock_timestamp() - v_life * 0.9 and t.retired_at is null
     order by t.created_at desc
     limit 1;
   if not found then
     insert into keyring_private.transport_keys as t (key) values (extensions.gen_random_bytes(64))
       returning t.id, t.key, t.created_at + v_life into transport_key.id, transport_key.key, transport_key.expires_at;
   end if;
+  -- While the application's half is being replaced, one process that does not hold the next one holds all of it up.
+  update keyring_private.transport_keys t set behind_at = clock_timestamp()
+    where t.id = transport_key.id and exists (
+      select from keyring_private.works w
+        where w.kind = 'rewrap' and w.finished_at is null
+          and decode(w.position ->> 'application', 'hex') <> all (coalesce(transport_key.halves, '{}')));
 end $$;
-comment on function keyring.transport_key() is
-  'The key under which the application seals its half for a request (64 bytes, A256CBC-HS512), and when to fetch the next one. For the logins only.';
+comment on function keyring.transport_key(bytea[]) is
+  'The key under which the application seals its half for a request (64 bytes, A256CBC-HS512), and when to fetch the next one. Takes the ids of the halves which that process holds, see half_id(). For the logins only.';
 
 create or replace function keyring.bind_application() returns boolean
   language plpgsql volatile security definer
@@ -1226,27 +1324,27 @@ create or replace function keyring.bind_application() returns boolean
 as $$
 declare
   v_root keyring_private.roots;
-  v_key bytea;
-  v_check bytea;
 begin
-  select r.* into v_root from keyring_private.roots r order by r.version desc limit 1 for update;
-  v_key := keyring_private.key_encryption_key(v_root.version);
-  v_check := extensions.hmac('safetypin check'::bytea, v_key, 'sha256');
+  select r.* into v_root from keyring_private.roots r order by r.version desc limit 1 for no key update;
   if v_root.check_value is null then
-    update keyring_private.roots r set check_value = v_check where r.version = v_root.version;
-  elsif v_root.check_value <> v_check then
+    update keyring_private.roots r
+      set check_value = keyring_private.root_check(keyring_private.key_encryption_key(r.version)),
+          application_id = keyring_private.half_id(substr(keyring_private.application_halves(), 1, 32))
+      where r.version = v_root.version;
+  elsif not keyring_private.holds_roots() then
     return false;
   end if;
   -- Column keys are made with the first half that comes: each is wrapped under it.
   insert into keyring_private.index_keys (column_id, root_version, wrapped)
     select c.id, v_root.version,
-           keyring_private.wrap(v_key, extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(c.id))
+           keyring_private.wrap(kek.key, extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(c.id))
     from keyring_private.sealed_columns c
-    where c.relation is null and not exists (select from keyring_private.index_keys k where k.column_id = c.id);
+    cross join keyring_private.key_encryption_key(v_root.version) as kek (key)
+    where not exists (select from keyring_private.index_keys k where k.column_id = c.id);
   return true;
 end $$;
 comment on function keyring.bind_application() is
-  'Says whether the application of this request holds the half that belongs to this database. The first application ever to ask is the one that does.';
+  'Says whether the application of this request holds the half that belongs to this database; while that is being replaced, both. The first application ever to ask is the one that does.';
 
 reset role;
 reset row_security;
@@ -1382,6 +1480,7 @@ create or replace function keyring.works()
   )
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
   select w.id, w.kind, w.column_id, c.name, w.done, w.total,
          case when w.finished_at is not null then 100
@@ -1397,6 +1496,212 @@ reset role;
 reset row_security;
 revoke create on schema keyring_private, keyring from safetypin_keeper;
 --! EndIncluded keyring/works.sql
+--! Included keyring/rotation.sql
+-- Purpose: the roots of the key tree are replaced while everybody reads. A rotation only notes the work to be done: the
+-- job that does it brings the application's half. Its first batch makes the new root; the next ones wrap keys anew; the
+-- last one deletes the old root. Until then each key says which root wraps it, and both are there.
+
+grant create on schema keyring_private, keyring to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function keyring_private.add_rewrap("position" jsonb) returns uuid
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return keyring_private.add_work('rewrap', null,
+    (select count(*) from keyring_private.data_keys) + (select count(*) from keyring_private.index_keys), add_rewrap."position");
+end $$;
+comment on function keyring_private.add_rewrap(jsonb) is 'Notes that all keys are to be wrapped anew. CNFLT while that is under way.';
+
+create or replace function keyring.rotate_root() returns uuid
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+declare
+  v_work uuid := keyring_private.add_rewrap('{}');
+begin
+  perform audit_private.append('key.rotate', details => jsonb_build_object('what', 'root', 'work', v_work));
+  return v_work;
+end $$;
+comment on function keyring.rotate_root() is
+  'Replaces the database''s half: a new root, all keys under it, the old one deleted. Returns the work that does it. CNFLT while a rotation is under way. For the owner.';
+
+create or replace function keyring.rotate_transport() returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+declare
+  v_count integer;
+begin
+  update keyring_private.transport_keys t set retired_at = clock_timestamp() where t.retired_at is null;
+  get diagnostics v_count = row_count;
+  perform audit_private.append('key.rotate', details => jsonb_build_object('what', 'transport'));
+  return v_count;
+end $$;
+comment on function keyring.rotate_transport() is
+  'Takes back the transport keys: each process fetches another one with its next request, and reads its halves anew. What is on its way is good for its minute. Returns how many there were. For the owner.';
+
+create or replace function keyring.rotate_application(next bytea) returns uuid
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+declare
+  v_work uuid;
+begin
+  if length(next) is distinct from 8 or exists (select from keyring_private.roots r where r.application_id = next) then
+    raise exception 'no id of another half' using errcode = '22023';
+  end if;
+  v_work := keyring_private.add_rewrap(jsonb_build_object('application', encode(next, 'hex')));
+  -- Every process asks for another transport key now, and says which halves it holds.
+  update keyring_private.transport_keys t set retired_at = clock_timestamp() where t.retired_at is null;
+  perform audit_private.append('key.rotate', details => jsonb_build_object('what', 'application', 'work', v_work));
+  return v_work;
+end $$;
+comment on function keyring.rotate_application(bytea) is
+  'Replaces the application''s half by the next one, named by its id, see half_id(): once every process holds both, a new root bound to it, all keys under that, the old root deleted. Returns the work that does it. CNFLT while a rotation is under way, 22023 if it is the present one. For the owner.';
+
+create or replace function keyring_private.everybody_holds_next() returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (select from keyring_private.transport_keys t
+      where t.retired_at is null and t.behind_at is not null) then
+    -- Somebody holds the old half only. All are asked again; whoever reads the same again holds it up again.
+    update keyring_private.transport_keys t set retired_at = clock_timestamp() where t.retired_at is null;
+  end if;
+  -- What was sealed before they were asked has run out after this.
+  return not exists (select from keyring_private.transport_keys t
+    where t.retired_at > clock_timestamp() - make_interval(secs => platform.limit_value('envelope.seconds') + 5));
+end $$;
+comment on function keyring_private.everybody_holds_next() is
+  'Whether each envelope that is good now brings the next half too. Asks all processes again if one of them does not hold it.';
+
+create or replace function keyring_private.next_root(work keyring_private.works) returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_old keyring_private.roots;
+  v_bound bytea;
+  v_version integer;
+begin
+  select r.* into strict v_old from keyring_private.roots r order by r.version desc limit 1 for no key update;
+  -- Nothing is wrapped under a key that only this process could make again.
+  if keyring_private.root_check(keyring_private.key_encryption_key(v_old.version)) is distinct from v_old.check_value then
+    raise exception 'the half of this application is not the one of this database' using errcode = 'KEYBD';
+  end if;
+  v_bound := coalesce(decode(work.position ->> 'application', 'hex'), v_old.application_id);
+  v_version := v_old.version + 1;
+  insert into keyring_private.roots (version, half, application_id) values (v_version, extensions.gen_random_bytes(32), v_bound);
+  update keyring_private.roots r
+    set check_value = keyring_private.root_check(keyring_private.key_encryption_key(v_version))
+    where r.version = v_version;
+  update keyring_private.works w set position = w.position || jsonb_build_object('root', v_version) where w.id = work.id;
+  return v_version;
+end $$;
+comment on function keyring_private.next_root(keyring_private.works) is
+  'Makes the root that a rotation leads to and notes it in its work. KEYNO if this process does not hold the half it is bound to, KEYBD if it holds another than the present root''s.';
+
+create or replace function keyring_private.work_rewrap(work keyring_private.works, batch integer) returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_root integer := (work.position ->> 'root')::integer;
+  v_count integer;
+  v_others integer;
+begin
+  if v_root is null then
+    if work.position ? 'application' and not keyring_private.everybody_holds_next() then
+      return null;
+    end if;
+    v_root := keyring_private.next_root(work);
+  end if;
+  -- Each root's key is derived once, not once for each row.
+  with keks as materialized (
+      select r.version, keyring_private.key_encryption_key(r.version) as key from keyring_private.roots r where r.version <= v_root),
+    old as (
+      select k.id from keyring_private.data_keys k where k.root_version < v_root limit batch for no key update skip locked)
+    update keyring_private.data_keys k
+      set root_version = v_root, wrapped = keyring_private.wrap(
+        n.key, keyring_private.unwrap(o.key, k.wrapped, '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject)),
+        '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject))
+      from old, keks o, keks n
+      where k.id = old.id and o.version = k.root_version and n.version = v_root;
+  get diagnostics v_count = row_count;
+  if v_count > 0 then
+    return v_count;
+  end if;
+  with keks as materialized (
+      select r.version, keyring_private.key_encryption_key(r.version) as key from keyring_private.roots r where r.version <= v_root),
+    old as (
+      select k.column_id from keyring_private.index_keys k where k.root_version < v_root limit batch for no key update skip locked)
+    update keyring_private.index_keys k
+      set root_version = v_root, wrapped = keyring_private.wrap(
+        n.key, keyring_private.unwrap(o.key, k.wrapped, '\x03'::bytea || uuid_send(k.column_id)),
+        '\x03'::bytea || uuid_send(k.column_id))
+      from old, keks o, keks n
+      where k.column_id = old.column_id and o.version = k.root_version and n.version = v_root;
+  get diagnostics v_count = row_count;
+  if v_count > 0 then
+    return v_count;
+  end if;
+  -- Whoever is making a key under an old root holds it until the commit, which shows that key to the next statement.
+  with held as (select r.version from keyring_private.roots r where r.version < v_root for update skip locked)
+    select count(*) into v_count from held;
+  select count(*) into v_others from keyring_private.roots r where r.version < v_root;
+  if v_count < v_others
+    or exists (select from keyring_private.data_keys k where k.root_version < v_root)
+    or exists (select from keyring_private.index_keys k where k.root_version < v_root) then
+    return null;
+  end if;
+  delete from keyring_private.roots r where r.version < v_root;
+  return 0;
+end $$;
+comment on function keyring_private.work_rewrap(keyring_private.works, integer) is
+  'One batch of a rotation of the root: makes the new one, wraps keys under it, and when all are, deletes the old one.';
+
+create or replace function keyring.tree()
+  returns table (
+    root integer, application text, created_at timestamptz, is_bound boolean, data_keys bigint, retired_keys bigint,
+    index_keys bigint, oldest_key timestamptz
+  )
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+  select r.version, encode(r.application_id, 'hex'), r.created_at, r.check_value is not null,
+         d.current, d.retired, (select count(*) from keyring_private.index_keys i where i.root_version = r.version), d.oldest
+    from keyring_private.roots r
+    cross join lateral (
+      select count(*) filter (where k.retired_at is null) as current, count(k.retired_at) as retired, min(k.created_at) as oldest
+        from keyring_private.data_keys k where k.root_version = r.version) d
+    order by r.version
+$$;
+comment on function keyring.tree() is 'The state of the key tree, root by root, without any key. For the owner.';
+
+create or replace function keyring.transport_state(out created_at timestamptz, out on_their_way bigint)
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+  select max(t.created_at) filter (where t.retired_at is null),
+         count(*) filter (where t.retired_at > clock_timestamp() - make_interval(secs => platform.limit_value('envelope.seconds')))
+    from keyring_private.transport_keys t
+$$;
+comment on function keyring.transport_state() is
+  'When the transport key in use was made, null without one, and how many that were taken back still open what is on its way. For the owner.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring_private, keyring from safetypin_keeper;
+--! EndIncluded keyring/rotation.sql
 --! Included keyring/clean-up.sql
 -- Purpose: removing what is over: see platform/clean-up.sql. The keeper's, since it is about keys.
 
@@ -3123,10 +3428,10 @@ begin
     if not exists (select from platform_private.heartbeat h where h.at > clock_timestamp() - interval '5 seconds') then
       raise exception 'this replica is behind' using errcode = 'OLDCP';
     end if;
-  -- A crash empties the table of transport keys. Refused here, while nothing was done yet, the request can be opened
-  -- anew with another envelope and nobody notices.
+  -- A crash empties the table of transport keys, and a rotation takes them back. Refused here, while nothing was done
+  -- yet, the request can be opened anew with another envelope and nobody notices.
   elsif envelope is not null and not exists (
-      select from keyring_private.transport_keys t where uuid_send(t.id) = substr(envelope, 2, 16)) then
+      select from keyring_private.transport_keys t where uuid_send(t.id) = substr(envelope, 2, 16) and t.retired_at is null) then
     raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
   -- One query for all of it: every statement here is paid for by every request.
@@ -3161,7 +3466,7 @@ begin
   end;
 end $$;
 comment on function sessions.open_request(bytea, bytea, jsonb) is
-  'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, KEYNO if the envelope''s transport key is gone, CTXAG if the transaction has a context, CTXTX in the message that began it.';
+  'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, KEYNO if the envelope''s transport key is gone or was taken back, CTXAG if the transaction has a context, CTXTX in the message that began it.';
 
 reset role;
 reset row_security;
@@ -4366,10 +4671,12 @@ reset row_security;
 grant usage on schema keyring to safetypin_authenticator, safetypin_anonymous, safetypin_jobs, safetypin_auditor;
 
 set local role safetypin_keeper;
-grant execute on function keyring.transport_key() to safetypin_authenticator, safetypin_jobs, safetypin_auditor;
+grant execute on function keyring.transport_key(bytea[]) to safetypin_authenticator, safetypin_jobs, safetypin_auditor;
 grant execute on function keyring.bind_application() to safetypin_anonymous;
 grant execute on function keyring.clean_up(integer), keyring.work(integer) to safetypin_jobs;
-grant execute on function keyring.works() to safetypin_owner;
+grant execute on function keyring.works(), keyring.tree(), keyring.transport_state(), keyring.rotate_root(),
+  keyring.rotate_application(bytea), keyring.rotate_transport()
+  to safetypin_owner;
 grant execute on function
   keyring_private.seal(text, uuid, uuid, uuid, text), keyring_private.open(text, uuid, uuid, bytea),
   keyring_private.blind_index(text, uuid, text), keyring_private.guess_mac(uuid, bytea),
@@ -4486,6 +4793,7 @@ insert into audit.actions (name, category, severity, description) values
   ('organization.create', 'administration', 'notice', 'An organization was founded.'),
   ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
   ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
+  ('key.rotate', 'administration', 'notice', 'A key of the key tree was replaced.'),
   ('row.insert', 'data', 'info', 'A row was added.'),
   ('row.update', 'data', 'info', 'A row was changed.'),
   ('row.delete', 'data', 'notice', 'A row was removed.'),

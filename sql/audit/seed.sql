@@ -22,6 +22,7 @@ insert into audit.actions (name, category, severity, description) values
   ('organization.create', 'administration', 'notice', 'An organization was founded.'),
   ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
   ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
+  ('key.rotate', 'administration', 'notice', 'A key of the key tree was replaced.'),
   ('row.insert', 'data', 'info', 'A row was added.'),
   ('row.update', 'data', 'info', 'A row was changed.'),
   ('row.delete', 'data', 'notice', 'A row was removed.'),

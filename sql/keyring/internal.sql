@@ -1,8 +1,9 @@
 -- Purpose: the steps of the key tree, and the four calls the definer's functions make: seal, open, blind_index, mac.
 -- The application's half is opened from the envelope of this transaction in each statement; it never rests here.
 --
--- Envelope: version 1 (1 byte), transport key id (16), expiry timestamptz (8), IV (16), ciphertext (48), tag (32);
--- associated data: version, transport key id, expiry, SHA-256 of the credential (zero bytes if none).
+-- Envelope: version 1 (1 byte), transport key id (16), expiry timestamptz (8), IV (16), ciphertext (48, or 80 while the
+-- application changes from one half to the next and brings both), tag (32); associated data: version, transport key id,
+-- expiry, SHA-256 of the credential (zero bytes if none).
 -- Sealed value: version 1 (1 byte), key id (16), IV (16), ciphertext, tag (32); associated data: version, column id,
 -- organization id, row id, key id. The text is padded to a bucket (pad() in cipher.sql) before it is sealed.
 
@@ -10,7 +11,7 @@ grant create on schema keyring_private to safetypin_keeper;
 set local role safetypin_keeper;
 set local row_security = on;
 
-create or replace function keyring_private.application_half() returns bytea
+create or replace function keyring_private.application_halves() returns bytea
   language plpgsql stable parallel restricted
   set search_path = pg_catalog, pg_temp
 as $$
@@ -20,7 +21,7 @@ declare
   v_credential bytea := (select c.credential_hash from request_private.sealed_context c);
   v_key bytea;
 begin
-  if v_credential is null or coalesce(v_setting, '') = '' or length(v_setting) <> 242
+  if v_credential is null or coalesce(v_setting, '') = '' or length(v_setting) not in (242, 306)
     or translate(v_setting, '0123456789abcdef', '') <> '' then
     raise exception 'no application key in this request' using errcode = 'KEYNO';
   end if;
@@ -35,26 +36,85 @@ begin
     from keyring_private.transport_keys t
     where t.id = encode(substr(v_envelope, 2, 16), 'hex')::uuid
       -- Twice its life: an application replaces its key after one, and its last envelope is still good for a minute.
-      and t.created_at > clock_timestamp() - make_interval(secs => 2 * platform.limit_value('transport_key.seconds'));
+      and t.created_at > clock_timestamp() - make_interval(secs => 2 * platform.limit_value('transport_key.seconds'))
+      -- One that was retired opens what was on its way then.
+      and (t.retired_at is null
+        or t.retired_at > clock_timestamp() - make_interval(secs => platform.limit_value('envelope.seconds')));
   if v_key is null then
     raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
   return keyring_private.unwrap(v_key, substr(v_envelope, 26), substr(v_envelope, 1, 25) || v_credential);
 end $$;
-comment on function keyring_private.application_half() is
-  'The application''s half of the key, from this transaction''s envelope. KEYNO if there is none, it ran out or its transport key is gone; KEYBD if it is for another credential.';
+comment on function keyring_private.application_halves() is
+  'What the application holds, from this transaction''s envelope: its half of the key (32 bytes), and the next one behind it while it changes. KEYNO if there is none, it ran out or its transport key is gone; KEYBD if it is for another credential.';
+
+-- Functions of a secret are plpgsql and use it in expressions alone: a statement, or a function in SQL, that takes it as a
+-- parameter is what auto_explain prints.
+create or replace function keyring_private.half_id(half bytea) returns bytea
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return substr(sha256('safetypin half '::bytea || half), 1, 8);
+end $$;
+comment on function keyring_private.half_id(bytea) is 'Which half of the application''s this is: eight bytes that say nothing of it.';
 
 create or replace function keyring_private.key_encryption_key(version integer) returns bytea
   language plpgsql stable parallel restricted
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_root keyring_private.roots;
+  v_halves bytea;
+  v_half bytea;
 begin
+  select r.* into v_root from keyring_private.roots r where r.version = key_encryption_key.version;
+  if not found then
+    return null;
+  end if;
+  v_halves := keyring_private.application_halves();
+  v_half := substr(v_halves, 1, 32);
+  if v_root.application_id is not null and keyring_private.half_id(v_half) <> v_root.application_id then
+    v_half := substr(v_halves, 33, 32);
+    if keyring_private.half_id(v_half) <> v_root.application_id then
+      -- It may have been replaced since this process read it: it reads anew when it hears of this.
+      raise exception 'the application does not hold its half of this key' using errcode = 'KEYNO';
+    end if;
+  end if;
   -- HKDF's extract step (RFC 5869) with the database's half as salt; 64 bytes, as the cipher wants.
-  return (select extensions.hmac('safetypin kek '::bytea || int4send(r.version) || keyring_private.application_half(), r.half, 'sha512')
-          from keyring_private.roots r
-          where r.version = key_encryption_key.version);
+  return extensions.hmac('safetypin kek '::bytea || int4send(v_root.version) || v_half, v_root.half, 'sha512');
 end $$;
-comment on function keyring_private.key_encryption_key(integer) is 'The 64-byte key that wraps data keys, derived from both halves; never stored.';
+comment on function keyring_private.key_encryption_key(integer) is
+  'The 64-byte key that wraps data keys, derived from both halves; never stored. KEYNO if the application brings another half than the one this root is bound to.';
+
+create or replace function keyring_private.root_check(key bytea) returns bytea
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return extensions.hmac('safetypin check'::bytea, key, 'sha256');
+end $$;
+comment on function keyring_private.root_check(bytea) is 'What is kept of a key-encryption key to know it again.';
+
+create or replace function keyring_private.holds_roots() returns boolean
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_halves bytea := keyring_private.application_halves();
+  v_root keyring_private.roots;
+begin
+  for v_root in select r.* from keyring_private.roots r loop
+    if v_root.application_id is null
+      or v_root.application_id not in (
+        keyring_private.half_id(substr(v_halves, 1, 32)), keyring_private.half_id(substr(v_halves, 33, 32)))
+      or keyring_private.root_check(keyring_private.key_encryption_key(v_root.version)) is distinct from v_root.check_value then
+      return false;
+    end if;
+  end loop;
+  return true;
+end $$;
+comment on function keyring_private.holds_roots() is 'Whether the application of this request brings what each root is bound to. False before the first one came.';
 
 create or replace function keyring_private.column_id(name text) returns uuid
   language plpgsql stable parallel restricted
@@ -93,22 +153,42 @@ declare
   v_id uuid;
   v_version integer;
 begin
-  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject;
+  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject and k.retired_at is null;
   if found then
     return v_id;
   end if;
+  -- Held until this transaction ends: a rotation that is just over must not delete the root under our feet. Then there
+  -- is a newer one.
+  for i in 1..5 loop
+    select r.version into v_version from keyring_private.roots r order by r.version desc limit 1 for key share;
+    exit when found;
+  end loop;
   v_id := platform.uuid_v7();
-  select max(r.version) into v_version from keyring_private.roots r;
   insert into keyring_private.data_keys (id, subject, root_version, wrapped)
     values (v_id, ensure_data_key.subject, v_version, keyring_private.wrap(
       keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64),
       '\x02'::bytea || uuid_send(v_id) || uuid_send(ensure_data_key.subject)))
-    on conflict on constraint data_keys_subject_unique do nothing;
-  -- Somebody else may have been first.
-  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject;
+    on conflict do nothing;
+  -- Somebody else may have been first: there is one current key for each subject.
+  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject and k.retired_at is null;
   return v_id;
 end $$;
-comment on function keyring_private.ensure_data_key(uuid) is 'Id of the subject''s data key; makes one if there is none.';
+comment on function keyring_private.ensure_data_key(uuid) is 'Id of the subject''s current data key; makes one if there is none.';
+
+create or replace function keyring_private.retire_data_key(subject uuid) returns uuid
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update keyring_private.data_keys k set retired_at = clock_timestamp()
+    where k.subject = retire_data_key.subject and k.retired_at is null;
+  if not found then
+    return null;
+  end if;
+  return keyring_private.ensure_data_key(retire_data_key.subject);
+end $$;
+comment on function keyring_private.retire_data_key(uuid) is
+  'Gives a subject a new current data key and returns its id; null if there is none to retire. What the old ones sealed stays readable until they are deleted.';
 
 create or replace function keyring_private.destroy_data_key(subject uuid) returns boolean
   language plpgsql volatile security definer
@@ -118,7 +198,7 @@ begin
   delete from keyring_private.data_keys k where k.subject = destroy_data_key.subject;
   return found;
 end $$;
-comment on function keyring_private.destroy_data_key(uuid) is 'Erases everything sealed for a subject by deleting its key.';
+comment on function keyring_private.destroy_data_key(uuid) is 'Erases everything sealed for a subject by deleting its keys, the retired ones too.';
 
 create or replace function keyring_private.seal(column_name text, organization_id uuid, row_id uuid, subject uuid, value text) returns bytea
   language plpgsql volatile security definer

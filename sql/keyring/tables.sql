@@ -21,7 +21,8 @@ create table if not exists keyring_private.roots (
   version integer constraint roots_pkey primary key,
   half bytea not null constraint roots_half_length check (length(half) = 32),
   check_value bytea,
-  created_at timestamptz not null default clock_timestamp()
+  created_at timestamptz not null default clock_timestamp(),
+  application_id bytea constraint roots_application_id_length check (length(application_id) = 8)
 );
 alter table keyring_private.roots enable row level security, force row level security;
 comment on table keyring_private.roots is 'The database''s half of the key-encryption key. Useless without the application''s half.';
@@ -29,22 +30,27 @@ comment on column keyring_private.roots.version is 'Grows with each rotation; th
 comment on column keyring_private.roots.half is '32 random bytes.';
 comment on column keyring_private.roots.check_value is 'HMAC under the key-encryption key: tells whether an application holds the right half. Null until the first one came.';
 comment on column keyring_private.roots.created_at is 'When the half was made.';
+comment on column keyring_private.roots.application_id is 'Which half of the application''s it is bound to, see half_id(). Null until the first one came.';
 
 create table if not exists keyring_private.data_keys (
   id uuid constraint data_keys_pkey primary key default platform.uuid_v7(),
-  subject uuid not null constraint data_keys_subject_unique unique,
+  subject uuid not null,
   root_version integer not null constraint data_keys_root_exists references keyring_private.roots (version) on delete restrict,
   wrapped bytea not null,
-  created_at timestamptz not null default clock_timestamp()
+  created_at timestamptz not null default clock_timestamp(),
+  retired_at timestamptz
 );
+create unique index if not exists data_keys_current_unique on keyring_private.data_keys (subject) where retired_at is null;
+create index if not exists data_keys_retired_idx on keyring_private.data_keys (subject) where retired_at is not null;
 create index if not exists data_keys_root_version_idx on keyring_private.data_keys (root_version);
 alter table keyring_private.data_keys enable row level security, force row level security;
-comment on table keyring_private.data_keys is 'One data key per person, organization or registration, wrapped. Deleting a row erases all that was sealed for its subject.';
+comment on table keyring_private.data_keys is 'Data keys of people, organizations and registrations, wrapped: one current for each, and those it had before. Deleting all of a subject erases all that was sealed for it.';
 comment on column keyring_private.data_keys.id is 'Key id, part of the associated data of each value.';
 comment on column keyring_private.data_keys.subject is 'Whose key it is; not a foreign key.';
 comment on column keyring_private.data_keys.root_version is 'Root whose key-encryption key wraps it.';
 comment on column keyring_private.data_keys.wrapped is 'IV, ciphertext and tag of the 64-byte key (A256CBC-HS512).';
 comment on column keyring_private.data_keys.created_at is 'When the key was made.';
+comment on column keyring_private.data_keys.retired_at is 'When another took its place: it opens what it sealed and seals no more. Null for the current one.';
 
 create table if not exists keyring_private.index_keys (
   column_id uuid not null,
@@ -104,13 +110,17 @@ comment on column keyring_private.sealed_columns.state is 'sealing, unsealing: a
 create unlogged table if not exists keyring_private.transport_keys (
   id uuid constraint transport_keys_pkey primary key default platform.uuid_v7(),
   key bytea not null constraint transport_keys_key_length check (length(key) = 64),
-  created_at timestamptz not null default clock_timestamp()
+  created_at timestamptz not null default clock_timestamp(),
+  retired_at timestamptz,
+  behind_at timestamptz
 );
 alter table keyring_private.transport_keys enable row level security, force row level security;
 comment on table keyring_private.transport_keys is 'Keys that seal the application''s half on its way into a request; replaced daily and deleted.';
 comment on column keyring_private.transport_keys.id is 'Named in each envelope.';
 comment on column keyring_private.transport_keys.key is '64 bytes for A256CBC-HS512.';
 comment on column keyring_private.transport_keys.created_at is 'When the key was made.';
+comment on column keyring_private.transport_keys.retired_at is 'When it was taken back before its time: no request opens with it any more, and what was on its way is good for its minute.';
+comment on column keyring_private.transport_keys.behind_at is 'When a process asked last that did not hold the next half of the application''s, while that is being replaced.';
 
 -- Each of the keeper's tables is for the keeper alone.
 do $$

@@ -127,6 +127,7 @@ create or replace function keyring.works()
   )
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
   select w.id, w.kind, w.column_id, c.name, w.done, w.total,
          case when w.finished_at is not null then 100

@@ -17,10 +17,10 @@ begin
     if not exists (select from platform_private.heartbeat h where h.at > clock_timestamp() - interval '5 seconds') then
       raise exception 'this replica is behind' using errcode = 'OLDCP';
     end if;
-  -- A crash empties the table of transport keys. Refused here, while nothing was done yet, the request can be opened
-  -- anew with another envelope and nobody notices.
+  -- A crash empties the table of transport keys, and a rotation takes them back. Refused here, while nothing was done
+  -- yet, the request can be opened anew with another envelope and nobody notices.
   elsif envelope is not null and not exists (
-      select from keyring_private.transport_keys t where uuid_send(t.id) = substr(envelope, 2, 16)) then
+      select from keyring_private.transport_keys t where uuid_send(t.id) = substr(envelope, 2, 16) and t.retired_at is null) then
     raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
   -- One query for all of it: every statement here is paid for by every request.
@@ -55,7 +55,7 @@ begin
   end;
 end $$;
 comment on function sessions.open_request(bytea, bytea, jsonb) is
-  'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, KEYNO if the envelope''s transport key is gone, CTXAG if the transaction has a context, CTXTX in the message that began it.';
+  'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, KEYNO if the envelope''s transport key is gone or was taken back, CTXAG if the transaction has a context, CTXTX in the message that began it.';
 
 reset role;
 reset row_security;

@@ -1848,26 +1848,26 @@ CREATE OR REPLACE FUNCTION keyring.bind_application()
 AS $function$
 declare
   v_root keyring_private.roots;
-  v_key bytea;
-  v_check bytea;
 begin
-  select r.* into v_root from keyring_private.roots r order by r.version desc limit 1 for update;
-  v_key := keyring_private.key_encryption_key(v_root.version);
-  v_check := extensions.hmac('safetypin check'::bytea, v_key, 'sha256');
+  select r.* into v_root from keyring_private.roots r order by r.version desc limit 1 for no key update;
   if v_root.check_value is null then
-    update keyring_private.roots r set check_value = v_check where r.version = v_root.version;
-  elsif v_root.check_value <> v_check then
+    update keyring_private.roots r
+      set check_value = keyring_private.root_check(keyring_private.key_encryption_key(r.version)),
+          application_id = keyring_private.half_id(substr(keyring_private.application_halves(), 1, 32))
+      where r.version = v_root.version;
+  elsif not keyring_private.holds_roots() then
     return false;
   end if;
   -- Column keys are made with the first half that comes: each is wrapped under it.
   insert into keyring_private.index_keys (column_id, root_version, wrapped)
     select c.id, v_root.version,
-           keyring_private.wrap(v_key, extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(c.id))
+           keyring_private.wrap(kek.key, extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(c.id))
     from keyring_private.sealed_columns c
-    where c.relation is null and not exists (select from keyring_private.index_keys k where k.column_id = c.id);
+    cross join keyring_private.key_encryption_key(v_root.version) as kek (key)
+    where not exists (select from keyring_private.index_keys k where k.column_id = c.id);
   return true;
 end $function$
-comment 'Says whether the application of this request holds the half that belongs to this database. The first application ever to ask is the one that does.'
+comment 'Says whether the application of this request holds the half that belongs to this database; while that is being replaced, both. The first application ever to ask is the one that does.'
 
 -- function keyring.clean_up(batch integer)
 owner safetypin_keeper
@@ -1895,9 +1895,68 @@ begin
 end $function$
 comment 'Task keyring__clean_up: removes a batch of transport keys whose life is over twice; returns how many. DENYD outside it.'
 
--- function keyring.transport_key(OUT id uuid, OUT key bytea, OUT expires_at timestamp with time zone)
+-- function keyring.rotate_application(next bytea)
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION keyring.transport_key(OUT id uuid, OUT key bytea, OUT expires_at timestamp with time zone)
+CREATE OR REPLACE FUNCTION keyring.rotate_application(next bytea)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+declare
+  v_work uuid;
+begin
+  if length(next) is distinct from 8 or exists (select from keyring_private.roots r where r.application_id = next) then
+    raise exception 'no id of another half' using errcode = '22023';
+  end if;
+  v_work := keyring_private.add_rewrap(jsonb_build_object('application', encode(next, 'hex')));
+  -- Every process asks for another transport key now, and says which halves it holds.
+  update keyring_private.transport_keys t set retired_at = clock_timestamp() where t.retired_at is null;
+  perform audit_private.append('key.rotate', details => jsonb_build_object('what', 'application', 'work', v_work));
+  return v_work;
+end $function$
+comment 'Replaces the application''s half by the next one, named by its id, see half_id(): once every process holds both, a new root bound to it, all keys under that, the old root deleted. Returns the work that does it. CNFLT while a rotation is under way, 22023 if it is the present one. For the owner.'
+
+-- function keyring.rotate_root()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.rotate_root()
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+declare
+  v_work uuid := keyring_private.add_rewrap('{}');
+begin
+  perform audit_private.append('key.rotate', details => jsonb_build_object('what', 'root', 'work', v_work));
+  return v_work;
+end $function$
+comment 'Replaces the database''s half: a new root, all keys under it, the old one deleted. Returns the work that does it. CNFLT while a rotation is under way. For the owner.'
+
+-- function keyring.rotate_transport()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.rotate_transport()
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+declare
+  v_count integer;
+begin
+  update keyring_private.transport_keys t set retired_at = clock_timestamp() where t.retired_at is null;
+  get diagnostics v_count = row_count;
+  perform audit_private.append('key.rotate', details => jsonb_build_object('what', 'transport'));
+  return v_count;
+end $function$
+comment 'Takes back the transport keys: each process fetches another one with its next request, and reads its halves anew. What is on its way is good for its minute. Returns how many there were. For the owner.'
+
+-- function keyring.transport_key(halves bytea[], OUT id uuid, OUT key bytea, OUT expires_at timestamp with time zone)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.transport_key(halves bytea[] DEFAULT '{}'::bytea[], OUT id uuid, OUT key bytea, OUT expires_at timestamp with time zone)
  RETURNS record
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1912,15 +1971,55 @@ begin
   delete from keyring_private.transport_keys t where t.created_at < clock_timestamp() - 2 * v_life;
   select t.id, t.key, t.created_at + v_life into transport_key.id, transport_key.key, transport_key.expires_at
     from keyring_private.transport_keys t
-    where t.created_at > clock_timestamp() - v_life * 0.9
+    where t.created_at > clock_timestamp() - v_life * 0.9 and t.retired_at is null
     order by t.created_at desc
     limit 1;
   if not found then
     insert into keyring_private.transport_keys as t (key) values (extensions.gen_random_bytes(64))
       returning t.id, t.key, t.created_at + v_life into transport_key.id, transport_key.key, transport_key.expires_at;
   end if;
+  -- While the application's half is being replaced, one process that does not hold the next one holds all of it up.
+  update keyring_private.transport_keys t set behind_at = clock_timestamp()
+    where t.id = transport_key.id and exists (
+      select from keyring_private.works w
+        where w.kind = 'rewrap' and w.finished_at is null
+          and decode(w.position ->> 'application', 'hex') <> all (coalesce(transport_key.halves, '{}')));
 end $function$
-comment 'The key under which the application seals its half for a request (64 bytes, A256CBC-HS512), and when to fetch the next one. For the logins only.'
+comment 'The key under which the application seals its half for a request (64 bytes, A256CBC-HS512), and when to fetch the next one. Takes the ids of the halves which that process holds, see half_id(). For the logins only.'
+
+-- function keyring.transport_state(OUT created_at timestamp with time zone, OUT on_their_way bigint)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.transport_state(OUT created_at timestamp with time zone, OUT on_their_way bigint)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+  select max(t.created_at) filter (where t.retired_at is null),
+         count(*) filter (where t.retired_at > clock_timestamp() - make_interval(secs => platform.limit_value('envelope.seconds')))
+    from keyring_private.transport_keys t
+$function$
+comment 'When the transport key in use was made, null without one, and how many that were taken back still open what is on its way. For the owner.'
+
+-- function keyring.tree()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.tree()
+ RETURNS TABLE(root integer, application text, created_at timestamp with time zone, is_bound boolean, data_keys bigint, retired_keys bigint, index_keys bigint, oldest_key timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+  select r.version, encode(r.application_id, 'hex'), r.created_at, r.check_value is not null,
+         d.current, d.retired, (select count(*) from keyring_private.index_keys i where i.root_version = r.version), d.oldest
+    from keyring_private.roots r
+    cross join lateral (
+      select count(*) filter (where k.retired_at is null) as current, count(k.retired_at) as retired, min(k.created_at) as oldest
+        from keyring_private.data_keys k where k.root_version = r.version) d
+    order by r.version
+$function$
+comment 'The state of the key tree, root by root, without any key. For the owner.'
 
 -- function keyring.work(batch integer)
 owner safetypin_keeper
@@ -1983,6 +2082,7 @@ CREATE OR REPLACE FUNCTION keyring.works()
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
 AS $function$
   select w.id, w.kind, w.column_id, c.name, w.done, w.total,
          case when w.finished_at is not null then 100
@@ -2044,6 +2144,19 @@ begin
 end $function$
 comment 'A256CBC-HS512 (RFC 7518 5.2.5): 64-byte key, 16-byte IV; gives ciphertext and 32-byte tag. KEYBD for other sizes.'
 
+-- function keyring_private.add_rewrap("position" jsonb)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.add_rewrap("position" jsonb)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return keyring_private.add_work('rewrap', null,
+    (select count(*) from keyring_private.data_keys) + (select count(*) from keyring_private.index_keys), add_rewrap."position");
+end $function$
+comment 'Notes that all keys are to be wrapped anew. CNFLT while that is under way.'
+
 -- function keyring_private.add_work(kind text, column_id uuid, total bigint, "position" jsonb)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring_private.add_work(kind text, column_id uuid, total bigint, "position" jsonb DEFAULT '{}'::jsonb)
@@ -2065,9 +2178,9 @@ begin
 end $function$
 comment 'Notes a work to be done; returns its id. CNFLT while one of its kind and column is unfinished.'
 
--- function keyring_private.application_half()
+-- function keyring_private.application_halves()
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION keyring_private.application_half()
+CREATE OR REPLACE FUNCTION keyring_private.application_halves()
  RETURNS bytea
  LANGUAGE plpgsql
  STABLE PARALLEL RESTRICTED
@@ -2079,7 +2192,7 @@ declare
   v_credential bytea := (select c.credential_hash from request_private.sealed_context c);
   v_key bytea;
 begin
-  if v_credential is null or coalesce(v_setting, '') = '' or length(v_setting) <> 242
+  if v_credential is null or coalesce(v_setting, '') = '' or length(v_setting) not in (242, 306)
     or translate(v_setting, '0123456789abcdef', '') <> '' then
     raise exception 'no application key in this request' using errcode = 'KEYNO';
   end if;
@@ -2094,13 +2207,16 @@ begin
     from keyring_private.transport_keys t
     where t.id = encode(substr(v_envelope, 2, 16), 'hex')::uuid
       -- Twice its life: an application replaces its key after one, and its last envelope is still good for a minute.
-      and t.created_at > clock_timestamp() - make_interval(secs => 2 * platform.limit_value('transport_key.seconds'));
+      and t.created_at > clock_timestamp() - make_interval(secs => 2 * platform.limit_value('transport_key.seconds'))
+      -- One that was retired opens what was on its way then.
+      and (t.retired_at is null
+        or t.retired_at > clock_timestamp() - make_interval(secs => platform.limit_value('envelope.seconds')));
   if v_key is null then
     raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
   return keyring_private.unwrap(v_key, substr(v_envelope, 26), substr(v_envelope, 1, 25) || v_credential);
 end $function$
-comment 'The application''s half of the key, from this transaction''s envelope. KEYNO if there is none, it ran out or its transport key is gone; KEYBD if it is for another credential.'
+comment 'What the application holds, from this transaction''s envelope: its half of the key (32 bytes), and the next one behind it while it changes. KEYNO if there is none, it ran out or its transport key is gone; KEYBD if it is for another credential.'
 
 -- function keyring_private.blind_index(column_name text, organization_id uuid, value text)
 owner safetypin_keeper
@@ -2177,7 +2293,7 @@ begin
   delete from keyring_private.data_keys k where k.subject = destroy_data_key.subject;
   return found;
 end $function$
-comment 'Erases everything sealed for a subject by deleting its key.'
+comment 'Erases everything sealed for a subject by deleting its keys, the retired ones too.'
 
 -- function keyring_private.ensure_data_key(subject uuid)
 owner safetypin_keeper
@@ -2190,22 +2306,46 @@ declare
   v_id uuid;
   v_version integer;
 begin
-  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject;
+  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject and k.retired_at is null;
   if found then
     return v_id;
   end if;
+  -- Held until this transaction ends: a rotation that is just over must not delete the root under our feet. Then there
+  -- is a newer one.
+  for i in 1..5 loop
+    select r.version into v_version from keyring_private.roots r order by r.version desc limit 1 for key share;
+    exit when found;
+  end loop;
   v_id := platform.uuid_v7();
-  select max(r.version) into v_version from keyring_private.roots r;
   insert into keyring_private.data_keys (id, subject, root_version, wrapped)
     values (v_id, ensure_data_key.subject, v_version, keyring_private.wrap(
       keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64),
       '\x02'::bytea || uuid_send(v_id) || uuid_send(ensure_data_key.subject)))
-    on conflict on constraint data_keys_subject_unique do nothing;
-  -- Somebody else may have been first.
-  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject;
+    on conflict do nothing;
+  -- Somebody else may have been first: there is one current key for each subject.
+  select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject and k.retired_at is null;
   return v_id;
 end $function$
-comment 'Id of the subject''s data key; makes one if there is none.'
+comment 'Id of the subject''s current data key; makes one if there is none.'
+
+-- function keyring_private.everybody_holds_next()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.everybody_holds_next()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if exists (select from keyring_private.transport_keys t
+      where t.retired_at is null and t.behind_at is not null) then
+    -- Somebody holds the old half only. All are asked again; whoever reads the same again holds it up again.
+    update keyring_private.transport_keys t set retired_at = clock_timestamp() where t.retired_at is null;
+  end if;
+  -- What was sealed before they were asked has run out after this.
+  return not exists (select from keyring_private.transport_keys t
+    where t.retired_at > clock_timestamp() - make_interval(secs => platform.limit_value('envelope.seconds') + 5));
+end $function$
+comment 'Whether each envelope that is good now brings the next half too. Asks all processes again if one of them does not hold it.'
 
 -- function keyring_private.guess_mac(attempt uuid, guess bytea)
 owner safetypin_keeper
@@ -2222,6 +2362,43 @@ begin
 end $function$
 comment 'HMAC-SHA-256 of a guess, under a key of this database; how guesses and short codes rest.'
 
+-- function keyring_private.half_id(half bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.half_id(half bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return substr(sha256('safetypin half '::bytea || half), 1, 8);
+end $function$
+comment 'Which half of the application''s this is: eight bytes that say nothing of it.'
+
+-- function keyring_private.holds_roots()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.holds_roots()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_halves bytea := keyring_private.application_halves();
+  v_root keyring_private.roots;
+begin
+  for v_root in select r.* from keyring_private.roots r loop
+    if v_root.application_id is null
+      or v_root.application_id not in (
+        keyring_private.half_id(substr(v_halves, 1, 32)), keyring_private.half_id(substr(v_halves, 33, 32)))
+      or keyring_private.root_check(keyring_private.key_encryption_key(v_root.version)) is distinct from v_root.check_value then
+      return false;
+    end if;
+  end loop;
+  return true;
+end $function$
+comment 'Whether the application of this request brings what each root is bound to. False before the first one came.'
+
 -- function keyring_private.key_encryption_key(version integer)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring_private.key_encryption_key(version integer)
@@ -2230,13 +2407,56 @@ CREATE OR REPLACE FUNCTION keyring_private.key_encryption_key(version integer)
  STABLE PARALLEL RESTRICTED
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_root keyring_private.roots;
+  v_halves bytea;
+  v_half bytea;
 begin
+  select r.* into v_root from keyring_private.roots r where r.version = key_encryption_key.version;
+  if not found then
+    return null;
+  end if;
+  v_halves := keyring_private.application_halves();
+  v_half := substr(v_halves, 1, 32);
+  if v_root.application_id is not null and keyring_private.half_id(v_half) <> v_root.application_id then
+    v_half := substr(v_halves, 33, 32);
+    if keyring_private.half_id(v_half) <> v_root.application_id then
+      -- It may have been replaced since this process read it: it reads anew when it hears of this.
+      raise exception 'the application does not hold its half of this key' using errcode = 'KEYNO';
+    end if;
+  end if;
   -- HKDF's extract step (RFC 5869) with the database's half as salt; 64 bytes, as the cipher wants.
-  return (select extensions.hmac('safetypin kek '::bytea || int4send(r.version) || keyring_private.application_half(), r.half, 'sha512')
-          from keyring_private.roots r
-          where r.version = key_encryption_key.version);
+  return extensions.hmac('safetypin kek '::bytea || int4send(v_root.version) || v_half, v_root.half, 'sha512');
 end $function$
-comment 'The 64-byte key that wraps data keys, derived from both halves; never stored.'
+comment 'The 64-byte key that wraps data keys, derived from both halves; never stored. KEYNO if the application brings another half than the one this root is bound to.'
+
+-- function keyring_private.next_root(work keyring_private.works)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.next_root(work keyring_private.works)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_old keyring_private.roots;
+  v_bound bytea;
+  v_version integer;
+begin
+  select r.* into strict v_old from keyring_private.roots r order by r.version desc limit 1 for no key update;
+  -- Nothing is wrapped under a key that only this process could make again.
+  if keyring_private.root_check(keyring_private.key_encryption_key(v_old.version)) is distinct from v_old.check_value then
+    raise exception 'the half of this application is not the one of this database' using errcode = 'KEYBD';
+  end if;
+  v_bound := coalesce(decode(work.position ->> 'application', 'hex'), v_old.application_id);
+  v_version := v_old.version + 1;
+  insert into keyring_private.roots (version, half, application_id) values (v_version, extensions.gen_random_bytes(32), v_bound);
+  update keyring_private.roots r
+    set check_value = keyring_private.root_check(keyring_private.key_encryption_key(v_version))
+    where r.version = v_version;
+  update keyring_private.works w set position = w.position || jsonb_build_object('root', v_version) where w.id = work.id;
+  return v_version;
+end $function$
+comment 'Makes the root that a rotation leads to and notes it in its work. KEYNO if this process does not hold the half it is bound to, KEYBD if it holds another than the present root''s.'
 
 -- function keyring_private.open(column_name text, organization_id uuid, row_id uuid, sealed bytea)
 owner safetypin_keeper
@@ -2282,6 +2502,36 @@ begin
   return int4send(length(value)) || value || decode(repeat('00', v_size - 4 - length(value)), 'hex');
 end $function$
 comment 'Length (int4), value, zeros, up to 28, 60, 124, 252 … bytes in all: what is sealed shows its bucket, not its length.'
+
+-- function keyring_private.retire_data_key(subject uuid)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.retire_data_key(subject uuid)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  update keyring_private.data_keys k set retired_at = clock_timestamp()
+    where k.subject = retire_data_key.subject and k.retired_at is null;
+  if not found then
+    return null;
+  end if;
+  return keyring_private.ensure_data_key(retire_data_key.subject);
+end $function$
+comment 'Gives a subject a new current data key and returns its id; null if there is none to retire. What the old ones sealed stays readable until they are deleted.'
+
+-- function keyring_private.root_check(key bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.root_check(key bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return extensions.hmac('safetypin check'::bytea, key, 'sha256');
+end $function$
+comment 'What is kept of a key-encryption key to know it again.'
 
 -- function keyring_private.seal(column_name text, organization_id uuid, row_id uuid, subject uuid, value text)
 owner safetypin_keeper
@@ -2346,6 +2596,67 @@ begin
     key, substr(wrapped, 1, 16), substr(wrapped, 17, length(wrapped) - 48), substr(wrapped, length(wrapped) - 31), aad);
 end $function$
 comment 'Opens what wrap() made; KEYBD for every failure.'
+
+-- function keyring_private.work_rewrap(work keyring_private.works, batch integer)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.work_rewrap(work keyring_private.works, batch integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_root integer := (work.position ->> 'root')::integer;
+  v_count integer;
+  v_others integer;
+begin
+  if v_root is null then
+    if work.position ? 'application' and not keyring_private.everybody_holds_next() then
+      return null;
+    end if;
+    v_root := keyring_private.next_root(work);
+  end if;
+  -- Each root's key is derived once, not once for each row.
+  with keks as materialized (
+      select r.version, keyring_private.key_encryption_key(r.version) as key from keyring_private.roots r where r.version <= v_root),
+    old as (
+      select k.id from keyring_private.data_keys k where k.root_version < v_root limit batch for no key update skip locked)
+    update keyring_private.data_keys k
+      set root_version = v_root, wrapped = keyring_private.wrap(
+        n.key, keyring_private.unwrap(o.key, k.wrapped, '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject)),
+        '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject))
+      from old, keks o, keks n
+      where k.id = old.id and o.version = k.root_version and n.version = v_root;
+  get diagnostics v_count = row_count;
+  if v_count > 0 then
+    return v_count;
+  end if;
+  with keks as materialized (
+      select r.version, keyring_private.key_encryption_key(r.version) as key from keyring_private.roots r where r.version <= v_root),
+    old as (
+      select k.column_id from keyring_private.index_keys k where k.root_version < v_root limit batch for no key update skip locked)
+    update keyring_private.index_keys k
+      set root_version = v_root, wrapped = keyring_private.wrap(
+        n.key, keyring_private.unwrap(o.key, k.wrapped, '\x03'::bytea || uuid_send(k.column_id)),
+        '\x03'::bytea || uuid_send(k.column_id))
+      from old, keks o, keks n
+      where k.column_id = old.column_id and o.version = k.root_version and n.version = v_root;
+  get diagnostics v_count = row_count;
+  if v_count > 0 then
+    return v_count;
+  end if;
+  -- Whoever is making a key under an old root holds it until the commit, which shows that key to the next statement.
+  with held as (select r.version from keyring_private.roots r where r.version < v_root for update skip locked)
+    select count(*) into v_count from held;
+  select count(*) into v_others from keyring_private.roots r where r.version < v_root;
+  if v_count < v_others
+    or exists (select from keyring_private.data_keys k where k.root_version < v_root)
+    or exists (select from keyring_private.index_keys k where k.root_version < v_root) then
+    return null;
+  end if;
+  delete from keyring_private.roots r where r.version < v_root;
+  return 0;
+end $function$
+comment 'One batch of a rotation of the root: makes the new one, wraps keys under it, and when all are, deletes the old one.'
 
 -- function keyring_private.wrap(key bytea, plaintext bytea, aad bytea)
 owner safetypin_keeper
@@ -2962,10 +3273,10 @@ begin
     if not exists (select from platform_private.heartbeat h where h.at > clock_timestamp() - interval '5 seconds') then
       raise exception 'this replica is behind' using errcode = 'OLDCP';
     end if;
-  -- A crash empties the table of transport keys. Refused here, while nothing was done yet, the request can be opened
-  -- anew with another envelope and nobody notices.
+  -- A crash empties the table of transport keys, and a rotation takes them back. Refused here, while nothing was done
+  -- yet, the request can be opened anew with another envelope and nobody notices.
   elsif envelope is not null and not exists (
-      select from keyring_private.transport_keys t where uuid_send(t.id) = substr(envelope, 2, 16)) then
+      select from keyring_private.transport_keys t where uuid_send(t.id) = substr(envelope, 2, 16) and t.retired_at is null) then
     raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
   -- One query for all of it: every statement here is paid for by every request.
@@ -2999,7 +3310,7 @@ begin
     else 'safetypin_member'
   end;
 end $function$
-comment 'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, KEYNO if the envelope''s transport key is gone, CTXAG if the transaction has a context, CTXTX in the message that began it.'
+comment 'Opens the request of this transaction: select set_config(''role'', sessions.open_request($1, $2, $3), true), all bound. Credential (32 bytes, null for nobody), envelope of the application''s half of the key (may be null: then sealed values stay shut), metadata {ip, userAgent, requestId}. Returns the role to become. AUTHN without a live session, OLDCP on a replica that is more than 5 s behind, KEYNO if the envelope''s transport key is gone or was taken back, CTXAG if the transaction has a context, CTXTX in the message that began it.'
 
 -- function sessions.record_activity(credential_hashes bytea[], used_at timestamp with time zone[])
 owner safetypin_definer
@@ -3668,15 +3979,17 @@ subject uuid not null -- Whose key it is; not a foreign key.
 root_version integer not null -- Root whose key-encryption key wraps it.
 wrapped bytea not null -- IV, ciphertext and tag of the 64-byte key (A256CBC-HS512).
 created_at timestamp with time zone not null default clock_timestamp() -- When the key was made.
+retired_at timestamp with time zone -- When another took its place: it opens what it sealed and seals no more. Null for the current one.
 constraint data_keys_pkey PRIMARY KEY (id)
 constraint data_keys_root_exists FOREIGN KEY (root_version) REFERENCES keyring_private.roots(version) ON DELETE RESTRICT
-constraint data_keys_subject_unique UNIQUE (subject)
+CREATE INDEX data_keys_retired_idx ON keyring_private.data_keys USING btree (subject) WHERE (retired_at IS NOT NULL)
 CREATE INDEX data_keys_root_version_idx ON keyring_private.data_keys USING btree (root_version)
+CREATE UNIQUE INDEX data_keys_current_unique ON keyring_private.data_keys USING btree (subject) WHERE (retired_at IS NULL)
 policy keeper_delete as permissive for delete to safetypin_keeper using (true)
 policy keeper_insert as permissive for insert to safetypin_keeper with check (true)
 policy keeper_select as permissive for select to safetypin_keeper using (true)
 policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
-comment 'One data key per person, organization or registration, wrapped. Deleting a row erases all that was sealed for its subject.'
+comment 'Data keys of people, organizations and registrations, wrapped: one current for each, and those it had before. Deleting all of a subject erases all that was sealed for it.'
 
 -- table keyring_private.index_keys
 owner safetypin_keeper row security forced
@@ -3701,6 +4014,8 @@ version integer not null -- Grows with each rotation; the highest is in use.
 half bytea not null -- 32 random bytes.
 check_value bytea -- HMAC under the key-encryption key: tells whether an application holds the right half. Null until the first one came.
 created_at timestamp with time zone not null default clock_timestamp() -- When the half was made.
+application_id bytea -- Which half of the application's it is bound to, see half_id(). Null until the first one came.
+constraint roots_application_id_length CHECK ((length(application_id) = 8))
 constraint roots_half_length CHECK ((length(half) = 32))
 constraint roots_pkey PRIMARY KEY (version)
 policy keeper_delete as permissive for delete to safetypin_keeper using (true)
@@ -3759,6 +4074,8 @@ owner safetypin_keeper row security forced unlogged
 id uuid not null default platform.uuid_v7() -- Named in each envelope.
 key bytea not null -- 64 bytes for A256CBC-HS512.
 created_at timestamp with time zone not null default clock_timestamp() -- When the key was made.
+retired_at timestamp with time zone -- When it was taken back before its time: no request opens with it any more, and what was on its way is good for its minute.
+behind_at timestamp with time zone -- When a process asked last that did not hold the next half of the application's, while that is being replaced.
 constraint transport_keys_key_length CHECK ((length(key) = 64))
 constraint transport_keys_pkey PRIMARY KEY (id)
 policy keeper_delete as permissive for delete to safetypin_keeper using (true)

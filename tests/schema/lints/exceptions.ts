@@ -19,7 +19,7 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'platform.errors: select_all': 'the register of errors is public: the API shows it to anybody',
   },
   'PG-51 a policy or function that believes a setting': {
-    'keyring_private.application_half()': 'opens the sealed envelope in the setting; a forged one does not open',
+    'keyring_private.application_halves()': 'opens the sealed envelope in the setting; a forged one does not open',
     'request_private.sealed_context': 'reads the context and verifies its seal: the one place that does',
     'request_private.write_context(context text, envelope bytea)': 'refuses when the setting holds a context already',
   },
@@ -61,6 +61,9 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'access.memberships: _510_end_sessions -> sessions': 'a membership that ends takes its sessions with it, at once',
     'access.organizations: _500_end_sessions -> sessions': 'as for memberships',
     'identity.people: _500_end_sessions -> sessions': 'as for memberships',
+    'keyring.rotate_application(next bytea) -> audit': 'a rotation is recorded by who does it',
+    'keyring.rotate_root() -> audit': 'as for rotate_application',
+    'keyring.rotate_transport() -> audit': 'as for rotate_application',
     'platform.limits: _800_audit -> audit':
       'numbers that rules compare with are changed by operators, and that is recorded',
     'platform.open_job(job_id bigint, envelope bytea) -> keyring': 'the key of the seal is a key',
