@@ -45,6 +45,22 @@ export const functionLints: readonly Lint[] = [
     defect: `create function api.odd(q text) returns void language plpgsql as $$ begin execute 'select ' || q; end $$`,
   },
   {
+    name: 'PG-61 a key in a variable inside of a query',
+    cure: 'put the key into an assignment or return alone, or make it a column (from (select … as key offset 0)): variables become constants of the plan, and debug_print_plan shows that to whoever calls',
+    // What assigns or returns without a query of its own is never planned with its variables.
+    find: `select distinct key, btrim(regexp_replace(left(bare, 80), '\\s+', ' ', 'g')) as detail
+             from routines,
+               regexp_split_to_table(regexp_replace(source, '--[^\\n]*', '', 'g'), ';|\\m(then|else|loop|begin)\\M') as statement,
+               regexp_replace(statement, '\\minto\\s+(strict\\s+)?\\w+(\\s*,\\s*\\w+)*', '', 'g') as bare
+            where prolang = (select oid from pg_language where lanname = 'plpgsql')
+              and pg_get_userbyid(proowner) = 'safetypin_keeper'
+              and bare ~ '\\m(select|insert|update|delete|merge|perform|execute|with)\\M'
+              and bare ~ '\\mv_(\\w+_)?(key|keys|kek|half|halves|secret)\\M(?!\\.)'`,
+    defect: `create function keyring.odd() returns void language plpgsql as $$
+             declare v_kek bytea; begin insert into keyring_private.roots (version, half) select 9, v_kek; end $$;
+             alter function keyring.odd() owner to safetypin_keeper`,
+  },
+  {
     name: 'PG-30 a leakproof function',
     cure: 'leave leakproof out: it lets the planner run the function before the policy',
     find: `select key, 'leakproof' as detail from routines where proleakproof`,
