@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:59a0e33416630c73fac31fad7955c9c7481f0aca
+--! Hash: sha1:09640e37b9ae9f7512b4e9331551f53c0ced8960
 --! Message: initial
 
 --! Included all.sql
@@ -1339,7 +1339,8 @@ begin
     select c.id, v_root.version,
            keyring_private.wrap(kek.key, extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(c.id))
     from keyring_private.sealed_columns c
-    cross join keyring_private.key_encryption_key(v_root.version) as kek (key)
+      -- No variable: those become constants of the plan, which whoever calls can ask to see (debug_print_plan).
+      cross join keyring_private.key_encryption_key(v_root.version) as kek (key)
     where not exists (select from keyring_private.index_keys k where k.column_id = c.id);
   return true;
 end $$;

@@ -1863,7 +1863,8 @@ begin
     select c.id, v_root.version,
            keyring_private.wrap(kek.key, extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(c.id))
     from keyring_private.sealed_columns c
-    cross join keyring_private.key_encryption_key(v_root.version) as kek (key)
+      -- No variable: those become constants of the plan, which whoever calls can ask to see (debug_print_plan).
+      cross join keyring_private.key_encryption_key(v_root.version) as kek (key)
     where not exists (select from keyring_private.index_keys k where k.column_id = c.id);
   return true;
 end $function$
