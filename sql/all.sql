@@ -57,6 +57,7 @@
 --!include api/session.sql
 --!include api/recovery.sql
 --!include api/functions.sql
+--!include api/shell.sql
 --!include api/jobs.sql
 
 -- Second pass: who may, and first rows.

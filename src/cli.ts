@@ -38,9 +38,15 @@ const print = (line: string) => process.stdout.write(`${line}\n`);
 
 const NO_DATABASE = '3D000';
 
-async function withDatabase(work: (access: DatabaseAccess, config: Config) => Promise<void>): Promise<void> {
+/** `stays`: as a server does, so that a command beside it joins its database instead of waiting for its end. */
+async function withDatabase(
+  work: (access: DatabaseAccess, config: Config) => Promise<void>,
+  { stays = false } = {},
+): Promise<void> {
   const config = loadConfig();
-  const access = await openDatabase(config, say);
+  const embedded = config.databaseUrl === undefined && config.environment !== 'production';
+  const right = stays && embedded ? await claim(openDataDirectory(config.dataDirectory), 'server') : undefined;
+  const access = await openDatabase(config, say, right && { claim: right });
   try {
     await work(access, config);
   } catch (error) {
@@ -50,6 +56,7 @@ async function withDatabase(work: (access: DatabaseAccess, config: Config) => Pr
     });
   } finally {
     await access.close();
+    right?.release();
   }
 }
 
@@ -139,6 +146,29 @@ program
       const asAdministrator = options.asAdministrator ?? false;
       await runSql(access, { sql, name, asAdministrator, out: print, note: say });
     }),
+  );
+
+program
+  .command('shell')
+  .description('run SQL as a person, in a session of her own, every statement recorded; asks for the password')
+  .requiredOption('--email <address>', 'who signs in')
+  .option('--organization <name>', 'name or id of the organization to act in; without it the one acted in last')
+  .option('-c, --command <sql>', 'run this text instead of what is typed')
+  .option('-f, --file <file>', 'run a file instead')
+  .option('--rows <n>', 'rows of a result that are shown', '1000')
+  .action((options: { email: string; organization?: string; command?: string; file?: string; rows: string }) =>
+    withDatabase(
+      async (access, config) => {
+        const { runShell } = await import('./shell/run.ts');
+        const told = new AbortController();
+        const end = () => told.abort();
+        for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, end);
+        onParentGone(config.parent, end);
+        const rows = Math.max(1, Number.parseInt(options.rows, 10) || 1000);
+        process.exitCode = await runShell({ ...options, rows, config, access, signal: told.signal });
+      },
+      { stays: true },
+    ),
   );
 
 program

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:09640e37b9ae9f7512b4e9331551f53c0ced8960
+--! Hash: sha1:00fd5852065b4303e406fc993455271fbdb82d9b
 --! Message: initial
 
 --! Included all.sql
@@ -1846,7 +1846,7 @@ comment on function audit_private.encode_entry(uuid, timestamptz, uuid, text, uu
 
 create or replace function audit_private.append(
   action text, organization_id uuid default null, actor_id uuid default null, details jsonb default '{}',
-  relation text default null, row_id text default null, origin_subject uuid default null
+  relation text default null, row_id text default null, origin_subject uuid default null, statement text default null
 ) returns uuid
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -1889,6 +1889,11 @@ begin
       'audit.events.origin', v_organization, v_id, append.origin_subject,
       jsonb_build_object('ip', left(v_metadata ->> 'ip', 64), 'userAgent', left(v_metadata ->> 'userAgent', 400))::text), 'hex'));
   end if;
+  if append.statement is not null then
+    -- Its literals can be anything about anybody. No hash beside it: that of a short text is guessed.
+    v_details := v_details || jsonb_build_object('statement', encode(keyring_private.seal(
+      'audit.events.statement', v_organization, v_id, v_actor, append.statement), 'hex'));
+  end if;
   insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
       request_id, database_role, relation, row_id, details, entry)
     values (v_organization, v_id, v_now, v_action.name, v_action.category, v_action.severity, v_actor, v_session,
@@ -1897,8 +1902,8 @@ begin
         v_request, session_user, append.relation, append.row_id, v_details));
   return v_id;
 end $$;
-comment on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid) is
-  'Appends one event and returns its id. From a run-time login only under a valid seal (CTXNO); 22023 for an unknown action. With origin_subject, IP address and user agent are sealed for that person.';
+comment on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid, text) is
+  'Appends one event and returns its id. From a run-time login only under a valid seal (CTXNO); 22023 for an unknown action. With origin_subject, IP address and user agent are sealed for that person; a statement of SQL is sealed for the actor.';
 
 create or replace function audit.record_change() returns trigger
   language plpgsql volatile security definer
@@ -4418,6 +4423,67 @@ reset role;
 reset row_security;
 revoke create on schema api, api_steps from safetypin_definer;
 --! EndIncluded api/functions.sql
+--! Included api/shell.sql
+-- Purpose: an operator's SQL session (`safetypin shell`). It acts as its person and may what she may; what is here says that
+-- it began, what it was told to run, and that it ended. A statement is recorded in a transaction of its own that commits
+-- before the statement is sent: no rollback, cancel or crash takes the record back.
+
+grant create on schema api_steps to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api_steps.start_shell(out organization text, out request_seconds integer)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if request.session_id() is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  perform audit_private.append('shell.start', origin_subject => request.user_id());
+  select o.name into start_shell.organization from access.organizations o where o.id = request.organization_id();
+  request_seconds := platform.limit_value('request.seconds');
+end $$;
+comment on function api_steps.start_shell() is
+  'Records that this session is a shell; answers the name of its organization and how many seconds a request may last. AUTHN for nobody.';
+
+create or replace function api_steps.record_statement(statement text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if request.session_id() is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  if coalesce(btrim(statement), '') = '' then
+    raise exception 'there is no statement' using errcode = '22023';
+  end if;
+  -- Kept whole or not run: half a statement says nothing of what the other half did.
+  if octet_length(statement) > 64000 then
+    raise exception 'a statement of more than 64000 bytes is not recorded' using errcode = '54000';
+  end if;
+  perform audit_private.append('shell.statement', statement => record_statement.statement);
+end $$;
+comment on function api_steps.record_statement(text) is
+  'Records a statement of a shell, sealed for its operator, before it runs. AUTHN for nobody, 22023 for none, 54000 for one of more than 64000 bytes, KEYNO without an application key.';
+
+create or replace function api_steps.end_shell() returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if request.session_id() is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  perform audit_private.append('shell.end');
+  perform sessions_private.end_session(request.session_id(), 'logout');
+end $$;
+comment on function api_steps.end_shell() is 'Records that this shell was closed and ends its session. AUTHN for nobody.';
+
+reset role;
+reset row_security;
+revoke create on schema api_steps from safetypin_definer;
+--! EndIncluded api/shell.sql
 --! Included api/jobs.sql
 -- Purpose: jobs that were given up: what the audit trail says of them, and what an operator may do.
 
@@ -4730,7 +4796,8 @@ insert into keyring_private.sealed_columns (id, name, class) values
   ('019a9d5c-0000-7000-8000-000000000006', 'identity.registrations.display_name', 'personal'),
   ('019a9d5c-0000-7000-8000-000000000007', 'identity.registrations.organization_name', 'personal'),
   ('019a9d5c-0000-7000-8000-000000000008', 'identity.registrations.verifier', 'secret'),
-  ('019a9d5c-0000-7000-8000-000000000009', 'audit.events.origin', 'personal')
+  ('019a9d5c-0000-7000-8000-000000000009', 'audit.events.origin', 'personal'),
+  ('019a9d5c-0000-7000-8000-00000000000a', 'audit.events.statement', 'personal')
 on conflict (name) do nothing;
 
 reset role;
@@ -4744,7 +4811,7 @@ grant usage on schema audit to safetypin_member, safetypin_jobs, safetypin_audit
 grant select on audit.actions to safetypin_member, safetypin_auditor;
 grant execute on function audit_private.make_partitions(integer) to safetypin_definer;
 set local role safetypin_keeper;
-grant execute on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid) to safetypin_definer, safetypin_owner;
+grant execute on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid, text) to safetypin_definer, safetypin_owner;
 -- Not to the API's login: whether an account was unknown or its password wrong would be told to whoever holds it.
 grant execute on function audit.count_events(text) to safetypin_auditor;
 reset role;
@@ -4789,6 +4856,9 @@ insert into audit.actions (name, category, severity, description) values
   ('session.start', 'session', 'info', 'A session began.'),
   ('session.end', 'session', 'info', 'A session ended.'),
   ('session.switch', 'session', 'info', 'A session changed its organization.'),
+  ('shell.start', 'session', 'notice', 'An operator opened a shell for SQL.'),
+  ('shell.statement', 'access', 'notice', 'An operator gave a statement of SQL; it ran after this was committed.'),
+  ('shell.end', 'session', 'info', 'An operator closed a shell for SQL.'),
   ('token.refresh', 'session', 'info', 'A refresh token was exchanged.'),
   ('token.replay', 'session', 'alert', 'An old refresh token was presented; its session was ended.'),
   ('organization.create', 'administration', 'notice', 'An organization was founded.'),
@@ -4980,7 +5050,8 @@ grant execute on function
 grant execute on function
   api_steps.switch_organization(uuid, bytea, bytea),
   api.logout(), api.revoke_session(uuid), api.revoke_other_sessions(),
-  api.create_organization(text), api.my_organizations()
+  api.create_organization(text), api.my_organizations(),
+  api_steps.start_shell(), api_steps.record_statement(text), api_steps.end_shell()
   to safetypin_member;
 
 -- Invoker: they show what row-level security lets through.

@@ -35,7 +35,7 @@ comment on function audit_private.encode_entry(uuid, timestamptz, uuid, text, uu
 
 create or replace function audit_private.append(
   action text, organization_id uuid default null, actor_id uuid default null, details jsonb default '{}',
-  relation text default null, row_id text default null, origin_subject uuid default null
+  relation text default null, row_id text default null, origin_subject uuid default null, statement text default null
 ) returns uuid
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -78,6 +78,11 @@ begin
       'audit.events.origin', v_organization, v_id, append.origin_subject,
       jsonb_build_object('ip', left(v_metadata ->> 'ip', 64), 'userAgent', left(v_metadata ->> 'userAgent', 400))::text), 'hex'));
   end if;
+  if append.statement is not null then
+    -- Its literals can be anything about anybody. No hash beside it: that of a short text is guessed.
+    v_details := v_details || jsonb_build_object('statement', encode(keyring_private.seal(
+      'audit.events.statement', v_organization, v_id, v_actor, append.statement), 'hex'));
+  end if;
   insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
       request_id, database_role, relation, row_id, details, entry)
     values (v_organization, v_id, v_now, v_action.name, v_action.category, v_action.severity, v_actor, v_session,
@@ -86,8 +91,8 @@ begin
         v_request, session_user, append.relation, append.row_id, v_details));
   return v_id;
 end $$;
-comment on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid) is
-  'Appends one event and returns its id. From a run-time login only under a valid seal (CTXNO); 22023 for an unknown action. With origin_subject, IP address and user agent are sealed for that person.';
+comment on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid, text) is
+  'Appends one event and returns its id. From a run-time login only under a valid seal (CTXNO); 22023 for an unknown action. With origin_subject, IP address and user agent are sealed for that person; a statement of SQL is sealed for the actor.';
 
 create or replace function audit.record_change() returns trigger
   language plpgsql volatile security definer

@@ -37,7 +37,8 @@ insert into keyring_private.sealed_columns (id, name, class) values
   ('019a9d5c-0000-7000-8000-000000000006', 'identity.registrations.display_name', 'personal'),
   ('019a9d5c-0000-7000-8000-000000000007', 'identity.registrations.organization_name', 'personal'),
   ('019a9d5c-0000-7000-8000-000000000008', 'identity.registrations.verifier', 'secret'),
-  ('019a9d5c-0000-7000-8000-000000000009', 'audit.events.origin', 'personal')
+  ('019a9d5c-0000-7000-8000-000000000009', 'audit.events.origin', 'personal'),
+  ('019a9d5c-0000-7000-8000-00000000000a', 'audit.events.statement', 'personal')
 on conflict (name) do nothing;
 
 reset role;

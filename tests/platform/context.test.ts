@@ -392,7 +392,7 @@ describe('audit knows who acts', () => {
     expect(await app.call(ada.credential, 'select name from shop.items')).toEqual({ name: 'one' });
     await withoutGuard(
       db,
-      'audit_private.append(text,uuid,uuid,jsonb,text,text,uuid)',
+      'audit_private.append(text,uuid,uuid,jsonb,text,text,uuid,text)',
       'if not found and session_user',
       'if false and session_user',
       async () => {

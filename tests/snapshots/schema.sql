@@ -577,6 +577,23 @@ begin
 end $function$
 comment 'Removes jobs for good; returns those that were there and not running. For operators; recorded.'
 
+-- function api_steps.end_shell()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.end_shell()
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if request.session_id() is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  perform audit_private.append('shell.end');
+  perform sessions_private.end_session(request.session_id(), 'logout');
+end $function$
+comment 'Records that this shell was closed and ends its session. AUTHN for nobody.'
+
 -- function api_steps.finish_email_code(attempt uuid, code text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api_steps.finish_email_code(attempt uuid, code text)
@@ -735,6 +752,29 @@ begin
     'left_out', greatest(left_out, 0)));
 end $function$
 comment 'Records that a request failed unexpectedly, for whoever is signed in: its id, the SQLSTATE and where, no text; and how many were left out before, since a flood is not recorded one by one.'
+
+-- function api_steps.record_statement(statement text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.record_statement(statement text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if request.session_id() is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  if coalesce(btrim(statement), '') = '' then
+    raise exception 'there is no statement' using errcode = '22023';
+  end if;
+  -- Kept whole or not run: half a statement says nothing of what the other half did.
+  if octet_length(statement) > 64000 then
+    raise exception 'a statement of more than 64000 bytes is not recorded' using errcode = '54000';
+  end if;
+  perform audit_private.append('shell.statement', statement => record_statement.statement);
+end $function$
+comment 'Records a statement of a shell, sealed for its operator, before it runs. AUTHN for nobody, 22023 for none, 54000 for one of more than 64000 bytes, KEYNO without an application key.'
 
 -- function api_steps.refresh_session(refresh_token bytea, successor_hash bytea, credential_hash bytea)
 owner safetypin_definer
@@ -990,6 +1030,24 @@ begin
 end $function$
 comment 'Counts an attempt at the code of a mail; attempt is null while the account is locked.'
 
+-- function api_steps.start_shell(OUT organization text, OUT request_seconds integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.start_shell(OUT organization text, OUT request_seconds integer)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if request.session_id() is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  perform audit_private.append('shell.start', origin_subject => request.user_id());
+  select o.name into start_shell.organization from access.organizations o where o.id = request.organization_id();
+  request_seconds := platform.limit_value('request.seconds');
+end $function$
+comment 'Records that this session is a shell; answers the name of its organization and how many seconds a request may last. AUTHN for nobody.'
+
 -- function api_steps.start_sign_in(email text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api_steps.start_sign_in(email text)
@@ -1209,9 +1267,9 @@ begin
 end $function$
 comment 'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns.'
 
--- function audit_private.append(action text, organization_id uuid, actor_id uuid, details jsonb, relation text, row_id text, origin_subject uuid)
+-- function audit_private.append(action text, organization_id uuid, actor_id uuid, details jsonb, relation text, row_id text, origin_subject uuid, statement text)
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION audit_private.append(action text, organization_id uuid DEFAULT NULL::uuid, actor_id uuid DEFAULT NULL::uuid, details jsonb DEFAULT '{}'::jsonb, relation text DEFAULT NULL::text, row_id text DEFAULT NULL::text, origin_subject uuid DEFAULT NULL::uuid)
+CREATE OR REPLACE FUNCTION audit_private.append(action text, organization_id uuid DEFAULT NULL::uuid, actor_id uuid DEFAULT NULL::uuid, details jsonb DEFAULT '{}'::jsonb, relation text DEFAULT NULL::text, row_id text DEFAULT NULL::text, origin_subject uuid DEFAULT NULL::uuid, statement text DEFAULT NULL::text)
  RETURNS uuid
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1255,6 +1313,11 @@ begin
       'audit.events.origin', v_organization, v_id, append.origin_subject,
       jsonb_build_object('ip', left(v_metadata ->> 'ip', 64), 'userAgent', left(v_metadata ->> 'userAgent', 400))::text), 'hex'));
   end if;
+  if append.statement is not null then
+    -- Its literals can be anything about anybody. No hash beside it: that of a short text is guessed.
+    v_details := v_details || jsonb_build_object('statement', encode(keyring_private.seal(
+      'audit.events.statement', v_organization, v_id, v_actor, append.statement), 'hex'));
+  end if;
   insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
       request_id, database_role, relation, row_id, details, entry)
     values (v_organization, v_id, v_now, v_action.name, v_action.category, v_action.severity, v_actor, v_session,
@@ -1263,7 +1326,7 @@ begin
         v_request, session_user, append.relation, append.row_id, v_details));
   return v_id;
 end $function$
-comment 'Appends one event and returns its id. From a run-time login only under a valid seal (CTXNO); 22023 for an unknown action. With origin_subject, IP address and user agent are sealed for that person.'
+comment 'Appends one event and returns its id. From a run-time login only under a valid seal (CTXNO); 22023 for an unknown action. With origin_subject, IP address and user agent are sealed for that person; a statement of SQL is sealed for the actor.'
 
 -- function audit_private.encode_entry(id uuid, occurred_at timestamp with time zone, organization_id uuid, action text, actor_id uuid, session_id uuid, request_id uuid, database_role text, relation text, row_id text, details jsonb)
 owner safetypin_keeper

@@ -45,6 +45,9 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
     'api.my_organizations',
     'api.revoke_other_sessions',
     'api.revoke_session',
+    'api_steps.end_shell',
+    'api_steps.record_statement',
+    'api_steps.start_shell',
     'api_steps.switch_organization',
   ],
   safetypin_authenticator: [
