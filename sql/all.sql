@@ -22,6 +22,9 @@
 --!include keyring/functions.sql
 --!include keyring/works.sql
 --!include keyring/rotation.sql
+--!include keyring/doors.sql
+--!include keyring/open.sql
+--!include keyring/seal-column.sql
 --!include keyring/clean-up.sql
 
 --!include audit/schema.sql

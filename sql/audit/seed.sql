@@ -26,6 +26,7 @@ insert into audit.actions (name, category, severity, description) values
   ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
   ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
   ('key.rotate', 'administration', 'notice', 'A key of the key tree was replaced.'),
+  ('column.seal', 'keys', 'notice', 'A column of a table was sealed, or what it demands was changed.'),
   ('row.insert', 'data', 'info', 'A row was added.'),
   ('row.update', 'data', 'info', 'A row was changed.'),
   ('row.delete', 'data', 'notice', 'A row was removed.'),

@@ -1,6 +1,8 @@
 -- Purpose: who may touch a key: nobody. Who may ask for values to be sealed and opened: the definer.
 
-grant usage on schema keyring to safetypin_authenticator, safetypin_anonymous, safetypin_jobs, safetypin_auditor;
+grant usage on schema keyring to safetypin_authenticator, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
+
+grant execute on function keyring.row_of(text, text[], jsonb, anyelement), keyring.row_key(bytea[]) to safetypin_member, safetypin_jobs;
 
 set local role safetypin_keeper;
 grant execute on function keyring.transport_key(bytea[]) to safetypin_authenticator, safetypin_jobs, safetypin_auditor;
@@ -14,6 +16,16 @@ grant execute on function
   keyring_private.blind_index(text, uuid, text), keyring_private.guess_mac(uuid, bytea),
   keyring_private.destroy_data_key(uuid)
   to safetypin_definer;
+-- Who writes and reads sealed columns of other tables. Each call is checked inside.
+grant execute on function keyring.door(uuid, oid), keyring.seal_value(uuid, uuid, uuid, uuid, text),
+  keyring.is_stamped(uuid, uuid, uuid, bytea)
+  to safetypin_owner, safetypin_member, safetypin_jobs;
+grant execute on function keyring.open_values(uuid, uuid[], bytea[]), keyring.open_value(uuid, uuid, bytea)
+  to safetypin_owner, safetypin_member, safetypin_jobs, safetypin_auditor;
+grant execute on function keyring.blind_index(uuid, text, text) to safetypin_owner, safetypin_member, safetypin_jobs;
+grant execute on function keyring.register_column(regclass, uuid, text, text, boolean, text, text, boolean, boolean, text, text, text, boolean, text)
+  to safetypin_owner;
+grant execute on function keyring.doors() to safetypin_owner, safetypin_authenticator, safetypin_definer;
 -- For test vectors (RFC 7518 B.3); the key is the caller's.
 grant execute on function
   keyring_private.a256cbc_hs512_encrypt(bytea, bytea, bytea, bytea),

@@ -13,7 +13,7 @@ create table if not exists keyring_private.seal_keys (
 );
 alter table keyring_private.seal_keys enable row level security, force row level security;
 comment on table keyring_private.seal_keys is 'HMAC-SHA-256 keys of this database, kept as the two padded blocks of RFC 2104.';
-comment on column keyring_private.seal_keys.purpose is 'request: seals contexts. guess: guesses of attempts at rest.';
+comment on column keyring_private.seal_keys.purpose is 'request: seals contexts. guess: guesses of attempts at rest. value: stamps of values in other tables.';
 comment on column keyring_private.seal_keys.inner_pad is 'Key xor 0x36.';
 comment on column keyring_private.seal_keys.outer_pad is 'Key xor 0x5c.';
 
@@ -75,6 +75,7 @@ create table if not exists keyring_private.sealed_columns (
   class text not null default 'personal' constraint sealed_columns_class_known check (class in ('personal', 'secret', 'sensitive')),
   created_at timestamptz not null default clock_timestamp(),
   relation regclass,
+  tenant boolean not null default true,
   type text not null default 'text',
   permission text,
   write_permission text,
@@ -95,6 +96,7 @@ comment on column keyring_private.sealed_columns.name is 'What functions call on
 comment on column keyring_private.sealed_columns.class is 'personal: read by whoever may read the row. secret: never leaves the database. sensitive: each reading is recorded.';
 comment on column keyring_private.sealed_columns.created_at is 'When the column was sealed.';
 comment on column keyring_private.sealed_columns.relation is 'Table of a door; which of its columns play which part stands in the triggers: see doors.sql.';
+comment on column keyring_private.sealed_columns.tenant is 'Whether each row belongs to an organization, which its value is bound to.';
 comment on column keyring_private.sealed_columns.type is 'Type of the values, as format_type() writes it.';
 comment on column keyring_private.sealed_columns.permission is 'What opening demands beside the row; null for nothing.';
 comment on column keyring_private.sealed_columns.write_permission is 'What writing demands beside the right to write the row; null for nothing.';

@@ -31,6 +31,16 @@ const DOORS = [
   'api_steps.verify_email',
 ] as const;
 
+/** Sealed columns of a host's tables: the active organization and the column's permission are asked in each. */
+const SEALED_COLUMNS = [
+  'keyring.blind_index',
+  'keyring.door',
+  'keyring.is_stamped',
+  'keyring.open_value',
+  'keyring.open_values',
+  'keyring.seal_value',
+] as const;
+
 /**
  * Definer functions that each run-time role may call: what they borrow, every client has. Whoever adds one here reads
  * it line by line and names its check in its comment (STYLE 3.1.3, splinter 0028 and 0029).
@@ -49,8 +59,10 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
     'api_steps.record_statement',
     'api_steps.start_shell',
     'api_steps.switch_organization',
+    ...SEALED_COLUMNS,
   ],
   safetypin_authenticator: [
+    'keyring.doors',
     'keyring.transport_key',
     'platform.beat',
     'platform.queue_state',
@@ -59,6 +71,7 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
   ],
   safetypin_jobs: [
     ...ACCESSORS,
+    ...SEALED_COLUMNS,
     'api_steps.report_failed_jobs',
     'audit.ensure_partitions',
     'identity.clean_up',
@@ -72,5 +85,12 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
     'platform.queue_state',
     'sessions.clean_up',
   ],
-  safetypin_auditor: [...ACCESSORS, 'audit.count_events', 'keyring.transport_key', 'sessions.open_request'],
+  safetypin_auditor: [
+    ...ACCESSORS,
+    'audit.count_events',
+    'keyring.open_value',
+    'keyring.open_values',
+    'keyring.transport_key',
+    'sessions.open_request',
+  ],
 };

@@ -14,12 +14,19 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean)':
       PROTECTED_DDL,
     'audit_private.make_partitions(months integer)': 'names of partitions are made from a date',
+    'keyring.row_of(row_id text, row_keys text[], row_values jsonb, changed anyelement)':
+      'runs with the rights of who writes; send functions of the catalog, names through %I',
+    'keyring.seal_column(relation regclass, "column" name, subject name, class text, permission text, searchable boolean, options jsonb)':
+      'DDL with the rights of who calls; every name goes through %I or regclass, every value through %L',
+    'keyring_private.canonical(value text, type text)':
+      'the type is one of a list of PostgreSQL’s own, checked by keyring.register_column()',
   },
   'PG-14 a policy that lets a client write or read everything': {
     'platform.errors: select_all': 'the register of errors is public: the API shows it to anybody',
   },
   'PG-51 a policy or function that believes a setting': {
     'keyring_private.application_halves()': 'opens the sealed envelope in the setting; a forged one does not open',
+    'keyring.seal_door()': 'a mark of the statement at hand: forged, it refuses or erases what its forger writes',
     'request_private.sealed_context': 'reads the context and verifies its seal: the one place that does',
     'request_private.write_context(context text, envelope bytea)': 'refuses when the setting holds a context already',
   },
@@ -64,6 +71,10 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'keyring.rotate_application(next bytea) -> audit': 'a rotation is recorded by who does it',
     'keyring.rotate_root() -> audit': 'as for rotate_application',
     'keyring.rotate_transport() -> audit': 'as for rotate_application',
+    'keyring.register_column(relation regclass, column_id uuid, class text, type text, tenant boolean, permission text, write_permission text, required boolean, indexed boolean, format text, lookup text, refusal text, keep_on_null boolean, state text) -> audit':
+      'sealing a column is recorded in the same transaction',
+    'keyring.seal_column(relation regclass, "column" name, subject name, class text, permission text, searchable boolean, options jsonb) -> access':
+      'refuses a permission that does not exist, while the DBA looks',
     'platform.limits: _800_audit -> audit':
       'numbers that rules compare with are changed by operators, and that is recorded',
     'platform.open_job(job_id bigint, envelope bytea) -> keyring': 'the key of the seal is a key',

@@ -1,0 +1,134 @@
+-- Purpose: opening and finding sealed values of other tables' columns, for whoever may. One value at a time for SQL,
+-- a set at once for lists.
+
+grant create on schema keyring, keyring_private to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function keyring_private.may_open(column_id uuid) returns keyring_private.sealed_columns
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_column keyring_private.sealed_columns;
+begin
+  select c.* into v_column from keyring_private.sealed_columns c where c.id = may_open.column_id and c.relation is not null;
+  if not found then
+    raise exception 'no such sealed column' using errcode = '22023';
+  end if;
+  if v_column.permission is null then
+    if request.kind() is null then
+      raise exception 'opening needs a request that is open' using errcode = 'CTXNO';
+    end if;
+  elsif not request.can(v_column.permission) then
+    if request.kind() is null then
+      raise exception 'opening needs a request that is open' using errcode = 'CTXNO';
+    end if;
+    if v_column.refusal = 'error' then
+      raise exception 'this column may not be opened' using errcode = 'DENYD';
+    end if;
+    return null;
+  end if;
+  return v_column;
+end $$;
+comment on function keyring_private.may_open(uuid) is
+  'The column, if who asks may open it; null, or DENYD where the column says so, if not. CTXNO without a request.';
+
+create or replace function keyring.open_values(column_id uuid, row_ids uuid[], sealed bytea[])
+  returns table (number integer, value text, problem text)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows from the keeper: opening. The checks: the permission of the column, and the active organization, which is
+-- part of what each value is bound to: a value of another one does not open.
+declare
+  v_column keyring_private.sealed_columns := keyring_private.may_open(open_values.column_id);
+  v_prefix bytea;
+begin
+  if v_column.id is null then
+    return query select n::integer, null::text, case when s is not null then 'DENYD' end
+      from unnest(open_values.sealed) with ordinality u (s, n);
+    return;
+  end if;
+  if cardinality(array_remove(open_values.sealed, null)) = 0 then
+    return query select n::integer, null::text, null::text from generate_subscripts(open_values.sealed, 1) n;
+    return;
+  end if;
+  v_prefix := '\x02'::bytea || uuid_send(v_column.id)
+    || uuid_send(case when v_column.tenant then request.organization_id() else platform.no_organization() end);
+  -- Set by set, not value by value: the key-encryption key once, each data key once. Here the construction of cipher.sql
+  -- stands written out; a test holds the two against each other.
+  return query
+    with asked as materialized (
+      select u.n::integer as n, u.s,
+          case when length(u.s) >= 113 and get_byte(u.s, 0) = 2 and (length(u.s) - 81) % 16 = 0
+            then encode(substr(u.s, 18, 16), 'hex')::uuid end as key_id,
+          v_prefix || uuid_send(u.r) || substr(u.s, 18, 16) as data
+        from unnest(open_values.row_ids, open_values.sealed) with ordinality u (r, s, n)
+    ), roots as materialized (
+      select r.version, keyring_private.key_encryption_key(r.version) as key
+        from (select distinct k.root_version as version from asked a join keyring_private.data_keys k on k.id = a.key_id) r
+    ), keys as materialized (
+      select k.id, keyring_private.unwrap(r.key, k.wrapped, '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject)) as key
+        from keyring_private.data_keys k join roots r on r.version = k.root_version
+        where k.id in (select a.key_id from asked a)
+    ), opened as materialized (
+      select a.n, a.s is null as is_null, k.key is null and a.key_id is not null as is_erased,
+          case when extensions.hmac(substr(extensions.hmac(
+                a.data || substr(a.s, 34, length(a.s) - 65) || int8send(length(a.data) * 8::bigint), substr(k.key, 1, 32), 'sha512'), 1, 32),
+              substr(k.key, 1, 32), 'sha512')
+            = extensions.hmac(substr(a.s, length(a.s) - 31), substr(k.key, 1, 32), 'sha512')
+          then extensions.decrypt_iv(substr(a.s, 50, length(a.s) - 81), substr(k.key, 33, 32), substr(a.s, 34, 16), 'aes-cbc/pad:pkcs') end as padded
+        from asked a left join keys k on k.id = a.key_id
+    )
+    select o.n, convert_from(keyring_private.unpad(o.padded), 'UTF8'),
+        case when o.is_null or o.padded is not null then null when o.is_erased then 'KEYER' else 'KEYBD' end
+      from opened o order by o.n;
+end $$;
+comment on function keyring.open_values(uuid, uuid[], bytea[]) is
+  'Opens values of one sealed column, by row: the value, or why not (DENYD, KEYER for erased, KEYBD). DENYD, KEYNO and CTXNO as errors where nothing can be opened at all.';
+
+create or replace function keyring.open_value(column_id uuid, row_id uuid, sealed bytea) returns text
+  language plpgsql volatile cost 1000 security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_opened record;
+begin
+  if sealed is null then
+    return null;
+  end if;
+  select o.* into v_opened from keyring.open_values(column_id, array[row_id], array[sealed]) o;
+  if v_opened.problem = 'KEYBD' then
+    raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+  end if;
+  return v_opened.value;
+end $$;
+comment on function keyring.open_value(uuid, uuid, bytea) is
+  'Opens one value of a sealed column. Null for null, for what was erased, and for who may not (or DENYD, as the column says). KEYBD for what was not sealed for this row, KEYNO without an application key, CTXNO without a request.';
+
+create or replace function keyring.blind_index(column_id uuid, slot text, value text) returns bytea
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows from the keeper: the index key. The checks are those of opening: who may not read may not find.
+declare
+  v_column keyring_private.sealed_columns := keyring_private.may_open(blind_index.column_id);
+  v_value text := value;
+begin
+  if v_column.id is null or not v_column.indexed or value is null then
+    return null;
+  end if;
+  if v_column.type <> 'text' then
+    v_value := keyring_private.canonical(v_value, v_column.type);
+  end if;
+  return keyring_private.index_value(v_column.id, slot,
+    case when v_column.tenant then request.organization_id() else platform.no_organization() end,
+    keyring_private.lookup_form(v_value, v_column.lookup), false);
+end $$;
+comment on function keyring.blind_index(uuid, text, text) is
+  'The blind index of a value in the active organization, in slot a or b; null where the slot is not in use, and for who may not open the column.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring, keyring_private from safetypin_keeper;

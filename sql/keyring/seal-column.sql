@@ -1,0 +1,261 @@
+-- Purpose: what a DBA calls to seal a column, and to have it back. The tables' owner runs it, since it changes tables;
+-- what it borrows from the keeper are the two functions that write the register.
+
+grant create on schema keyring to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function keyring.register_column(
+  relation regclass, column_id uuid, class text, type text, tenant boolean, permission text, write_permission text, required boolean, indexed boolean,
+  format text, lookup text, refusal text, keep_on_null boolean, state text
+) returns uuid
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- The check: who calls must be able to act as the table's owner. Types are PostgreSQL's own: their code runs here.
+declare
+  v_id uuid := coalesce(column_id, platform.uuid_v7());
+begin
+  if not exists (select from pg_class c where c.oid = register_column.relation and pg_has_role(session_user, c.relowner, 'member')) then
+    raise exception 'only the owner of a table can seal its columns' using errcode = '42501';
+  end if;
+  if type !~ '^(text|smallint|integer|bigint|numeric(\([0-9,]+\))?|real|double precision|boolean|date|time(\([0-6]\))? without time zone|timestamp(\([0-6]\))? with(out)? time zone|interval|uuid|json|jsonb|inet)$' then
+    raise exception 'a column of type % cannot be sealed', type using errcode = 'TABLE';
+  end if;
+  if column_id is null then
+    insert into keyring_private.sealed_columns (id, relation, class, type, tenant, permission, write_permission, required, indexed, format, lookup, refusal, keep_on_null, state)
+      values (v_id, register_column.relation, register_column.class, register_column.type, register_column.tenant, register_column.permission,
+        register_column.write_permission, register_column.required, register_column.indexed, register_column.format, register_column.lookup,
+        register_column.refusal, register_column.keep_on_null, register_column.state);
+  else
+    update keyring_private.sealed_columns c
+      set class = register_column.class, permission = register_column.permission, write_permission = register_column.write_permission,
+        required = register_column.required, format = register_column.format, refusal = register_column.refusal,
+        keep_on_null = register_column.keep_on_null, state = register_column.state
+      where c.id = register_column.column_id and c.relation = register_column.relation;
+  end if;
+  perform audit_private.append('column.seal', relation => register_column.relation::text, details => jsonb_build_object('column', v_id,
+    'class', class, 'permission', permission, 'writePermission', write_permission, 'required', required, 'state', state));
+  return v_id;
+end $$;
+comment on function keyring.register_column(regclass, uuid, text, text, boolean, text, text, boolean, boolean, text, text, text, boolean, text) is
+  'Writes a sealed column into the register, or changes what it demands. 42501 unless the caller owns the table. keyring.seal_column() calls it.';
+
+create or replace function keyring.doors()
+  returns table (id uuid, relation regclass, door text, sealed text, index_a text, index_b text, organization text, row_id text, row_keys text[],
+    subject text, class text, type text, permission text, write_permission text, required boolean, refusal text, state text)
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+  select d.id, d.relation::regclass, d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys,
+      d.subject, d.class, d.type, d.permission, d.write_permission, d.required, d.refusal, d.state
+    from keyring_private.doors d
+    order by d.relation::regclass::text, d.door
+$$;
+comment on function keyring.doors() is 'The sealed columns of other tables: names and rules, no value. For the API''s schema, access.protect() and operators.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring from safetypin_keeper;
+
+create or replace function keyring.seal_column(
+  relation regclass,
+  "column" name,
+  subject name default null,
+  class text default 'personal',
+  permission text default null,
+  searchable boolean default false,
+  options jsonb default '{}'
+) returns setof text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+  set client_min_messages = warning
+as $$
+-- Invoker: only a table's owner can do what it does.
+declare
+  v_kind "char";
+  v_name name;
+  v_schema name;
+  v_owner name;
+  v_table text;
+  v_attribute pg_attribute;
+  v_type text;
+  v_required boolean;
+  v_unique boolean := coalesce((options ->> 'unique')::boolean, false);
+  v_indexed boolean;
+  v_organization name := coalesce(options ->> 'organization', 'organization_id');
+  v_keys name[];
+  v_id_column name;
+  v_columns text;
+  v_arguments text;
+  v_id uuid;
+  v_state text := 'sealed';
+  v_has_rows boolean;
+  v_reader text;
+  v_row text;
+  v_unknown text;
+  v_hidden name[];
+  v_said text[] := '{}';
+begin
+  select c.relkind, c.relname, n.nspname, r.rolname into v_kind, v_name, v_schema, v_owner
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.oid = c.relowner
+    where c.oid = seal_column.relation;
+  v_table := format('%I.%I', v_schema, v_name);
+  if v_kind is null or v_kind not in ('r', 'p') or exists (select from pg_inherits i where i.inhrelid = seal_column.relation) then
+    raise exception '% is not a table, or is a part of one', v_table using errcode = 'TABLE';
+  end if;
+  select string_agg(o, ', ') into v_unknown from jsonb_object_keys(options) o
+    where o not in ('required', 'unique', 'format', 'lookup', 'refusal', 'write', 'keep_on_null', 'organization');
+  if v_unknown is not null then
+    raise exception 'no such option: %', v_unknown using errcode = '22023',
+      hint = 'There are required, unique, format, lookup, refusal, write, keep_on_null and organization.';
+  end if;
+  execute format('lock table %s in access exclusive mode', v_table);
+  select a.* into v_attribute from pg_attribute a
+    where a.attrelid = seal_column.relation and a.attname = "column" and a.attnum > 0 and not a.attisdropped;
+  if not found then
+    raise exception '% has no column %', v_table, quote_ident("column") using errcode = 'TABLE';
+  end if;
+  if exists (select from keyring.doors() d where d.relation = seal_column.relation and "column" in (d.door, d.sealed, d.index_a, d.index_b)) then
+    raise exception '%.% is sealed already', v_table, quote_ident("column") using errcode = 'TABLE',
+      hint = 'keyring.unseal_column() gives it back.';
+  end if;
+  if v_attribute.attgenerated <> '' or v_attribute.attidentity <> '' then
+    raise exception '%.% is generated: nobody writes it', v_table, quote_ident("column") using errcode = 'TABLE';
+  end if;
+
+  select array_agg(a.attname order by k.position) into v_keys
+    from pg_index i cross join unnest(i.indkey) with ordinality as k (attnum, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = seal_column.relation and i.indisprimary and k.position <= i.indnkeyatts;
+  if v_keys is null then
+    raise exception '% needs a primary key', v_table using errcode = 'TABLE';
+  end if;
+  if not exists (select from pg_attribute a where a.attrelid = seal_column.relation and a.attname = v_organization and a.atttypid = 'uuid'::regtype and a.attnotnull) then
+    if options ? 'organization' and options -> 'organization' <> 'null' or v_organization = any (v_keys) then
+      raise exception '% needs a column % of type uuid, not null', v_table, quote_ident(v_organization) using errcode = 'TABLE';
+    end if;
+    v_organization := null;
+  end if;
+  if subject is not null and not exists (select from pg_attribute a where a.attrelid = seal_column.relation and a.attname = subject and a.atttypid = 'uuid'::regtype) then
+    raise exception '% needs a column % of type uuid', v_table, quote_ident(subject) using errcode = 'TABLE';
+  end if;
+  if "column" = any (v_keys || v_organization || subject) or exists (
+      select from pg_constraint c where "column" = any (select a.attname from unnest(c.conkey) k join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k)
+        and c.conrelid = seal_column.relation and c.contype = 'f') or exists (
+      select from pg_partitioned_table p where p.partrelid = seal_column.relation and v_attribute.attnum = any (p.partattrs::smallint[])) then
+    raise exception '%.% is a key: what rows are found, ordered or divided by cannot be sealed', v_table, quote_ident("column") using errcode = 'TABLE';
+  end if;
+  if permission is not null and not exists (select from access.permissions p where p.name = permission)
+    or options ->> 'write' is not null and not exists (select from access.permissions p where p.name = options ->> 'write') then
+    raise exception 'no such permission' using errcode = 'TABLE', hint = 'access.define_permission() makes one.';
+  end if;
+  -- A row is named by the one uuid of its key beside the organization, else by all of its key.
+  select min(a.attname) into v_id_column from pg_attribute a
+    where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization and a.atttypid = 'uuid'::regtype
+    having count(*) = 1;
+
+  v_type := format_type(v_attribute.atttypid, v_attribute.atttypmod);
+  if v_attribute.atttypid in ('varchar'::regtype, 'bpchar'::regtype) then
+    v_type := 'text';
+  end if;
+  v_required := coalesce((options ->> 'required')::boolean, v_attribute.attnotnull);
+  v_indexed := searchable or v_unique;
+  -- Off for this one question: rows that a policy would hide from their own owner fail aloud.
+  perform set_config('row_security', 'off', true);
+  execute format('select exists (select from %s where %I is not null)', v_table, "column") into v_has_rows;
+  perform set_config('row_security', 'on', true);
+  if v_has_rows then
+    v_state := 'sealing';
+  end if;
+  v_id := keyring.register_column(seal_column.relation, null, class, v_type, v_organization is not null, permission,
+    case when options ? 'write' then options ->> 'write' else permission end, v_required, v_indexed, options ->> 'format',
+    coalesce(options ->> 'lookup', 'exact'), coalesce(options ->> 'refusal', 'null'), coalesce((options ->> 'keep_on_null')::boolean, false), v_state);
+
+  -- The columns beside it. `if not exists` is left out on purpose: a column of that name is somebody else's.
+  v_hidden := array["column" || '_sealed']
+    || case when v_indexed then array["column" || '_index_a', "column" || '_index_b'] else '{}' end;
+  execute format('alter table %s %s', v_table, (select string_agg(format('add column %I bytea', h), ', ') from unnest(v_hidden) h));
+  if v_type <> 'text' or v_attribute.atttypid <> 'text'::regtype then
+    execute format('alter table %s alter column %I drop default, alter column %I type text using %I::text', v_table, "column", "column", "column");
+  end if;
+  execute format('alter table %s alter column %I drop not null', v_table, "column");
+  execute format('alter table %s add constraint %I check (%I is null%s)', v_table, "column" || '_is_sealed', "column",
+    case when v_has_rows then format(' or %I is null', "column" || '_sealed') else '' end);
+  execute format('comment on column %s.%I is %L', v_table, "column" || '_sealed', 'What was sealed of ' || "column" || '.');
+
+  select string_agg(quote_ident(c.name), ', ' order by c.position), string_agg(quote_literal(c.parts), ', ' order by c.position)
+    into v_columns, v_arguments
+    from (
+      select x.name, string_agg(x.part, ' ' order by x.position) as parts, min(x.position) as position
+      from (
+        select "column" as name, 'door' as part, 1 as position
+        union all select v_hidden[1], 'sealed', 2
+        union all select v_hidden[2], 'index_a', 3 where v_indexed
+        union all select v_hidden[3], 'index_b', 4 where v_indexed
+        union all select v_organization, 'organization', 5 where v_organization is not null
+        union all select v_id_column, 'id', 6 where v_id_column is not null
+        union all select k, 'key', 6 + n::integer from unnest(v_keys) with ordinality u (k, n)
+          where v_id_column is null and k is distinct from v_organization
+        union all select subject, 'subject', 99 where subject is not null) x
+      group by x.name) c;
+  execute format('create trigger %I before insert or update of %I on %s for each row execute function keyring.seal_door(%L)',
+    '!seal_' || "column", "column", v_table, v_id);
+  execute format('create trigger %I before insert on %s for each row when (new.%I is not null or new.%I is not null) execute function keyring.guard_door(%L)',
+    'zz_seal_' || "column", v_table, "column", v_hidden[1], v_id);
+  execute format('create trigger %I before update on %s for each row when (new.%I is not null or (new.%I is not null and (%s) is distinct from (%s))) execute function keyring.guard_door(%L)',
+    'zz_seal_' || "column" || '_update', v_table, "column", v_hidden[1],
+    (select string_agg(format('new.%I', c), ', ') from unnest(array[v_hidden[1]] || v_keys || v_organization || subject) c where c is not null),
+    (select string_agg(format('old.%I', c), ', ') from unnest(array[v_hidden[1]] || v_keys || v_organization || subject) c where c is not null), v_id);
+  execute format('create trigger %I after insert or update of %s on %s for each statement execute function keyring.leave_door(%L, %s)',
+    '~seal_' || v_id, v_columns, v_table, v_id, v_arguments);
+  -- Said of the table and of each part of it that is there.
+  execute (
+    select string_agg(format('alter table %s enable always trigger %I', t.tgrelid::regclass, t.tgname), '; ')
+    from pg_trigger t where t.tgrelid in (select seal_column.relation union select relid from pg_partition_tree(seal_column.relation))
+      and not t.tgisinternal and t.tgname in ('!seal_' || "column", 'zz_seal_' || "column", 'zz_seal_' || "column" || '_update', '~seal_' || v_id));
+
+  -- The function to read by, and to find by.
+  v_row := coalesce(format('p.%I', v_id_column), format('keyring.row_key(%s)', (
+    select string_agg(format('%s(p.%I)', t.typsend, a.attname), ', ' order by array_position(v_keys, a.attname))
+    from pg_attribute a join pg_type t on t.oid = a.atttypid
+    where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization)));
+  v_reader := format('%I.%I', v_schema, v_name || '_' || "column");
+  execute format('create function %s(p %s) returns %s language sql volatile return coalesce(keyring.open_value(%L::uuid, %s, p.%I), p.%I)::%s',
+    v_reader, v_table, v_type, v_id, v_row, v_hidden[1], "column", v_type);
+  execute format('comment on function %s(%s) is %L', v_reader, v_table,
+    E'@behavior -*\nOpens ' || "column" || ': null for who may not, and for what was erased.');
+  execute format('revoke execute on function %s(%s) from public; grant execute on function %s(%s) to safetypin_member, safetypin_jobs, safetypin_auditor',
+    v_reader, v_table, v_reader, v_table);
+  v_said := v_said || format('read with %s(%s)', v_reader, v_name);
+  if v_indexed then
+    for i in 2..3 loop
+      execute format('create %sindex on %s (%s%I)', case when v_unique then 'unique ' else '' end, v_table,
+        case when v_organization is not null then quote_ident(v_organization) || ', ' else '' end, v_hidden[i]);
+    end loop;
+  end if;
+  if searchable then
+    v_reader := format('%I.%I', v_schema, v_name || '_by_' || "column");
+    execute format($f$create function %s(value text) returns setof %s language sql stable rows 1
+      begin atomic
+        -- The row as a whole: naming its columns would forbid to change any of them.
+        select p from %s p where %s(p.%I = (select keyring.blind_index(%L::uuid, 'a', value)) or p.%I = (select keyring.blind_index(%L::uuid, 'b', value)));
+      end$f$, v_reader, v_table, v_table,
+      case when v_organization is not null then format('p.%I = (select request.organization_id()) and ', v_organization) else '' end,
+      v_hidden[2], v_id, v_hidden[3], v_id);
+    execute format('comment on function %s(text) is %L', v_reader, 'Finds by ' || "column" || ': nothing for who may not read it.');
+    execute format('revoke execute on function %s(text) from public; grant execute on function %s(text) to safetypin_member, safetypin_jobs', v_reader, v_reader);
+    v_said := v_said || format('find with %s(value)', v_reader);
+  end if;
+  -- A table of somebody else, sealed by an administrator: the functions are that owner's too.
+  if v_owner <> current_user then
+    execute format('alter function %I.%I(%s) owner to %I', v_schema, v_name || '_' || "column", v_table, v_owner);
+    if searchable then
+      execute format('alter function %s(text) owner to %I', v_reader, v_owner);
+    end if;
+  end if;
+  return query select unnest(v_said);
+end $$;
+comment on function keyring.seal_column(regclass, name, name, text, text, boolean, jsonb) is
+  'Seals a column: it takes plain text from any client and is empty ever after; what was written stands sealed beside it, under the key of the row''s subject (a column with a uuid; none: the organization), and opens for who holds the permission. searchable: equality can be looked up. Options: required, unique, format (regular expression), lookup (exact, lower, alphanumeric), refusal (null, error), write (permission to write; default: the same), keep_on_null, organization. Returns what it did. TABLE names what the table lacks.';
