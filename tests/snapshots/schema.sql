@@ -1933,6 +1933,31 @@ begin
 end $function$
 comment 'Says whether the application of this request holds the half that belongs to this database; while that is being replaced, both. The first application ever to ask is the one that does.'
 
+-- function keyring.blind_index(column_id uuid, slot text, value text)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.blind_index(column_id uuid, slot text, value text)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows from the keeper: the index key. The checks are those of opening: who may not read may not find.
+declare
+  v_column keyring_private.sealed_columns := keyring_private.may_open(blind_index.column_id);
+  v_value text := value;
+begin
+  if v_column.id is null or not v_column.indexed or value is null then
+    return null;
+  end if;
+  if v_column.type <> 'text' then
+    v_value := keyring_private.canonical(v_value, v_column.type);
+  end if;
+  return keyring_private.index_value(v_column.id, slot,
+    case when v_column.tenant then request.organization_id() else platform.no_organization() end,
+    keyring_private.lookup_form(v_value, v_column.lookup), false);
+end $function$
+comment 'The blind index of a value in the active organization, in slot a or b; null where the slot is not in use, and for who may not open the column.'
+
 -- function keyring.clean_up(batch integer)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring.clean_up(batch integer)
@@ -1958,6 +1983,230 @@ begin
   return v_count;
 end $function$
 comment 'Task keyring__clean_up: removes a batch of transport keys whose life is over twice; returns how many. DENYD outside it.'
+
+-- function keyring.door(column_id uuid, relation oid, OUT door text, OUT sealed text, OUT index_a text, OUT index_b text, OUT organization text, OUT row_id text, OUT row_keys text[], OUT subject text, OUT required boolean, OUT keep_on_null boolean, OUT state text)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.door(column_id uuid, relation oid, OUT door text, OUT sealed text, OUT index_a text, OUT index_b text, OUT organization text, OUT row_id text, OUT row_keys text[], OUT subject text, OUT required boolean, OUT keep_on_null boolean, OUT state text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  select d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys, d.subject, d.required, d.keep_on_null, d.state
+    into door.door, door.sealed, door.index_a, door.index_b, door.organization, door.row_id, door.row_keys, door.subject,
+      door.required, door.keep_on_null, door.state
+    from keyring_private.doors d
+    where d.id = door.column_id
+      and (d.relation = door.relation or d.relation in (select pg_partition_ancestors(door.relation)));
+  if not found then
+    raise exception 'this trigger belongs to another table' using errcode = 'KEYFG';
+  end if;
+end $function$
+comment 'For the triggers: which column of a table, or of a partition of it, plays which part for a sealed column. Tells names, no value. KEYFG for a table that was not sealed.'
+
+-- function keyring.doors()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.doors()
+ RETURNS TABLE(id uuid, relation regclass, door text, sealed text, index_a text, index_b text, organization text, row_id text, row_keys text[], subject text, class text, type text, permission text, write_permission text, required boolean, refusal text, state text)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select d.id, d.relation::regclass, d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys,
+      d.subject, d.class, d.type, d.permission, d.write_permission, d.required, d.refusal, d.state
+    from keyring_private.doors d
+    order by d.relation::regclass::text, d.door
+$function$
+comment 'The sealed columns of other tables: names and rules, no value. For the API''s schema, access.protect() and operators.'
+
+-- function keyring.guard_door()
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION keyring.guard_door()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_door record;
+  v_new jsonb := to_jsonb(new);
+  v_old jsonb;
+begin
+  select d.* into v_door from keyring.door(tg_argv[0]::uuid, tg_relid) d;
+  if tg_op = 'UPDATE' then
+    v_old := to_jsonb(old);
+  end if;
+  -- Rows from before the column was sealed keep their text until the job comes to them.
+  if v_door.state <> 'unsealing' and v_new ->> v_door.door is not null
+    and (v_door.state = 'sealed' or v_old is null or v_new -> v_door.door is distinct from v_old -> v_door.door) then
+    raise exception 'plain text was put into column "%" past its seal', v_door.door using errcode = 'KEYFG', column = v_door.door;
+  end if;
+  if v_new ->> v_door.sealed is not null
+    and (v_old is null
+      or v_new -> v_door.sealed is distinct from v_old -> v_door.sealed
+      or v_new -> v_door.organization is distinct from v_old -> v_door.organization
+      or v_new -> v_door.subject is distinct from v_old -> v_door.subject
+      or v_new -> v_door.row_id is distinct from v_old -> v_door.row_id
+      or exists (select from unnest(v_door.row_keys) k where v_new -> k is distinct from v_old -> k)) then
+    if v_new -> v_door.sealed = v_old -> v_door.sealed then
+      raise exception 'what a sealed value is bound to cannot change' using errcode = 'KEYIM', column = v_door.door,
+        hint = 'Organization, key and subject of a row with sealed values stay. Write the value once more in the same statement.';
+    end if;
+    if not keyring.is_stamped(tg_argv[0]::uuid,
+        case when v_door.organization is null then '00000000-0000-0000-0000-000000000000'::uuid
+          else (v_new ->> v_door.organization)::uuid end,
+        keyring.row_of(v_door.row_id, v_door.row_keys, v_new, new), (v_new ->> v_door.sealed)::bytea) then
+      raise exception 'the ciphertext in column "%" was not made here', v_door.sealed using errcode = 'KEYFG', column = v_door.sealed;
+    end if;
+  end if;
+  return new;
+end $function$
+comment 'Trigger behind all others of a table with a sealed column: the door is empty, and the ciphertext was made by seal_door() for this very row (KEYFG); what it is bound to does not change (KEYIM). Argument: id of the column.'
+
+-- function keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, sealed bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, sealed bytea)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- Both sides are hashed before they are compared: the time it takes says nothing about the right stamp.
+  return length(sealed) >= 113 and get_byte(sealed, 0) = 2 and (
+    select sha256(substr(sealed, 2, 16)) = sha256(keyring_private.stamp(
+        keyring_private.door_data(column_id, organization_id, row_id, substr(sealed, 18, 16)) || substr(sealed, 18),
+        k.inner_pad, k.outer_pad))
+      from keyring_private.seal_keys k where k.purpose = 'value');
+end $function$
+comment 'For the triggers: whether this database sealed a value for this column, organization and row. Opens nothing.'
+
+-- function keyring.leave_door()
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION keyring.leave_door()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform set_config('safetypin.inserted', '', true);
+  return null;
+end $function$
+comment 'Trigger after each statement: forgets which row was inserted last (see KEYEX). Its list of columns and its arguments say which column plays which part.'
+
+-- function keyring.open_value(column_id uuid, row_id uuid, sealed bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.open_value(column_id uuid, row_id uuid, sealed bytea)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER COST 1000
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_opened record;
+begin
+  if sealed is null then
+    return null;
+  end if;
+  select o.* into v_opened from keyring.open_values(column_id, array[row_id], array[sealed]) o;
+  if v_opened.problem = 'KEYBD' then
+    raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+  end if;
+  return v_opened.value;
+end $function$
+comment 'Opens one value of a sealed column. Null for null, for what was erased, and for who may not (or DENYD, as the column says). KEYBD for what was not sealed for this row, KEYNO without an application key, CTXNO without a request.'
+
+-- function keyring.open_values(column_id uuid, row_ids uuid[], sealed bytea[])
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.open_values(column_id uuid, row_ids uuid[], sealed bytea[])
+ RETURNS TABLE(number integer, value text, problem text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows from the keeper: opening. The checks: the permission of the column, and the active organization, which is
+-- part of what each value is bound to: a value of another one does not open.
+declare
+  v_column keyring_private.sealed_columns := keyring_private.may_open(open_values.column_id);
+  v_prefix bytea;
+begin
+  if v_column.id is null then
+    return query select n::integer, null::text, case when s is not null then 'DENYD' end
+      from unnest(open_values.sealed) with ordinality u (s, n);
+    return;
+  end if;
+  if cardinality(array_remove(open_values.sealed, null)) = 0 then
+    return query select n::integer, null::text, null::text from generate_subscripts(open_values.sealed, 1) n;
+    return;
+  end if;
+  v_prefix := '\x02'::bytea || uuid_send(v_column.id)
+    || uuid_send(case when v_column.tenant then request.organization_id() else platform.no_organization() end);
+  -- Set by set, not value by value: the key-encryption key once, each data key once. Here the construction of cipher.sql
+  -- stands written out; a test holds the two against each other.
+  return query
+    with asked as materialized (
+      select u.n::integer as n, u.s,
+          case when length(u.s) >= 113 and get_byte(u.s, 0) = 2 and (length(u.s) - 81) % 16 = 0
+            then encode(substr(u.s, 18, 16), 'hex')::uuid end as key_id,
+          v_prefix || uuid_send(u.r) || substr(u.s, 18, 16) as data
+        from unnest(open_values.row_ids, open_values.sealed) with ordinality u (r, s, n)
+    ), roots as materialized (
+      select r.version, keyring_private.key_encryption_key(r.version) as key
+        from (select distinct k.root_version as version from asked a join keyring_private.data_keys k on k.id = a.key_id) r
+    ), keys as materialized (
+      select k.id, keyring_private.unwrap(r.key, k.wrapped, '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject)) as key
+        from keyring_private.data_keys k join roots r on r.version = k.root_version
+        where k.id in (select a.key_id from asked a)
+    ), opened as materialized (
+      select a.n, a.s is null as is_null, k.key is null and a.key_id is not null as is_erased,
+          case when extensions.hmac(substr(extensions.hmac(
+                a.data || substr(a.s, 34, length(a.s) - 65) || int8send(length(a.data) * 8::bigint), substr(k.key, 1, 32), 'sha512'), 1, 32),
+              substr(k.key, 1, 32), 'sha512')
+            = extensions.hmac(substr(a.s, length(a.s) - 31), substr(k.key, 1, 32), 'sha512')
+          then extensions.decrypt_iv(substr(a.s, 50, length(a.s) - 81), substr(k.key, 33, 32), substr(a.s, 34, 16), 'aes-cbc/pad:pkcs') end as padded
+        from asked a left join keys k on k.id = a.key_id
+    )
+    select o.n, convert_from(keyring_private.unpad(o.padded), 'UTF8'),
+        case when o.is_null or o.padded is not null then null when o.is_erased then 'KEYER' else 'KEYBD' end
+      from opened o order by o.n;
+end $function$
+comment 'Opens values of one sealed column, by row: the value, or why not (DENYD, KEYER for erased, KEYBD). DENYD, KEYNO and CTXNO as errors where nothing can be opened at all.'
+
+-- function keyring.register_column(relation regclass, column_id uuid, class text, type text, tenant boolean, permission text, write_permission text, required boolean, indexed boolean, format text, lookup text, refusal text, keep_on_null boolean, state text)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.register_column(relation regclass, column_id uuid, class text, type text, tenant boolean, permission text, write_permission text, required boolean, indexed boolean, format text, lookup text, refusal text, keep_on_null boolean, state text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- The check: who calls must be able to act as the table's owner. Types are PostgreSQL's own: their code runs here.
+declare
+  v_id uuid := coalesce(column_id, platform.uuid_v7());
+begin
+  if not exists (select from pg_class c where c.oid = register_column.relation and pg_has_role(session_user, c.relowner, 'member')) then
+    raise exception 'only the owner of a table can seal its columns' using errcode = '42501';
+  end if;
+  if type !~ '^(text|smallint|integer|bigint|numeric(\([0-9,]+\))?|real|double precision|boolean|date|time(\([0-6]\))? without time zone|timestamp(\([0-6]\))? with(out)? time zone|interval|uuid|json|jsonb|inet)$' then
+    raise exception 'a column of type % cannot be sealed', type using errcode = 'TABLE';
+  end if;
+  if column_id is null then
+    insert into keyring_private.sealed_columns (id, relation, class, type, tenant, permission, write_permission, required, indexed, format, lookup, refusal, keep_on_null, state)
+      values (v_id, register_column.relation, register_column.class, register_column.type, register_column.tenant, register_column.permission,
+        register_column.write_permission, register_column.required, register_column.indexed, register_column.format, register_column.lookup,
+        register_column.refusal, register_column.keep_on_null, register_column.state);
+  else
+    update keyring_private.sealed_columns c
+      set class = register_column.class, permission = register_column.permission, write_permission = register_column.write_permission,
+        required = register_column.required, format = register_column.format, refusal = register_column.refusal,
+        keep_on_null = register_column.keep_on_null, state = register_column.state
+      where c.id = register_column.column_id and c.relation = register_column.relation;
+  end if;
+  perform audit_private.append('column.seal', relation => register_column.relation::text, details => jsonb_build_object('column', v_id,
+    'class', class, 'permission', permission, 'writePermission', write_permission, 'required', required, 'state', state));
+  return v_id;
+end $function$
+comment 'Writes a sealed column into the register, or changes what it demands. 42501 unless the caller owns the table. keyring.seal_column() calls it.'
 
 -- function keyring.rotate_application(next bytea)
 owner safetypin_keeper
@@ -2017,6 +2266,352 @@ begin
   return v_count;
 end $function$
 comment 'Takes back the transport keys: each process fetches another one with its next request, and reads its halves anew. What is on its way is good for its minute. Returns how many there were. For the owner.'
+
+-- function keyring.row_key(VARIADIC parts bytea[])
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION keyring.row_key(VARIADIC parts bytea[])
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select encode(substr(sha256('safetypin row'::bytea || string_agg(int4send(coalesce(length(p), -1)) || coalesce(p, ''), ''::bytea order by n)), 1, 16), 'hex')::uuid
+  from unnest(parts) with ordinality as u (p, n)
+$function$
+comment 'A uuid for a row that several columns name, from their binary forms (int8send, textsend …).'
+
+-- function keyring.row_of(row_id text, row_keys text[], row_values jsonb, changed anyelement)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION keyring.row_of(row_id text, row_keys text[], row_values jsonb, changed anyelement)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_parts text;
+  v_id uuid;
+begin
+  if row_id is not null then
+    return (row_values ->> row_id)::uuid;
+  end if;
+  -- The binary form of a value is the same whatever a client has set; its text is not.
+  select string_agg(format('%s(($1).%I)', t.typsend, k.name), ', ' order by k.position) into v_parts
+    from unnest(row_keys) with ordinality as k (name, position)
+    join pg_attribute a on a.attrelid = pg_typeof(changed)::text::regclass and a.attname = k.name
+    join pg_type t on t.oid = a.atttypid;
+  execute format('select keyring.row_key(%s)', v_parts) using changed into v_id;
+  return v_id;
+end $function$
+comment 'For the triggers: the uuid that stands for a row in associated data: its own, or one made of all its keys.'
+
+-- function keyring.seal_column(relation regclass, "column" name, subject name, class text, permission text, searchable boolean, options jsonb)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION keyring.seal_column(relation regclass, "column" name, subject name DEFAULT NULL::name, class text DEFAULT 'personal'::text, permission text DEFAULT NULL::text, searchable boolean DEFAULT false, options jsonb DEFAULT '{}'::jsonb)
+ RETURNS SETOF text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET client_min_messages TO 'warning'
+AS $function$
+-- Invoker: only a table's owner can do what it does.
+declare
+  v_kind "char";
+  v_name name;
+  v_schema name;
+  v_owner name;
+  v_table text;
+  v_attribute pg_attribute;
+  v_type text;
+  v_required boolean;
+  v_unique boolean := coalesce((options ->> 'unique')::boolean, false);
+  v_indexed boolean;
+  v_organization name := coalesce(options ->> 'organization', 'organization_id');
+  v_keys name[];
+  v_id_column name;
+  v_columns text;
+  v_arguments text;
+  v_id uuid;
+  v_state text := 'sealed';
+  v_has_rows boolean;
+  v_reader text;
+  v_row text;
+  v_unknown text;
+  v_hidden name[];
+  v_said text[] := '{}';
+begin
+  select c.relkind, c.relname, n.nspname, r.rolname into v_kind, v_name, v_schema, v_owner
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.oid = c.relowner
+    where c.oid = seal_column.relation;
+  v_table := format('%I.%I', v_schema, v_name);
+  if v_kind is null or v_kind not in ('r', 'p') or exists (select from pg_inherits i where i.inhrelid = seal_column.relation) then
+    raise exception '% is not a table, or is a part of one', v_table using errcode = 'TABLE';
+  end if;
+  select string_agg(o, ', ') into v_unknown from jsonb_object_keys(options) o
+    where o not in ('required', 'unique', 'format', 'lookup', 'refusal', 'write', 'keep_on_null', 'organization');
+  if v_unknown is not null then
+    raise exception 'no such option: %', v_unknown using errcode = '22023',
+      hint = 'There are required, unique, format, lookup, refusal, write, keep_on_null and organization.';
+  end if;
+  execute format('lock table %s in access exclusive mode', v_table);
+  select a.* into v_attribute from pg_attribute a
+    where a.attrelid = seal_column.relation and a.attname = "column" and a.attnum > 0 and not a.attisdropped;
+  if not found then
+    raise exception '% has no column %', v_table, quote_ident("column") using errcode = 'TABLE';
+  end if;
+  if exists (select from keyring.doors() d where d.relation = seal_column.relation and "column" in (d.door, d.sealed, d.index_a, d.index_b)) then
+    raise exception '%.% is sealed already', v_table, quote_ident("column") using errcode = 'TABLE',
+      hint = 'keyring.unseal_column() gives it back.';
+  end if;
+  if v_attribute.attgenerated <> '' or v_attribute.attidentity <> '' then
+    raise exception '%.% is generated: nobody writes it', v_table, quote_ident("column") using errcode = 'TABLE';
+  end if;
+
+  select array_agg(a.attname order by k.position) into v_keys
+    from pg_index i cross join unnest(i.indkey) with ordinality as k (attnum, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = seal_column.relation and i.indisprimary and k.position <= i.indnkeyatts;
+  if v_keys is null then
+    raise exception '% needs a primary key', v_table using errcode = 'TABLE';
+  end if;
+  if not exists (select from pg_attribute a where a.attrelid = seal_column.relation and a.attname = v_organization and a.atttypid = 'uuid'::regtype and a.attnotnull) then
+    if options ? 'organization' and options -> 'organization' <> 'null' or v_organization = any (v_keys) then
+      raise exception '% needs a column % of type uuid, not null', v_table, quote_ident(v_organization) using errcode = 'TABLE';
+    end if;
+    v_organization := null;
+  end if;
+  if subject is not null and not exists (select from pg_attribute a where a.attrelid = seal_column.relation and a.attname = subject and a.atttypid = 'uuid'::regtype) then
+    raise exception '% needs a column % of type uuid', v_table, quote_ident(subject) using errcode = 'TABLE';
+  end if;
+  if "column" = any (v_keys || v_organization || subject) or exists (
+      select from pg_constraint c where "column" = any (select a.attname from unnest(c.conkey) k join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k)
+        and c.conrelid = seal_column.relation and c.contype = 'f') or exists (
+      select from pg_partitioned_table p where p.partrelid = seal_column.relation and v_attribute.attnum = any (p.partattrs::smallint[])) then
+    raise exception '%.% is a key: what rows are found, ordered or divided by cannot be sealed', v_table, quote_ident("column") using errcode = 'TABLE';
+  end if;
+  if permission is not null and not exists (select from access.permissions p where p.name = permission)
+    or options ->> 'write' is not null and not exists (select from access.permissions p where p.name = options ->> 'write') then
+    raise exception 'no such permission' using errcode = 'TABLE', hint = 'access.define_permission() makes one.';
+  end if;
+  -- A row is named by the one uuid of its key beside the organization, else by all of its key.
+  select min(a.attname) into v_id_column from pg_attribute a
+    where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization and a.atttypid = 'uuid'::regtype
+    having count(*) = 1;
+
+  v_type := format_type(v_attribute.atttypid, v_attribute.atttypmod);
+  if v_attribute.atttypid in ('varchar'::regtype, 'bpchar'::regtype) then
+    v_type := 'text';
+  end if;
+  v_required := coalesce((options ->> 'required')::boolean, v_attribute.attnotnull);
+  v_indexed := searchable or v_unique;
+  -- Off for this one question: rows that a policy would hide from their own owner fail aloud.
+  perform set_config('row_security', 'off', true);
+  execute format('select exists (select from %s where %I is not null)', v_table, "column") into v_has_rows;
+  perform set_config('row_security', 'on', true);
+  if v_has_rows then
+    v_state := 'sealing';
+  end if;
+  v_id := keyring.register_column(seal_column.relation, null, class, v_type, v_organization is not null, permission,
+    case when options ? 'write' then options ->> 'write' else permission end, v_required, v_indexed, options ->> 'format',
+    coalesce(options ->> 'lookup', 'exact'), coalesce(options ->> 'refusal', 'null'), coalesce((options ->> 'keep_on_null')::boolean, false), v_state);
+
+  -- The columns beside it. `if not exists` is left out on purpose: a column of that name is somebody else's.
+  v_hidden := array["column" || '_sealed']
+    || case when v_indexed then array["column" || '_index_a', "column" || '_index_b'] else '{}' end;
+  execute format('alter table %s %s', v_table, (select string_agg(format('add column %I bytea', h), ', ') from unnest(v_hidden) h));
+  if v_type <> 'text' or v_attribute.atttypid <> 'text'::regtype then
+    execute format('alter table %s alter column %I drop default, alter column %I type text using %I::text', v_table, "column", "column", "column");
+  end if;
+  execute format('alter table %s alter column %I drop not null', v_table, "column");
+  execute format('alter table %s add constraint %I check (%I is null%s)', v_table, "column" || '_is_sealed', "column",
+    case when v_has_rows then format(' or %I is null', "column" || '_sealed') else '' end);
+  execute format('comment on column %s.%I is %L', v_table, "column" || '_sealed', 'What was sealed of ' || "column" || '.');
+
+  select string_agg(quote_ident(c.name), ', ' order by c.position), string_agg(quote_literal(c.parts), ', ' order by c.position)
+    into v_columns, v_arguments
+    from (
+      select x.name, string_agg(x.part, ' ' order by x.position) as parts, min(x.position) as position
+      from (
+        select "column" as name, 'door' as part, 1 as position
+        union all select v_hidden[1], 'sealed', 2
+        union all select v_hidden[2], 'index_a', 3 where v_indexed
+        union all select v_hidden[3], 'index_b', 4 where v_indexed
+        union all select v_organization, 'organization', 5 where v_organization is not null
+        union all select v_id_column, 'id', 6 where v_id_column is not null
+        union all select k, 'key', 6 + n::integer from unnest(v_keys) with ordinality u (k, n)
+          where v_id_column is null and k is distinct from v_organization
+        union all select subject, 'subject', 99 where subject is not null) x
+      group by x.name) c;
+  execute format('create trigger %I before insert or update of %I on %s for each row execute function keyring.seal_door(%L)',
+    '!seal_' || "column", "column", v_table, v_id);
+  execute format('create trigger %I before insert on %s for each row when (new.%I is not null or new.%I is not null) execute function keyring.guard_door(%L)',
+    'zz_seal_' || "column", v_table, "column", v_hidden[1], v_id);
+  execute format('create trigger %I before update on %s for each row when (new.%I is not null or (new.%I is not null and (%s) is distinct from (%s))) execute function keyring.guard_door(%L)',
+    'zz_seal_' || "column" || '_update', v_table, "column", v_hidden[1],
+    (select string_agg(format('new.%I', c), ', ') from unnest(array[v_hidden[1]] || v_keys || v_organization || subject) c where c is not null),
+    (select string_agg(format('old.%I', c), ', ') from unnest(array[v_hidden[1]] || v_keys || v_organization || subject) c where c is not null), v_id);
+  execute format('create trigger %I after insert or update of %s on %s for each statement execute function keyring.leave_door(%L, %s)',
+    '~seal_' || v_id, v_columns, v_table, v_id, v_arguments);
+  -- Said of the table and of each part of it that is there.
+  execute (
+    select string_agg(format('alter table %s enable always trigger %I', t.tgrelid::regclass, t.tgname), '; ')
+    from pg_trigger t where t.tgrelid in (select seal_column.relation union select relid from pg_partition_tree(seal_column.relation))
+      and not t.tgisinternal and t.tgname in ('!seal_' || "column", 'zz_seal_' || "column", 'zz_seal_' || "column" || '_update', '~seal_' || v_id));
+
+  -- The function to read by, and to find by.
+  v_row := coalesce(format('p.%I', v_id_column), format('keyring.row_key(%s)', (
+    select string_agg(format('%s(p.%I)', t.typsend, a.attname), ', ' order by array_position(v_keys, a.attname))
+    from pg_attribute a join pg_type t on t.oid = a.atttypid
+    where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization)));
+  v_reader := format('%I.%I', v_schema, v_name || '_' || "column");
+  execute format('create function %s(p %s) returns %s language sql volatile return coalesce(keyring.open_value(%L::uuid, %s, p.%I), p.%I)::%s',
+    v_reader, v_table, v_type, v_id, v_row, v_hidden[1], "column", v_type);
+  execute format('comment on function %s(%s) is %L', v_reader, v_table,
+    E'@behavior -*\nOpens ' || "column" || ': null for who may not, and for what was erased.');
+  execute format('revoke execute on function %s(%s) from public; grant execute on function %s(%s) to safetypin_member, safetypin_jobs, safetypin_auditor',
+    v_reader, v_table, v_reader, v_table);
+  v_said := v_said || format('read with %s(%s)', v_reader, v_name);
+  if v_indexed then
+    for i in 2..3 loop
+      execute format('create %sindex on %s (%s%I)', case when v_unique then 'unique ' else '' end, v_table,
+        case when v_organization is not null then quote_ident(v_organization) || ', ' else '' end, v_hidden[i]);
+    end loop;
+  end if;
+  if searchable then
+    v_reader := format('%I.%I', v_schema, v_name || '_by_' || "column");
+    execute format($f$create function %s(value text) returns setof %s language sql stable rows 1
+      begin atomic
+        -- The row as a whole: naming its columns would forbid to change any of them.
+        select p from %s p where %s(p.%I = (select keyring.blind_index(%L::uuid, 'a', value)) or p.%I = (select keyring.blind_index(%L::uuid, 'b', value)));
+      end$f$, v_reader, v_table, v_table,
+      case when v_organization is not null then format('p.%I = (select request.organization_id()) and ', v_organization) else '' end,
+      v_hidden[2], v_id, v_hidden[3], v_id);
+    execute format('comment on function %s(text) is %L', v_reader, 'Finds by ' || "column" || ': nothing for who may not read it.');
+    execute format('revoke execute on function %s(text) from public; grant execute on function %s(text) to safetypin_member, safetypin_jobs', v_reader, v_reader);
+    v_said := v_said || format('find with %s(value)', v_reader);
+  end if;
+  -- A table of somebody else, sealed by an administrator: the functions are that owner's too.
+  if v_owner <> current_user then
+    execute format('alter function %I.%I(%s) owner to %I', v_schema, v_name || '_' || "column", v_table, v_owner);
+    if searchable then
+      execute format('alter function %s(text) owner to %I', v_reader, v_owner);
+    end if;
+  end if;
+  return query select unnest(v_said);
+end $function$
+comment 'Seals a column: it takes plain text from any client and is empty ever after; what was written stands sealed beside it, under the key of the row''s subject (a column with a uuid; none: the organization), and opens for who holds the permission. searchable: equality can be looked up. Options: required, unique, format (regular expression), lookup (exact, lower, alphanumeric), refusal (null, error), write (permission to write; default: the same), keep_on_null, organization. Returns what it did. TABLE names what the table lacks.'
+
+-- function keyring.seal_door()
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION keyring.seal_door()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_door record;
+  v_row jsonb := to_jsonb(new);
+  v_value text;
+  v_organization uuid;
+  v_sealed record;
+  v_new jsonb;
+begin
+  select d.* into v_door from keyring.door(tg_argv[0]::uuid, tg_relid) d;
+  v_value := v_row ->> v_door.door;
+  if v_value is null then
+    if tg_op = 'INSERT' then
+      perform set_config('safetypin.inserted', '', true);
+      if v_door.required and v_row ->> v_door.sealed is null then
+        raise exception 'null value in column "%" of relation "%" is refused', v_door.door, tg_table_name
+          using errcode = '23502', schema = tg_table_schema, table = tg_table_name, column = v_door.door;
+      end if;
+      return new;
+    end if;
+    -- `excluded` has what this trigger left of the inserted row: taking that for an explicit null would lose the value.
+    if current_setting('safetypin.inserted', true) = concat_ws(' ', tg_argv[0], statement_timestamp()) then
+      raise exception 'excluded.% is empty: the value is sealed already', v_door.door
+        using errcode = 'KEYEX', hint = 'Write the value once more, instead of excluded.', table = tg_table_name, column = v_door.door;
+    end if;
+    if v_door.keep_on_null then
+      return new;
+    end if;
+    if v_door.required then
+      raise exception 'null value in column "%" of relation "%" is refused', v_door.door, tg_table_name
+        using errcode = '23502', schema = tg_table_schema, table = tg_table_name, column = v_door.door;
+    end if;
+  end if;
+  v_organization := case when v_door.organization is null then '00000000-0000-0000-0000-000000000000'::uuid
+    else (v_row ->> v_door.organization)::uuid end;
+  select s.* into v_sealed
+    from keyring.seal_value(tg_argv[0]::uuid, v_organization,
+      keyring.row_of(v_door.row_id, v_door.row_keys, v_row, new), (v_row ->> v_door.subject)::uuid,
+      case when v_door.state <> 'unsealing' then v_value end) s;
+  v_new := jsonb_build_object(v_door.sealed, v_sealed.sealed);
+  if v_door.index_a is not null then
+    v_new := v_new || jsonb_build_object(v_door.index_a, v_sealed.index_a, v_door.index_b, v_sealed.index_b);
+  end if;
+  if v_door.state <> 'unsealing' then
+    v_new := v_new || jsonb_build_object(v_door.door, null);
+    if tg_op = 'INSERT' then
+      perform set_config('safetypin.inserted', concat_ws(' ', tg_argv[0], statement_timestamp()), true);
+    end if;
+  end if;
+  return jsonb_populate_record(new, v_new);
+end $function$
+comment 'Trigger of a sealed column: seals what came through the door and empties it; an explicit null in an update erases. Argument: id of the column. 23502 for null in a required one, KEYEX for excluded, and the errors of keyring.seal_value(). Never names a value.'
+
+-- function keyring.seal_value(column_id uuid, organization_id uuid, row_id uuid, subject uuid, value text, OUT sealed bytea, OUT index_a bytea, OUT index_b bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.seal_value(column_id uuid, organization_id uuid, row_id uuid, subject uuid, value text, OUT sealed bytea, OUT index_a bytea, OUT index_b bytea)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows from the keeper: sealing. What it gives can be stored by nobody but the triggers; the checks: the active
+-- organization (or the job that goes through the rows), and the permission to write the column.
+declare
+  v_column keyring_private.sealed_columns;
+  v_value text := value;
+  v_form text;
+  v_key_id uuid;
+  v_data bytea;
+begin
+  select c.* into v_column from keyring_private.sealed_columns c where c.id = seal_value.column_id and c.relation is not null;
+  if not found then
+    raise exception 'no such sealed column' using errcode = '22023';
+  end if;
+  if organization_id is distinct from platform.no_organization() and organization_id is distinct from request.organization_id()
+      or v_column.write_permission is not null and not request.can(v_column.write_permission) then
+    if request.task() is distinct from 'keyring__work' then
+      if request.kind() is null then
+        raise exception 'sealing needs a request that is open' using errcode = 'CTXNO';
+      end if;
+      raise exception 'this column may not be written' using errcode = 'DENYD';
+    end if;
+  end if;
+  if value is null then
+    return;
+  end if;
+  if v_column.type <> 'text' then
+    v_value := keyring_private.canonical(v_value, v_column.type);
+  end if;
+  if v_value !~ v_column.format then
+    raise exception 'the value has not the form of its column' using errcode = '23514';
+  end if;
+  v_key_id := keyring_private.ensure_data_key(coalesce(seal_value.subject, seal_value.organization_id));
+  v_data := keyring_private.door_data(column_id, organization_id, row_id, uuid_send(v_key_id));
+  sealed := uuid_send(v_key_id) || keyring_private.wrap(
+    keyring_private.data_key(v_key_id), keyring_private.pad(convert_to(v_value, 'UTF8')), v_data);
+  select '\x02'::bytea || keyring_private.stamp(v_data || sealed, k.inner_pad, k.outer_pad) || sealed into sealed
+    from keyring_private.seal_keys k where k.purpose = 'value';
+  if v_column.indexed then
+    v_form := keyring_private.lookup_form(v_value, v_column.lookup);
+    index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true);
+    index_b := keyring_private.index_value(column_id, 'b', organization_id, v_form, false);
+  end if;
+end $function$
+comment 'For the triggers: seals a value for a row of a sealed column, with its blind indexes; null for null. CTXNO, DENYD for who may not write it, 22023 and 23514 for what the column does not take, KEYNO without an application key. Never names a value.'
 
 -- function keyring.transport_key(halves bytea[], OUT id uuid, OUT key bytea, OUT expires_at timestamp with time zone)
 owner safetypin_keeper
@@ -2308,6 +2903,30 @@ begin
 end $function$
 comment 'HMAC-SHA-256 of organization (zero uuid for what is unique everywhere) and value under the column''s own key, for looking up a sealed value.'
 
+-- function keyring_private.canonical(value text, type text)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.canonical(value text, type text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "DateStyle" TO 'ISO, YMD'
+ SET "IntervalStyle" TO 'iso_8601'
+ SET "TimeZone" TO 'UTC'
+ SET extra_float_digits TO '1'
+AS $function$
+declare
+  v_text text;
+begin
+  -- `type` is one of the list in keyring.register_column(): PostgreSQL's own, so nobody's code runs here.
+  execute format('select $1::%s::text', type) using value into v_text;
+  return v_text;
+exception when others then
+  -- PostgreSQL's own message would hold the value.
+  raise exception 'the value is not a %', type using errcode = '22023';
+end $function$
+comment 'A value as its type writes it, whatever the client has set; 22023 for what the type does not take.'
+
 -- function keyring_private.column_id(name text)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring_private.column_id(name text)
@@ -2358,6 +2977,15 @@ begin
   return found;
 end $function$
 comment 'Erases everything sealed for a subject by deleting its keys, the retired ones too.'
+
+-- function keyring_private.door_data(column_id uuid, organization_id uuid, row_id uuid, key_id bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.door_data(column_id uuid, organization_id uuid, row_id uuid, key_id bytea)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN (((('\x02'::bytea || uuid_send(column_id)) || uuid_send(organization_id)) || uuid_send(row_id)) || key_id)
+comment 'Associated data of a value in a door''s column.'
 
 -- function keyring_private.ensure_data_key(subject uuid)
 owner safetypin_keeper
@@ -2463,6 +3091,34 @@ begin
 end $function$
 comment 'Whether the application of this request brings what each root is bound to. False before the first one came.'
 
+-- function keyring_private.index_value(column_id uuid, slot text, organization_id uuid, value text, make boolean)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.index_value(column_id uuid, slot text, organization_id uuid, value text, make boolean)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_key bytea;
+  v_version integer;
+begin
+  select keyring_private.unwrap(keyring_private.key_encryption_key(k.root_version), k.wrapped, '\x03'::bytea || uuid_send(k.column_id))
+    into v_key
+    from keyring_private.index_keys k
+    where k.column_id = index_value.column_id and k.slot = index_value.slot;
+  if v_key is null and make and not exists (
+      select from keyring_private.index_keys k where k.column_id = index_value.column_id) then
+    select max(r.version) into v_version from keyring_private.roots r;
+    insert into keyring_private.index_keys (column_id, slot, root_version, wrapped)
+      values (index_value.column_id, index_value.slot, v_version, keyring_private.wrap(
+        keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(index_value.column_id)))
+      on conflict on constraint index_keys_pkey do nothing;
+    return keyring_private.index_value(column_id, slot, organization_id, value, false);
+  end if;
+  return extensions.hmac(uuid_send(organization_id) || convert_to(value, 'UTF8'), v_key, 'sha256');
+end $function$
+comment 'Blind index of a value in one slot; null where the slot has no key. The first value of a column makes the key.'
+
 -- function keyring_private.key_encryption_key(version integer)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring_private.key_encryption_key(version integer)
@@ -2493,6 +3149,46 @@ begin
   return extensions.hmac('safetypin kek '::bytea || int4send(v_root.version) || v_half, v_root.half, 'sha512');
 end $function$
 comment 'The 64-byte key that wraps data keys, derived from both halves; never stored. KEYNO if the application brings another half than the one this root is bound to.'
+
+-- function keyring_private.lookup_form(value text, lookup text)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.lookup_form(value text, lookup text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE lookup WHEN 'exact'::text THEN value WHEN 'lower'::text THEN lower(value) ELSE lower(regexp_replace(value, '[^[:alnum:]]'::text, ''::text, 'g'::text)) END
+comment 'What of a value counts when it is looked for.'
+
+-- function keyring_private.may_open(column_id uuid)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.may_open(column_id uuid)
+ RETURNS keyring_private.sealed_columns
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_column keyring_private.sealed_columns;
+begin
+  select c.* into v_column from keyring_private.sealed_columns c where c.id = may_open.column_id and c.relation is not null;
+  if not found then
+    raise exception 'no such sealed column' using errcode = '22023';
+  end if;
+  if v_column.permission is null then
+    if request.kind() is null then
+      raise exception 'opening needs a request that is open' using errcode = 'CTXNO';
+    end if;
+  elsif not request.can(v_column.permission) then
+    if request.kind() is null then
+      raise exception 'opening needs a request that is open' using errcode = 'CTXNO';
+    end if;
+    if v_column.refusal = 'error' then
+      raise exception 'this column may not be opened' using errcode = 'DENYD';
+    end if;
+    return null;
+  end if;
+  return v_column;
+end $function$
+comment 'The column, if who asks may open it; null, or DENYD where the column says so, if not. CTXNO without a request.'
 
 -- function keyring_private.next_root(work keyring_private.works)
 owner safetypin_keeper
@@ -2619,6 +3315,15 @@ begin
       || uuid_send(seal.row_id) || uuid_send(v_key_id));
 end $function$
 comment 'Seals a text for a subject, bound to column, organization (zero uuid if none) and row; null stays null. KEYNO without an application key.'
+
+-- function keyring_private.stamp(data bytea, inner_pad bytea, outer_pad bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.stamp(data bytea, inner_pad bytea, outer_pad bytea)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN substr(sha256((outer_pad || sha256((inner_pad || data)))), 1, 16)
+comment 'The first half of an HMAC-SHA-256 under the two padded blocks of a key.'
 
 -- function keyring_private.unpad(padded bytea)
 owner safetypin_keeper
@@ -4090,7 +4795,7 @@ comment 'The database''s half of the key-encryption key. Useless without the app
 
 -- table keyring_private.seal_keys
 owner safetypin_keeper row security forced
-purpose text not null -- request: seals contexts. guess: guesses of attempts at rest.
+purpose text not null -- request: seals contexts. guess: guesses of attempts at rest. value: stamps of values in other tables.
 inner_pad bytea not null -- Key xor 0x36.
 outer_pad bytea not null -- Key xor 0x5c.
 constraint seal_keys_inner_pad_length CHECK ((length(inner_pad) = 64))
@@ -4109,6 +4814,7 @@ name text -- What functions call one of our own by; null for a door.
 class text not null default 'personal'::text -- personal: read by whoever may read the row. secret: never leaves the database. sensitive: each reading is recorded.
 created_at timestamp with time zone not null default clock_timestamp() -- When the column was sealed.
 relation regclass -- Table of a door; which of its columns play which part stands in the triggers: see doors.sql.
+tenant boolean not null default true -- Whether each row belongs to an organization, which its value is bound to.
 type text not null default 'text'::text -- Type of the values, as format_type() writes it.
 permission text -- What opening demands beside the row; null for nothing.
 write_permission text -- What writing demands beside the right to write the row; null for nothing.
@@ -4409,6 +5115,69 @@ access_expires_at timestamp with time zone
 expires_at timestamp with time zone
 retry_after integer
 mfa_methods text[]
+
+-- view keyring_private.doors
+owner safetypin_keeper with (security_invoker=true)
+id uuid
+relation regclass
+class text
+type text
+permission text
+write_permission text
+required boolean
+indexed boolean
+format text
+lookup text
+refusal text
+keep_on_null boolean
+state text
+door text collate "C" -- The column that takes plain text and is always empty.
+sealed text collate "C" -- The hidden column with what was sealed.
+index_a text collate "C" -- First blind index, or null.
+index_b text collate "C" -- Second blind index, in use while the index key is replaced.
+organization text collate "C" -- The column with the organization, or null.
+row_id text collate "C" -- The uuid that names a row, or null where row_keys do.
+row_keys text[] collate "C" -- The columns that name a row together.
+subject text collate "C" -- The column with whose key seals; null: the organization's.
+ SELECT id,
+    relation,
+    class,
+    type,
+    permission,
+    write_permission,
+    required,
+    indexed,
+    format,
+    lookup,
+    refusal,
+    keep_on_null,
+    state,
+    door,
+    sealed,
+    index_a,
+    index_b,
+    organization,
+    row_id,
+    row_keys,
+    subject
+   FROM (keyring_private.sealed_columns c
+     CROSS JOIN LATERAL ( SELECT max((attname)::text) FILTER (WHERE ('door'::text = ANY (parts))) AS door,
+            max((attname)::text) FILTER (WHERE ('sealed'::text = ANY (parts))) AS sealed,
+            max((attname)::text) FILTER (WHERE ('index_a'::text = ANY (parts))) AS index_a,
+            max((attname)::text) FILTER (WHERE ('index_b'::text = ANY (parts))) AS index_b,
+            max((attname)::text) FILTER (WHERE ('organization'::text = ANY (parts))) AS organization,
+            max((attname)::text) FILTER (WHERE ('id'::text = ANY (parts))) AS row_id,
+            array_agg((attname)::text ORDER BY "position") FILTER (WHERE ('key'::text = ANY (parts))) AS row_keys,
+            max((attname)::text) FILTER (WHERE ('subject'::text = ANY (parts))) AS subject
+           FROM ((pg_trigger t
+             CROSS JOIN LATERAL ( SELECT number,
+                    string_to_array(parts, ' '::text) AS parts,
+                    "position"
+                   FROM UNNEST((tgattr)::smallint[], (string_to_array(encode(tgargs, 'escape'::text), '\000'::text))[2:]) WITH ORDINALITY l(number, parts, "position")) x)
+             JOIN pg_attribute a ON (((attrelid = tgrelid) AND (attnum = number))))
+          WHERE ((tgrelid = (relation)::oid) AND (tgname = ('~seal_'::text || id)))) p)
+  WHERE ((relation IS NOT NULL) AND (door IS NOT NULL));
+comment 'The sealed columns of other tables, with the names that their parts have now.'
 
 -- view request_private.other_context
 owner safetypin_keeper with (security_invoker=true)

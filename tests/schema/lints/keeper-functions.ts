@@ -43,6 +43,7 @@ export const KEEPER_FUNCTIONS: readonly string[] = [
   'keyring_private.holds_roots',
   'keyring_private.next_root',
   'keyring_private.index_value',
+  'keyring_private.key_encryption_key',
   'keyring_private.lookup_form',
   'keyring_private.may_open',
   'keyring_private.open',
