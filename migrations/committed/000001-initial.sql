@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:00fd5852065b4303e406fc993455271fbdb82d9b
+--! Hash: sha1:79ee8a674f3786d688a09ba361e11851a731a8ae
 --! Message: initial
 
 --! Included all.sql
@@ -742,7 +742,7 @@ create table if not exists keyring_private.seal_keys (
 );
 alter table keyring_private.seal_keys enable row level security, force row level security;
 comment on table keyring_private.seal_keys is 'HMAC-SHA-256 keys of this database, kept as the two padded blocks of RFC 2104.';
-comment on column keyring_private.seal_keys.purpose is 'request: seals contexts. guess: guesses of attempts at rest.';
+comment on column keyring_private.seal_keys.purpose is 'request: seals contexts. guess: guesses of attempts at rest. value: stamps of values in other tables.';
 comment on column keyring_private.seal_keys.inner_pad is 'Key xor 0x36.';
 comment on column keyring_private.seal_keys.outer_pad is 'Key xor 0x5c.';
 
@@ -804,6 +804,7 @@ create table if not exists keyring_private.sealed_columns (
   class text not null default 'personal' constraint sealed_columns_class_known check (class in ('personal', 'secret', 'sensitive')),
   created_at timestamptz not null default clock_timestamp(),
   relation regclass,
+  tenant boolean not null default true,
   type text not null default 'text',
   permission text,
   write_permission text,
@@ -824,6 +825,7 @@ comment on column keyring_private.sealed_columns.name is 'What functions call on
 comment on column keyring_private.sealed_columns.class is 'personal: read by whoever may read the row. secret: never leaves the database. sensitive: each reading is recorded.';
 comment on column keyring_private.sealed_columns.created_at is 'When the column was sealed.';
 comment on column keyring_private.sealed_columns.relation is 'Table of a door; which of its columns play which part stands in the triggers: see doors.sql.';
+comment on column keyring_private.sealed_columns.tenant is 'Whether each row belongs to an organization, which its value is bound to.';
 comment on column keyring_private.sealed_columns.type is 'Type of the values, as format_type() writes it.';
 comment on column keyring_private.sealed_columns.permission is 'What opening demands beside the row; null for nothing.';
 comment on column keyring_private.sealed_columns.write_permission is 'What writing demands beside the right to write the row; null for nothing.';
@@ -1703,6 +1705,752 @@ reset role;
 reset row_security;
 revoke create on schema keyring_private, keyring from safetypin_keeper;
 --! EndIncluded keyring/rotation.sql
+--! Included keyring/doors.sql
+-- Purpose: sealed columns of anybody's table. The column itself is a door: text goes in by it, and it is empty again
+-- before the row reaches a page or the log; what was written stands sealed in a column beside it.
+--
+-- Which column of a table plays which part is written in one place, the trigger "~seal_<id>" of the table: its list of
+-- columns, with one argument for each ('door', 'sealed', 'index_a', 'index_b', 'organization', 'id', 'key', 'subject',
+-- or two of them in one). PostgreSQL keeps that list through renames, dumps and partitions, so no name is stored here.
+--
+-- Value in a door's column: version 2 (1 byte), stamp (16), key id (16), IV (16), ciphertext, tag (32); associated data
+-- as in internal.sql. The stamp is an HMAC under a key of this database over associated data and value: it tells that a
+-- ciphertext was made here, for this row, where no application key is at hand (a row that moves, a copy put back).
+
+grant create on schema keyring, keyring_private to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace view keyring_private.doors with (security_invoker = true) as
+  select c.id, c.relation, c.class, c.type, c.permission, c.write_permission, c.required, c.indexed, c.format, c.lookup,
+    c.refusal, c.keep_on_null, c.state,
+    p.door, p.sealed, p.index_a, p.index_b, p.organization, p.row_id, p.row_keys, p.subject
+  from keyring_private.sealed_columns c
+  cross join lateral (
+    select max(a.attname::text) filter (where 'door' = any (x.parts)) as door,
+      max(a.attname::text) filter (where 'sealed' = any (x.parts)) as sealed,
+      max(a.attname::text) filter (where 'index_a' = any (x.parts)) as index_a,
+      max(a.attname::text) filter (where 'index_b' = any (x.parts)) as index_b,
+      max(a.attname::text) filter (where 'organization' = any (x.parts)) as organization,
+      max(a.attname::text) filter (where 'id' = any (x.parts)) as row_id,
+      array_agg(a.attname::text order by x.position) filter (where 'key' = any (x.parts)) as row_keys,
+      max(a.attname::text) filter (where 'subject' = any (x.parts)) as subject
+    from pg_trigger t
+    cross join lateral (
+      select l.number, string_to_array(l.parts, ' ') as parts, l.position
+      from unnest(t.tgattr::smallint[], (string_to_array(encode(t.tgargs, 'escape'), '\000'))[2:])
+        with ordinality as l (number, parts, position)) x
+    join pg_attribute a on a.attrelid = t.tgrelid and a.attnum = x.number
+    where t.tgrelid = c.relation and t.tgname = '~seal_' || c.id) p
+  where c.relation is not null and p.door is not null;
+comment on view keyring_private.doors is 'The sealed columns of other tables, with the names that their parts have now.';
+comment on column keyring_private.doors.door is 'The column that takes plain text and is always empty.';
+comment on column keyring_private.doors.sealed is 'The hidden column with what was sealed.';
+comment on column keyring_private.doors.index_a is 'First blind index, or null.';
+comment on column keyring_private.doors.index_b is 'Second blind index, in use while the index key is replaced.';
+comment on column keyring_private.doors.organization is 'The column with the organization, or null.';
+comment on column keyring_private.doors.row_id is 'The uuid that names a row, or null where row_keys do.';
+comment on column keyring_private.doors.row_keys is 'The columns that name a row together.';
+comment on column keyring_private.doors.subject is 'The column with whose key seals; null: the organization''s.';
+
+create or replace function keyring_private.door_data(column_id uuid, organization_id uuid, row_id uuid, key_id bytea) returns bytea
+  language sql immutable parallel safe
+return '\x02'::bytea || uuid_send(column_id) || uuid_send(organization_id) || uuid_send(row_id) || key_id;
+comment on function keyring_private.door_data(uuid, uuid, uuid, bytea) is 'Associated data of a value in a door''s column.';
+
+create or replace function keyring_private.stamp(data bytea, inner_pad bytea, outer_pad bytea) returns bytea
+  language sql immutable parallel safe
+return substr(sha256(outer_pad || sha256(inner_pad || data)), 1, 16);
+comment on function keyring_private.stamp(bytea, bytea, bytea) is 'The first half of an HMAC-SHA-256 under the two padded blocks of a key.';
+
+create or replace function keyring_private.canonical(value text, type text) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set datestyle = 'ISO, YMD'
+  set intervalstyle = 'iso_8601'
+  set timezone = 'UTC'
+  set extra_float_digits = 1
+as $$
+declare
+  v_text text;
+begin
+  -- `type` is one of the list in keyring.register_column(): PostgreSQL's own, so nobody's code runs here.
+  execute format('select $1::%s::text', type) using value into v_text;
+  return v_text;
+exception when others then
+  -- PostgreSQL's own message would hold the value.
+  raise exception 'the value is not a %', type using errcode = '22023';
+end $$;
+comment on function keyring_private.canonical(text, text) is 'A value as its type writes it, whatever the client has set; 22023 for what the type does not take.';
+
+create or replace function keyring_private.lookup_form(value text, lookup text) returns text
+  language sql immutable parallel safe
+return case lookup
+    when 'exact' then value
+    when 'lower' then lower(value)
+    else lower(regexp_replace(value, '[^[:alnum:]]', '', 'g'))
+  end;
+comment on function keyring_private.lookup_form(text, text) is 'What of a value counts when it is looked for.';
+
+create or replace function keyring_private.index_value(column_id uuid, slot text, organization_id uuid, value text, make boolean) returns bytea
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_key bytea;
+  v_is_new boolean;
+  v_version integer;
+begin
+  select keyring_private.unwrap(keyring_private.key_encryption_key(k.root_version), k.wrapped, '\x03'::bytea || uuid_send(k.column_id))
+    into v_key
+    from keyring_private.index_keys k
+    where k.column_id = index_value.column_id and k.slot = index_value.slot;
+  v_is_new := v_key is null;
+  if v_is_new and make and not exists (select from keyring_private.index_keys k where k.column_id = index_value.column_id) then
+    select max(r.version) into v_version from keyring_private.roots r;
+    insert into keyring_private.index_keys (column_id, slot, root_version, wrapped)
+      values (index_value.column_id, index_value.slot, v_version, keyring_private.wrap(
+        keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(index_value.column_id)))
+      on conflict on constraint index_keys_pkey do nothing;
+    return keyring_private.index_value(column_id, slot, organization_id, value, false);
+  end if;
+  return extensions.hmac(uuid_send(organization_id) || convert_to(value, 'UTF8'), v_key, 'sha256');
+end $$;
+comment on function keyring_private.index_value(uuid, text, uuid, text, boolean) is
+  'Blind index of a value in one slot; null where the slot has no key. The first value of a column makes the key.';
+
+create or replace function keyring.door(column_id uuid, relation oid,
+  out door text, out sealed text, out index_a text, out index_b text, out organization text, out row_id text, out row_keys text[],
+  out subject text, out required boolean, out keep_on_null boolean, out state text)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys, d.subject, d.required, d.keep_on_null, d.state
+    into door.door, door.sealed, door.index_a, door.index_b, door.organization, door.row_id, door.row_keys, door.subject,
+      door.required, door.keep_on_null, door.state
+    from keyring_private.doors d
+    where d.id = door.column_id
+      and (d.relation = door.relation or d.relation in (select pg_partition_ancestors(door.relation)));
+  if not found then
+    raise exception 'this trigger belongs to another table' using errcode = 'KEYFG';
+  end if;
+end $$;
+comment on function keyring.door(uuid, oid) is
+  'For the triggers: which column of a table, or of a partition of it, plays which part for a sealed column. Tells names, no value. KEYFG for a table that was not sealed.';
+
+create or replace function keyring.seal_value(column_id uuid, organization_id uuid, row_id uuid, subject uuid, value text,
+  out sealed bytea, out index_a bytea, out index_b bytea)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows from the keeper: sealing. What it gives can be stored by nobody but the triggers; the checks: the active
+-- organization (or the job that goes through the rows), and the permission to write the column.
+declare
+  v_column keyring_private.sealed_columns;
+  v_value text := value;
+  v_form text;
+  v_key_id uuid;
+  v_data bytea;
+begin
+  select c.* into v_column from keyring_private.sealed_columns c where c.id = seal_value.column_id and c.relation is not null;
+  if not found then
+    raise exception 'no such sealed column' using errcode = '22023';
+  end if;
+  if organization_id is distinct from platform.no_organization() and organization_id is distinct from request.organization_id()
+      or v_column.write_permission is not null and not request.can(v_column.write_permission) then
+    if request.task() is distinct from 'keyring__work' then
+      if request.kind() is null then
+        raise exception 'sealing needs a request that is open' using errcode = 'CTXNO';
+      end if;
+      raise exception 'this column may not be written' using errcode = 'DENYD';
+    end if;
+  end if;
+  if value is null then
+    return;
+  end if;
+  if v_column.type <> 'text' then
+    v_value := keyring_private.canonical(v_value, v_column.type);
+  end if;
+  if v_value !~ v_column.format then
+    raise exception 'the value has not the form of its column' using errcode = '23514';
+  end if;
+  v_key_id := keyring_private.ensure_data_key(coalesce(seal_value.subject, seal_value.organization_id));
+  v_data := keyring_private.door_data(column_id, organization_id, row_id, uuid_send(v_key_id));
+  sealed := uuid_send(v_key_id) || keyring_private.wrap(
+    keyring_private.data_key(v_key_id), keyring_private.pad(convert_to(v_value, 'UTF8')), v_data);
+  select '\x02'::bytea || keyring_private.stamp(v_data || sealed, k.inner_pad, k.outer_pad) || sealed into sealed
+    from keyring_private.seal_keys k where k.purpose = 'value';
+  if v_column.indexed then
+    v_form := keyring_private.lookup_form(v_value, v_column.lookup);
+    index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true);
+    index_b := keyring_private.index_value(column_id, 'b', organization_id, v_form, false);
+  end if;
+end $$;
+comment on function keyring.seal_value(uuid, uuid, uuid, uuid, text) is
+  'For the triggers: seals a value for a row of a sealed column, with its blind indexes; null for null. CTXNO, DENYD for who may not write it, 22023 and 23514 for what the column does not take, KEYNO without an application key. Never names a value.';
+
+create or replace function keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, sealed bytea) returns boolean
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Both sides are hashed before they are compared: the time it takes says nothing about the right stamp.
+  return length(sealed) >= 113 and get_byte(sealed, 0) = 2 and (
+    select sha256(substr(sealed, 2, 16)) = sha256(keyring_private.stamp(
+        keyring_private.door_data(column_id, organization_id, row_id, substr(sealed, 18, 16)) || substr(sealed, 18),
+        k.inner_pad, k.outer_pad))
+      from keyring_private.seal_keys k where k.purpose = 'value');
+end $$;
+comment on function keyring.is_stamped(uuid, uuid, uuid, bytea) is
+  'For the triggers: whether this database sealed a value for this column, organization and row. Opens nothing.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring, keyring_private from safetypin_keeper;
+
+-- The triggers touch no key and are not the keeper's. They run with the rights of who writes: a row may hold types with code of its table''s owner in them, and
+-- that code must never run as the keeper.
+
+create or replace function keyring.row_key(variadic parts bytea[]) returns uuid
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select encode(substr(sha256('safetypin row'::bytea || string_agg(int4send(coalesce(length(p), -1)) || coalesce(p, ''), ''::bytea order by n)), 1, 16), 'hex')::uuid
+  from unnest(parts) with ordinality as u (p, n)
+$$;
+comment on function keyring.row_key(bytea[]) is 'A uuid for a row that several columns name, from their binary forms (int8send, textsend …).';
+
+create or replace function keyring.row_of(row_id text, row_keys text[], row_values jsonb, changed anyelement) returns uuid
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_parts text;
+  v_id uuid;
+begin
+  if row_id is not null then
+    return (row_values ->> row_id)::uuid;
+  end if;
+  -- The binary form of a value is the same whatever a client has set; its text is not.
+  select string_agg(format('%s(($1).%I)', t.typsend, k.name), ', ' order by k.position) into v_parts
+    from unnest(row_keys) with ordinality as k (name, position)
+    join pg_attribute a on a.attrelid = pg_typeof(changed)::text::regclass and a.attname = k.name
+    join pg_type t on t.oid = a.atttypid;
+  execute format('select keyring.row_key(%s)', v_parts) using changed into v_id;
+  return v_id;
+end $$;
+comment on function keyring.row_of(text, text[], jsonb, anyelement) is
+  'For the triggers: the uuid that stands for a row in associated data: its own, or one made of all its keys.';
+
+create or replace function keyring.seal_door() returns trigger
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_door record;
+  v_row jsonb := to_jsonb(new);
+  v_value text;
+  v_organization uuid;
+  v_sealed record;
+  v_new jsonb;
+begin
+  select d.* into v_door from keyring.door(tg_argv[0]::uuid, tg_relid) d;
+  v_value := v_row ->> v_door.door;
+  if v_value is null then
+    if tg_op = 'INSERT' then
+      perform set_config('safetypin.inserted', '', true);
+      if v_door.required and v_row ->> v_door.sealed is null then
+        raise exception 'null value in column "%" of relation "%" is refused', v_door.door, tg_table_name
+          using errcode = '23502', schema = tg_table_schema, table = tg_table_name, column = v_door.door;
+      end if;
+      return new;
+    end if;
+    -- `excluded` has what this trigger left of the inserted row: taking that for an explicit null would lose the value.
+    if current_setting('safetypin.inserted', true) = concat_ws(' ', tg_argv[0], statement_timestamp()) then
+      raise exception 'excluded.% is empty: the value is sealed already', v_door.door
+        using errcode = 'KEYEX', hint = 'Write the value once more, instead of excluded.', table = tg_table_name, column = v_door.door;
+    end if;
+    if v_door.keep_on_null then
+      return new;
+    end if;
+    if v_door.required then
+      raise exception 'null value in column "%" of relation "%" is refused', v_door.door, tg_table_name
+        using errcode = '23502', schema = tg_table_schema, table = tg_table_name, column = v_door.door;
+    end if;
+  end if;
+  v_organization := case when v_door.organization is null then '00000000-0000-0000-0000-000000000000'::uuid
+    else (v_row ->> v_door.organization)::uuid end;
+  select s.* into v_sealed
+    from keyring.seal_value(tg_argv[0]::uuid, v_organization,
+      keyring.row_of(v_door.row_id, v_door.row_keys, v_row, new), (v_row ->> v_door.subject)::uuid,
+      case when v_door.state <> 'unsealing' then v_value end) s;
+  v_new := jsonb_build_object(v_door.sealed, v_sealed.sealed);
+  if v_door.index_a is not null then
+    v_new := v_new || jsonb_build_object(v_door.index_a, v_sealed.index_a, v_door.index_b, v_sealed.index_b);
+  end if;
+  if v_door.state <> 'unsealing' then
+    v_new := v_new || jsonb_build_object(v_door.door, null);
+    if tg_op = 'INSERT' then
+      perform set_config('safetypin.inserted', concat_ws(' ', tg_argv[0], statement_timestamp()), true);
+    end if;
+  end if;
+  return jsonb_populate_record(new, v_new);
+end $$;
+comment on function keyring.seal_door() is
+  'Trigger of a sealed column: seals what came through the door and empties it; an explicit null in an update erases. Argument: id of the column. 23502 for null in a required one, KEYEX for excluded, and the errors of keyring.seal_value(). Never names a value.';
+
+create or replace function keyring.guard_door() returns trigger
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_door record;
+  v_new jsonb := to_jsonb(new);
+  v_old jsonb;
+begin
+  select d.* into v_door from keyring.door(tg_argv[0]::uuid, tg_relid) d;
+  if tg_op = 'UPDATE' then
+    v_old := to_jsonb(old);
+  end if;
+  -- Rows from before the column was sealed keep their text until the job comes to them.
+  if v_door.state <> 'unsealing' and v_new ->> v_door.door is not null
+    and (v_door.state = 'sealed' or v_old is null or v_new -> v_door.door is distinct from v_old -> v_door.door) then
+    raise exception 'plain text was put into column "%" past its seal', v_door.door using errcode = 'KEYFG', column = v_door.door;
+  end if;
+  if v_new ->> v_door.sealed is not null
+    and (v_old is null
+      or v_new -> v_door.sealed is distinct from v_old -> v_door.sealed
+      or v_new -> v_door.organization is distinct from v_old -> v_door.organization
+      or v_new -> v_door.subject is distinct from v_old -> v_door.subject
+      or v_new -> v_door.row_id is distinct from v_old -> v_door.row_id
+      or exists (select from unnest(v_door.row_keys) k where v_new -> k is distinct from v_old -> k)) then
+    if v_new -> v_door.sealed = v_old -> v_door.sealed then
+      raise exception 'what a sealed value is bound to cannot change' using errcode = 'KEYIM', column = v_door.door,
+        hint = 'Organization, key and subject of a row with sealed values stay. Write the value once more in the same statement.';
+    end if;
+    if not keyring.is_stamped(tg_argv[0]::uuid,
+        case when v_door.organization is null then '00000000-0000-0000-0000-000000000000'::uuid
+          else (v_new ->> v_door.organization)::uuid end,
+        keyring.row_of(v_door.row_id, v_door.row_keys, v_new, new), (v_new ->> v_door.sealed)::bytea) then
+      raise exception 'the ciphertext in column "%" was not made here', v_door.sealed using errcode = 'KEYFG', column = v_door.sealed;
+    end if;
+  end if;
+  return new;
+end $$;
+comment on function keyring.guard_door() is
+  'Trigger behind all others of a table with a sealed column: the door is empty, and the ciphertext was made by seal_door() for this very row (KEYFG); what it is bound to does not change (KEYIM). Argument: id of the column.';
+
+create or replace function keyring.leave_door() returns trigger
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform set_config('safetypin.inserted', '', true);
+  return null;
+end $$;
+comment on function keyring.leave_door() is
+  'Trigger after each statement: forgets which row was inserted last (see KEYEX). Its list of columns and its arguments say which column plays which part.';
+--! EndIncluded keyring/doors.sql
+--! Included keyring/open.sql
+-- Purpose: opening and finding sealed values of other tables' columns, for whoever may. One value at a time for SQL,
+-- a set at once for lists.
+
+grant create on schema keyring, keyring_private to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function keyring_private.may_open(column_id uuid) returns keyring_private.sealed_columns
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_column keyring_private.sealed_columns;
+begin
+  select c.* into v_column from keyring_private.sealed_columns c where c.id = may_open.column_id and c.relation is not null;
+  if not found then
+    raise exception 'no such sealed column' using errcode = '22023';
+  end if;
+  if v_column.permission is null then
+    if request.kind() is null then
+      raise exception 'opening needs a request that is open' using errcode = 'CTXNO';
+    end if;
+  elsif not request.can(v_column.permission) then
+    if request.kind() is null then
+      raise exception 'opening needs a request that is open' using errcode = 'CTXNO';
+    end if;
+    if v_column.refusal = 'error' then
+      raise exception 'this column may not be opened' using errcode = 'DENYD';
+    end if;
+    return null;
+  end if;
+  return v_column;
+end $$;
+comment on function keyring_private.may_open(uuid) is
+  'The column, if who asks may open it; null, or DENYD where the column says so, if not. CTXNO without a request.';
+
+create or replace function keyring.open_values(column_id uuid, row_ids uuid[], sealed bytea[])
+  returns table (number integer, value text, problem text)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows from the keeper: opening. The checks: the permission of the column, and the active organization, which is
+-- part of what each value is bound to: a value of another one does not open.
+declare
+  v_column keyring_private.sealed_columns := keyring_private.may_open(open_values.column_id);
+  v_prefix bytea;
+begin
+  if v_column.id is null then
+    return query select n::integer, null::text, case when s is not null then 'DENYD' end
+      from unnest(open_values.sealed) with ordinality u (s, n);
+    return;
+  end if;
+  if cardinality(array_remove(open_values.sealed, null)) = 0 then
+    return query select n::integer, null::text, null::text from generate_subscripts(open_values.sealed, 1) n;
+    return;
+  end if;
+  v_prefix := '\x02'::bytea || uuid_send(v_column.id)
+    || uuid_send(case when v_column.tenant then request.organization_id() else platform.no_organization() end);
+  -- Set by set, not value by value: the key-encryption key once, each data key once. Here the construction of cipher.sql
+  -- stands written out; a test holds the two against each other.
+  return query
+    with asked as materialized (
+      select u.n::integer as n, u.s,
+          case when length(u.s) >= 113 and get_byte(u.s, 0) = 2 and (length(u.s) - 81) % 16 = 0
+            then encode(substr(u.s, 18, 16), 'hex')::uuid end as key_id,
+          v_prefix || uuid_send(u.r) || substr(u.s, 18, 16) as data
+        from unnest(open_values.row_ids, open_values.sealed) with ordinality u (r, s, n)
+    ), roots as materialized (
+      select r.version, keyring_private.key_encryption_key(r.version) as key
+        from (select distinct k.root_version as version from asked a join keyring_private.data_keys k on k.id = a.key_id) r
+    ), keys as materialized (
+      select k.id, keyring_private.unwrap(r.key, k.wrapped, '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject)) as key
+        from keyring_private.data_keys k join roots r on r.version = k.root_version
+        where k.id in (select a.key_id from asked a)
+    ), opened as materialized (
+      select a.n, a.s is null as is_null, k.key is null and a.key_id is not null as is_erased,
+          case when extensions.hmac(substr(extensions.hmac(
+                a.data || substr(a.s, 34, length(a.s) - 65) || int8send(length(a.data) * 8::bigint), substr(k.key, 1, 32), 'sha512'), 1, 32),
+              substr(k.key, 1, 32), 'sha512')
+            = extensions.hmac(substr(a.s, length(a.s) - 31), substr(k.key, 1, 32), 'sha512')
+          then extensions.decrypt_iv(substr(a.s, 50, length(a.s) - 81), substr(k.key, 33, 32), substr(a.s, 34, 16), 'aes-cbc/pad:pkcs') end as padded
+        from asked a left join keys k on k.id = a.key_id
+    )
+    select o.n, convert_from(keyring_private.unpad(o.padded), 'UTF8'),
+        case when o.is_null or o.padded is not null then null when o.is_erased then 'KEYER' else 'KEYBD' end
+      from opened o order by o.n;
+end $$;
+comment on function keyring.open_values(uuid, uuid[], bytea[]) is
+  'Opens values of one sealed column, by row: the value, or why not (DENYD, KEYER for erased, KEYBD). DENYD, KEYNO and CTXNO as errors where nothing can be opened at all.';
+
+create or replace function keyring.open_value(column_id uuid, row_id uuid, sealed bytea) returns text
+  language plpgsql volatile cost 1000 security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_opened record;
+begin
+  if sealed is null then
+    return null;
+  end if;
+  select o.* into v_opened from keyring.open_values(column_id, array[row_id], array[sealed]) o;
+  if v_opened.problem = 'KEYBD' then
+    raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+  end if;
+  return v_opened.value;
+end $$;
+comment on function keyring.open_value(uuid, uuid, bytea) is
+  'Opens one value of a sealed column. Null for null, for what was erased, and for who may not (or DENYD, as the column says). KEYBD for what was not sealed for this row, KEYNO without an application key, CTXNO without a request.';
+
+create or replace function keyring.blind_index(column_id uuid, slot text, value text) returns bytea
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows from the keeper: the index key. The checks are those of opening: who may not read may not find.
+declare
+  v_column keyring_private.sealed_columns := keyring_private.may_open(blind_index.column_id);
+  v_value text := value;
+begin
+  if v_column.id is null or not v_column.indexed or value is null then
+    return null;
+  end if;
+  if v_column.type <> 'text' then
+    v_value := keyring_private.canonical(v_value, v_column.type);
+  end if;
+  return keyring_private.index_value(v_column.id, slot,
+    case when v_column.tenant then request.organization_id() else platform.no_organization() end,
+    keyring_private.lookup_form(v_value, v_column.lookup), false);
+end $$;
+comment on function keyring.blind_index(uuid, text, text) is
+  'The blind index of a value in the active organization, in slot a or b; null where the slot is not in use, and for who may not open the column.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring, keyring_private from safetypin_keeper;
+--! EndIncluded keyring/open.sql
+--! Included keyring/seal-column.sql
+-- Purpose: what a DBA calls to seal a column, and to have it back. The tables' owner runs it, since it changes tables;
+-- what it borrows from the keeper are the two functions that write the register.
+
+grant create on schema keyring to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function keyring.register_column(
+  relation regclass, column_id uuid, class text, type text, tenant boolean, permission text, write_permission text, required boolean, indexed boolean,
+  format text, lookup text, refusal text, keep_on_null boolean, state text
+) returns uuid
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- The check: who calls must be able to act as the table's owner. Types are PostgreSQL's own: their code runs here.
+declare
+  v_id uuid := coalesce(column_id, platform.uuid_v7());
+begin
+  if not exists (select from pg_class c where c.oid = register_column.relation and pg_has_role(session_user, c.relowner, 'member')) then
+    raise exception 'only the owner of a table can seal its columns' using errcode = '42501';
+  end if;
+  if type !~ '^(text|smallint|integer|bigint|numeric(\([0-9,]+\))?|real|double precision|boolean|date|time(\([0-6]\))? without time zone|timestamp(\([0-6]\))? with(out)? time zone|interval|uuid|json|jsonb|inet)$' then
+    raise exception 'a column of type % cannot be sealed', type using errcode = 'TABLE';
+  end if;
+  if column_id is null then
+    insert into keyring_private.sealed_columns (id, relation, class, type, tenant, permission, write_permission, required, indexed, format, lookup, refusal, keep_on_null, state)
+      values (v_id, register_column.relation, register_column.class, register_column.type, register_column.tenant, register_column.permission,
+        register_column.write_permission, register_column.required, register_column.indexed, register_column.format, register_column.lookup,
+        register_column.refusal, register_column.keep_on_null, register_column.state);
+  else
+    update keyring_private.sealed_columns c
+      set class = register_column.class, permission = register_column.permission, write_permission = register_column.write_permission,
+        required = register_column.required, format = register_column.format, refusal = register_column.refusal,
+        keep_on_null = register_column.keep_on_null, state = register_column.state
+      where c.id = register_column.column_id and c.relation = register_column.relation;
+  end if;
+  perform audit_private.append('column.seal', relation => register_column.relation::text, details => jsonb_build_object('column', v_id,
+    'class', class, 'permission', permission, 'writePermission', write_permission, 'required', required, 'state', state));
+  return v_id;
+end $$;
+comment on function keyring.register_column(regclass, uuid, text, text, boolean, text, text, boolean, boolean, text, text, text, boolean, text) is
+  'Writes a sealed column into the register, or changes what it demands. 42501 unless the caller owns the table. keyring.seal_column() calls it.';
+
+create or replace function keyring.doors()
+  returns table (id uuid, relation regclass, door text, sealed text, index_a text, index_b text, organization text, row_id text, row_keys text[],
+    subject text, class text, type text, permission text, write_permission text, required boolean, refusal text, state text)
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+  select d.id, d.relation::regclass, d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys,
+      d.subject, d.class, d.type, d.permission, d.write_permission, d.required, d.refusal, d.state
+    from keyring_private.doors d
+    order by d.relation::regclass::text, d.door
+$$;
+comment on function keyring.doors() is 'The sealed columns of other tables: names and rules, no value. For the API''s schema, access.protect() and operators.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring from safetypin_keeper;
+
+create or replace function keyring.seal_column(
+  relation regclass,
+  "column" name,
+  subject name default null,
+  class text default 'personal',
+  permission text default null,
+  searchable boolean default false,
+  options jsonb default '{}'
+) returns setof text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+  set client_min_messages = warning
+as $$
+-- Invoker: only a table's owner can do what it does.
+declare
+  v_kind "char";
+  v_name name;
+  v_schema name;
+  v_owner name;
+  v_table text;
+  v_attribute pg_attribute;
+  v_type text;
+  v_required boolean;
+  v_unique boolean := coalesce((options ->> 'unique')::boolean, false);
+  v_indexed boolean;
+  v_organization name := coalesce(options ->> 'organization', 'organization_id');
+  v_keys name[];
+  v_id_column name;
+  v_columns text;
+  v_arguments text;
+  v_id uuid;
+  v_state text := 'sealed';
+  v_has_rows boolean;
+  v_reader text;
+  v_row text;
+  v_unknown text;
+  v_hidden name[];
+  v_said text[] := '{}';
+begin
+  select c.relkind, c.relname, n.nspname, r.rolname into v_kind, v_name, v_schema, v_owner
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.oid = c.relowner
+    where c.oid = seal_column.relation;
+  v_table := format('%I.%I', v_schema, v_name);
+  if v_kind is null or v_kind not in ('r', 'p') or exists (select from pg_inherits i where i.inhrelid = seal_column.relation) then
+    raise exception '% is not a table, or is a part of one', v_table using errcode = 'TABLE';
+  end if;
+  select string_agg(o, ', ') into v_unknown from jsonb_object_keys(options) o
+    where o not in ('required', 'unique', 'format', 'lookup', 'refusal', 'write', 'keep_on_null', 'organization');
+  if v_unknown is not null then
+    raise exception 'no such option: %', v_unknown using errcode = '22023',
+      hint = 'There are required, unique, format, lookup, refusal, write, keep_on_null and organization.';
+  end if;
+  execute format('lock table %s in access exclusive mode', v_table);
+  select a.* into v_attribute from pg_attribute a
+    where a.attrelid = seal_column.relation and a.attname = "column" and a.attnum > 0 and not a.attisdropped;
+  if not found then
+    raise exception '% has no column %', v_table, quote_ident("column") using errcode = 'TABLE';
+  end if;
+  if exists (select from keyring.doors() d where d.relation = seal_column.relation and "column" in (d.door, d.sealed, d.index_a, d.index_b)) then
+    raise exception '%.% is sealed already', v_table, quote_ident("column") using errcode = 'TABLE',
+      hint = 'keyring.unseal_column() gives it back.';
+  end if;
+  if v_attribute.attgenerated <> '' or v_attribute.attidentity <> '' then
+    raise exception '%.% is generated: nobody writes it', v_table, quote_ident("column") using errcode = 'TABLE';
+  end if;
+
+  select array_agg(a.attname order by k.position) into v_keys
+    from pg_index i cross join unnest(i.indkey) with ordinality as k (attnum, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = seal_column.relation and i.indisprimary and k.position <= i.indnkeyatts;
+  if v_keys is null then
+    raise exception '% needs a primary key', v_table using errcode = 'TABLE';
+  end if;
+  if not exists (select from pg_attribute a where a.attrelid = seal_column.relation and a.attname = v_organization and a.atttypid = 'uuid'::regtype and a.attnotnull) then
+    if options ? 'organization' and options -> 'organization' <> 'null' or v_organization = any (v_keys) then
+      raise exception '% needs a column % of type uuid, not null', v_table, quote_ident(v_organization) using errcode = 'TABLE';
+    end if;
+    v_organization := null;
+  end if;
+  if subject is not null and not exists (select from pg_attribute a where a.attrelid = seal_column.relation and a.attname = subject and a.atttypid = 'uuid'::regtype) then
+    raise exception '% needs a column % of type uuid', v_table, quote_ident(subject) using errcode = 'TABLE';
+  end if;
+  if "column" = any (v_keys || v_organization || subject) or exists (
+      select from pg_constraint c where "column" = any (select a.attname from unnest(c.conkey) k join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k)
+        and c.conrelid = seal_column.relation and c.contype = 'f') or exists (
+      select from pg_partitioned_table p where p.partrelid = seal_column.relation and v_attribute.attnum = any (p.partattrs::smallint[])) then
+    raise exception '%.% is a key: what rows are found, ordered or divided by cannot be sealed', v_table, quote_ident("column") using errcode = 'TABLE';
+  end if;
+  if permission is not null and not exists (select from access.permissions p where p.name = permission)
+    or options ->> 'write' is not null and not exists (select from access.permissions p where p.name = options ->> 'write') then
+    raise exception 'no such permission' using errcode = 'TABLE', hint = 'access.define_permission() makes one.';
+  end if;
+  -- A row is named by the one uuid of its key beside the organization, else by all of its key.
+  select min(a.attname) into v_id_column from pg_attribute a
+    where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization and a.atttypid = 'uuid'::regtype
+    having count(*) = 1;
+
+  v_type := format_type(v_attribute.atttypid, v_attribute.atttypmod);
+  if v_attribute.atttypid in ('varchar'::regtype, 'bpchar'::regtype) then
+    v_type := 'text';
+  end if;
+  v_required := coalesce((options ->> 'required')::boolean, v_attribute.attnotnull);
+  v_indexed := searchable or v_unique;
+  -- Off for this one question: rows that a policy would hide from their own owner fail aloud.
+  perform set_config('row_security', 'off', true);
+  execute format('select exists (select from %s where %I is not null)', v_table, "column") into v_has_rows;
+  perform set_config('row_security', 'on', true);
+  if v_has_rows then
+    v_state := 'sealing';
+  end if;
+  v_id := keyring.register_column(seal_column.relation, null, class, v_type, v_organization is not null, permission,
+    case when options ? 'write' then options ->> 'write' else permission end, v_required, v_indexed, options ->> 'format',
+    coalesce(options ->> 'lookup', 'exact'), coalesce(options ->> 'refusal', 'null'), coalesce((options ->> 'keep_on_null')::boolean, false), v_state);
+
+  -- The columns beside it. `if not exists` is left out on purpose: a column of that name is somebody else's.
+  v_hidden := array["column" || '_sealed']
+    || case when v_indexed then array["column" || '_index_a', "column" || '_index_b'] else '{}' end;
+  execute format('alter table %s %s', v_table, (select string_agg(format('add column %I bytea', h), ', ') from unnest(v_hidden) h));
+  if v_type <> 'text' or v_attribute.atttypid <> 'text'::regtype then
+    execute format('alter table %s alter column %I drop default, alter column %I type text using %I::text', v_table, "column", "column", "column");
+  end if;
+  execute format('alter table %s alter column %I drop not null', v_table, "column");
+  execute format('alter table %s add constraint %I check (%I is null%s)', v_table, "column" || '_is_sealed', "column",
+    case when v_has_rows then format(' or %I is null', "column" || '_sealed') else '' end);
+  execute format('comment on column %s.%I is %L', v_table, "column" || '_sealed', 'What was sealed of ' || "column" || '.');
+
+  select string_agg(quote_ident(c.name), ', ' order by c.position), string_agg(quote_literal(c.parts), ', ' order by c.position)
+    into v_columns, v_arguments
+    from (
+      select x.name, string_agg(x.part, ' ' order by x.position) as parts, min(x.position) as position
+      from (
+        select "column" as name, 'door' as part, 1 as position
+        union all select v_hidden[1], 'sealed', 2
+        union all select v_hidden[2], 'index_a', 3 where v_indexed
+        union all select v_hidden[3], 'index_b', 4 where v_indexed
+        union all select v_organization, 'organization', 5 where v_organization is not null
+        union all select v_id_column, 'id', 6 where v_id_column is not null
+        union all select k, 'key', 6 + n::integer from unnest(v_keys) with ordinality u (k, n)
+          where v_id_column is null and k is distinct from v_organization
+        union all select subject, 'subject', 99 where subject is not null) x
+      group by x.name) c;
+  execute format('create trigger %I before insert or update of %I on %s for each row execute function keyring.seal_door(%L)',
+    '!seal_' || "column", "column", v_table, v_id);
+  execute format('create trigger %I before insert on %s for each row when (new.%I is not null or new.%I is not null) execute function keyring.guard_door(%L)',
+    'zz_seal_' || "column", v_table, "column", v_hidden[1], v_id);
+  execute format('create trigger %I before update on %s for each row when (new.%I is not null or (new.%I is not null and (%s) is distinct from (%s))) execute function keyring.guard_door(%L)',
+    'zz_seal_' || "column" || '_update', v_table, "column", v_hidden[1],
+    (select string_agg(format('new.%I', c), ', ') from unnest(array[v_hidden[1]] || v_keys || v_organization || subject) c where c is not null),
+    (select string_agg(format('old.%I', c), ', ') from unnest(array[v_hidden[1]] || v_keys || v_organization || subject) c where c is not null), v_id);
+  execute format('create trigger %I after insert or update of %s on %s for each statement execute function keyring.leave_door(%L, %s)',
+    '~seal_' || v_id, v_columns, v_table, v_id, v_arguments);
+  -- Said of the table and of each part of it that is there.
+  execute (
+    select string_agg(format('alter table %s enable always trigger %I', t.tgrelid::regclass, t.tgname), '; ')
+    from pg_trigger t where t.tgrelid in (select seal_column.relation union select relid from pg_partition_tree(seal_column.relation))
+      and not t.tgisinternal and t.tgname in ('!seal_' || "column", 'zz_seal_' || "column", 'zz_seal_' || "column" || '_update', '~seal_' || v_id));
+
+  -- The function to read by, and to find by.
+  v_row := coalesce(format('p.%I', v_id_column), format('keyring.row_key(%s)', (
+    select string_agg(format('%s(p.%I)', t.typsend, a.attname), ', ' order by array_position(v_keys, a.attname))
+    from pg_attribute a join pg_type t on t.oid = a.atttypid
+    where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization)));
+  v_reader := format('%I.%I', v_schema, v_name || '_' || "column");
+  execute format('create function %s(p %s) returns %s language sql volatile return coalesce(keyring.open_value(%L::uuid, %s, p.%I), p.%I)::%s',
+    v_reader, v_table, v_type, v_id, v_row, v_hidden[1], "column", v_type);
+  execute format('comment on function %s(%s) is %L', v_reader, v_table,
+    E'@behavior -*\nOpens ' || "column" || ': null for who may not, and for what was erased.');
+  execute format('revoke execute on function %s(%s) from public; grant execute on function %s(%s) to safetypin_member, safetypin_jobs, safetypin_auditor',
+    v_reader, v_table, v_reader, v_table);
+  v_said := v_said || format('read with %s(%s)', v_reader, v_name);
+  if v_indexed then
+    for i in 2..3 loop
+      execute format('create %sindex on %s (%s%I)', case when v_unique then 'unique ' else '' end, v_table,
+        case when v_organization is not null then quote_ident(v_organization) || ', ' else '' end, v_hidden[i]);
+    end loop;
+  end if;
+  if searchable then
+    v_reader := format('%I.%I', v_schema, v_name || '_by_' || "column");
+    execute format($f$create function %s(value text) returns setof %s language sql stable rows 1
+      begin atomic
+        -- The row as a whole: naming its columns would forbid to change any of them.
+        select p from %s p where %s(p.%I = (select keyring.blind_index(%L::uuid, 'a', value)) or p.%I = (select keyring.blind_index(%L::uuid, 'b', value)));
+      end$f$, v_reader, v_table, v_table,
+      case when v_organization is not null then format('p.%I = (select request.organization_id()) and ', v_organization) else '' end,
+      v_hidden[2], v_id, v_hidden[3], v_id);
+    execute format('comment on function %s(text) is %L', v_reader, 'Finds by ' || "column" || ': nothing for who may not read it.');
+    execute format('revoke execute on function %s(text) from public; grant execute on function %s(text) to safetypin_member, safetypin_jobs', v_reader, v_reader);
+    v_said := v_said || format('find with %s(value)', v_reader);
+  end if;
+  -- A table of somebody else, sealed by an administrator: the functions are that owner's too.
+  if v_owner <> current_user then
+    execute format('alter function %I.%I(%s) owner to %I', v_schema, v_name || '_' || "column", v_table, v_owner);
+    if searchable then
+      execute format('alter function %s(text) owner to %I', v_reader, v_owner);
+    end if;
+  end if;
+  return query select unnest(v_said);
+end $$;
+comment on function keyring.seal_column(regclass, name, name, text, text, boolean, jsonb) is
+  'Seals a column: it takes plain text from any client and is empty ever after; what was written stands sealed beside it, under the key of the row''s subject (a column with a uuid; none: the organization), and opens for who holds the permission. searchable: equality can be looked up. Options: required, unique, format (regular expression), lookup (exact, lower, alphanumeric), refusal (null, error), write (permission to write; default: the same), keep_on_null, organization. Returns what it did. TABLE names what the table lacks.';
+--! EndIncluded keyring/seal-column.sql
 --! Included keyring/clean-up.sql
 -- Purpose: removing what is over: see platform/clean-up.sql. The keeper's, since it is about keys.
 
@@ -4648,6 +5396,9 @@ insert into platform.errors (sqlstate, code, http_status, message) values
   ('KEYNO', 'KEY_UNAVAILABLE',      503, 'The encryption key is not available. Please try again later.'),
   ('KEYBD', 'VALUE_UNREADABLE',     500, 'A protected value cannot be opened.'),
   ('KEYER', 'ERASED',               410, 'This value was erased.'),
+  ('KEYIM', 'KEYS_IMMUTABLE',       409, 'This belongs to a row with protected values and cannot be changed.'),
+  ('KEYEX', 'EXCLUDED_IS_EMPTY',    400, 'A protected value was taken from excluded, where it is empty. Please repeat it.'),
+  ('KEYFG', 'VALUE_FORGED',         400, 'A protected value was put past its seal.'),
   ('GUESS', 'ATTEMPT_NOT_COMMITTED', 500, 'The attempt was not recorded. Please try again.'),
   ('AUDAP', 'AUDIT_APPEND_ONLY',    500, 'Audit events are never changed.'),
   ('TABLE', 'CANNOT_PROTECT',       400, 'The table cannot be protected as it is.'),
@@ -4735,7 +5486,9 @@ reset row_security;
 --! Included keyring/grants.sql
 -- Purpose: who may touch a key: nobody. Who may ask for values to be sealed and opened: the definer.
 
-grant usage on schema keyring to safetypin_authenticator, safetypin_anonymous, safetypin_jobs, safetypin_auditor;
+grant usage on schema keyring to safetypin_authenticator, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
+
+grant execute on function keyring.row_of(text, text[], jsonb, anyelement), keyring.row_key(bytea[]) to safetypin_member, safetypin_jobs;
 
 set local role safetypin_keeper;
 grant execute on function keyring.transport_key(bytea[]) to safetypin_authenticator, safetypin_jobs, safetypin_auditor;
@@ -4749,6 +5502,16 @@ grant execute on function
   keyring_private.blind_index(text, uuid, text), keyring_private.guess_mac(uuid, bytea),
   keyring_private.destroy_data_key(uuid)
   to safetypin_definer;
+-- Who writes and reads sealed columns of other tables. Each call is checked inside.
+grant execute on function keyring.door(uuid, oid), keyring.seal_value(uuid, uuid, uuid, uuid, text),
+  keyring.is_stamped(uuid, uuid, uuid, bytea)
+  to safetypin_owner, safetypin_member, safetypin_jobs;
+grant execute on function keyring.open_values(uuid, uuid[], bytea[]), keyring.open_value(uuid, uuid, bytea)
+  to safetypin_owner, safetypin_member, safetypin_jobs, safetypin_auditor;
+grant execute on function keyring.blind_index(uuid, text, text) to safetypin_owner, safetypin_member, safetypin_jobs;
+grant execute on function keyring.register_column(regclass, uuid, text, text, boolean, text, text, boolean, boolean, text, text, text, boolean, text)
+  to safetypin_owner;
+grant execute on function keyring.doors() to safetypin_owner, safetypin_authenticator, safetypin_definer;
 -- For test vectors (RFC 7518 B.3); the key is the caller's.
 grant execute on function
   keyring_private.a256cbc_hs512_encrypt(bytea, bytea, bytea, bytea),
@@ -4769,7 +5532,7 @@ declare
   v_inner bytea;
   v_outer bytea;
 begin
-  foreach v_purpose in array array['request', 'guess'] loop
+  foreach v_purpose in array array['request', 'guess', 'value'] loop
     if not exists (select from keyring_private.seal_keys k where k.purpose = v_purpose) then
       -- A key as long as the block of SHA-256, so that the pads of RFC 2104 are the key xor a constant.
       v_key := extensions.gen_random_bytes(64);
@@ -4865,6 +5628,7 @@ insert into audit.actions (name, category, severity, description) values
   ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
   ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
   ('key.rotate', 'administration', 'notice', 'A key of the key tree was replaced.'),
+  ('column.seal', 'keys', 'notice', 'A column of a table was sealed, or what it demands was changed.'),
   ('row.insert', 'data', 'info', 'A row was added.'),
   ('row.update', 'data', 'info', 'A row was changed.'),
   ('row.delete', 'data', 'notice', 'A row was removed.'),

@@ -3100,14 +3100,15 @@ CREATE OR REPLACE FUNCTION keyring_private.index_value(column_id uuid, slot text
 AS $function$
 declare
   v_key bytea;
+  v_is_new boolean;
   v_version integer;
 begin
   select keyring_private.unwrap(keyring_private.key_encryption_key(k.root_version), k.wrapped, '\x03'::bytea || uuid_send(k.column_id))
     into v_key
     from keyring_private.index_keys k
     where k.column_id = index_value.column_id and k.slot = index_value.slot;
-  if v_key is null and make and not exists (
-      select from keyring_private.index_keys k where k.column_id = index_value.column_id) then
+  v_is_new := v_key is null;
+  if v_is_new and make and not exists (select from keyring_private.index_keys k where k.column_id = index_value.column_id) then
     select max(r.version) into v_version from keyring_private.roots r;
     insert into keyring_private.index_keys (column_id, slot, root_version, wrapped)
       values (index_value.column_id, index_value.slot, v_version, keyring_private.wrap(
