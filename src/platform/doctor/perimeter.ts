@@ -70,12 +70,18 @@ const passwords: Check = {
   },
 };
 
-/** Stock logging prints bind parameters, and with them secrets on their way. */
-const PARAMETERS = [
-  'log_parameter_max_length',
-  'log_parameter_max_length_on_error',
-  'auto_explain.log_parameter_max_length',
-];
+/** What prints the values of statements, and with them secrets on their way; and what is to be set instead. */
+const PRINTS: Readonly<Record<string, { said: string; silent: readonly string[]; cure: string }>> = {
+  ...Object.fromEntries(
+    ['log_parameter_max_length', 'log_parameter_max_length_on_error', 'auto_explain.log_parameter_max_length'].map(
+      (setting) => [setting, { said: 'bind parameters', silent: ['0', '0B', ''], cure: '0' }],
+    ),
+  ),
+  'pgaudit.log_parameter': { said: 'bind parameters', silent: ['off', ''], cure: 'off' },
+  // In a plan that was made for them, parameters are constants, and a plan in full has them all.
+  'auto_explain.log_verbose': { said: 'bind parameters in plans', silent: ['off', '0', ''], cure: 'off' },
+  debug_print_plan: { said: 'bind parameters in plans', silent: ['off'], cure: 'off' },
+};
 
 const logging: Check = {
   name: 'log',
@@ -85,18 +91,11 @@ const logging: Check = {
     const logins = [access.authenticator, access.jobs, access.auditor];
     const [loud, closed] = await loudLogins(logins);
     for (const [setting, who] of loud) {
-      const value = setting === 'pgaudit.log_parameter' ? 'off' : '0';
-      found.push(
-        unsafe(`the log shows bind parameters, and secrets in them (${who.join(', ')}): set ${setting} to ${value}`),
-      );
+      const { said, cure } = PRINTS[setting] as (typeof PRINTS)[string];
+      found.push(unsafe(`the log shows ${said}, and secrets in them (${who.join(', ')}): set ${setting} to ${cure}`));
     }
     for (const line of closed) found.push(unsafe(line));
-    const set = await settingsOf(admin, [
-      'log_statement',
-      'debug_print_parse',
-      'debug_print_plan',
-      'debug_print_rewritten',
-    ]);
+    const set = await settingsOf(admin, ['log_statement', 'debug_print_parse', 'debug_print_rewritten']);
     if (['mod', 'all'].includes(set.get('log_statement') ?? '')) {
       found.push(
         warn(
@@ -121,10 +120,9 @@ async function loudLogins(logins: readonly pg.ClientConfig[]): Promise<[Map<stri
   for (const [i, login] of logins.entries()) {
     const name = LOGINS[i] ?? '';
     try {
-      const set = await withClient(login, (client) => settingsOf(client, [...PARAMETERS, 'pgaudit.log_parameter']));
+      const set = await withClient(login, (client) => settingsOf(client, Object.keys(PRINTS)));
       for (const [setting, value] of set) {
-        const silent = setting === 'pgaudit.log_parameter' ? value !== 'on' : ['0', '0B', ''].includes(value);
-        if (!silent) loud.set(setting, [...(loud.get(setting) ?? []), name]);
+        if (!PRINTS[setting]?.silent.includes(value)) loud.set(setting, [...(loud.get(setting) ?? []), name]);
       }
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);

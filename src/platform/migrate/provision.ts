@@ -115,11 +115,16 @@ function explainExtension(error: unknown, database: string): unknown {
   return error;
 }
 
-/** Stock logging prints bind parameters of slow or failed statements, and with them secrets on their way. */
+/**
+ * Stock logging prints bind parameters of slow or failed statements, and with them secrets on their way. So do plans in
+ * full: there parameters have become constants.
+ */
 export const SILENT = [
   'log_parameter_max_length',
   'log_parameter_max_length_on_error',
   'auto_explain.log_parameter_max_length',
+  'auto_explain.log_verbose',
+  'debug_print_plan',
 ];
 
 /** Answers false where that is not ours to set and has another value. */
@@ -131,7 +136,7 @@ async function silence(admin: pg.Client, database: string, setting: string): Pro
     if (sqlstateOf(error) !== INSUFFICIENT_PRIVILEGE) throw error;
     const { rows } = await admin.query('select current_setting($1, true) as value', [setting]);
     // Empty: auto_explain is not loaded, and only its name was ever mentioned.
-    return ['0', '', null].includes(rows[0].value);
+    return ['0', 'off', '', null].includes(rows[0].value);
   }
 }
 
