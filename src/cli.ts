@@ -6,7 +6,8 @@ import { text as readAll } from 'node:stream/consumers';
 import { Argument, Command } from 'commander';
 import { type Config, loadConfig, loadEnvironmentFile } from './config.ts';
 import { persistOperations } from './http/persist.ts';
-import { loadApplicationKeys } from './keyring/application-keys.ts';
+import { readKeys } from './keyring/application-keys.ts';
+import { openProvider } from './keyring/provider.ts';
 import { type DatabaseAccess, openDatabase } from './platform/access.ts';
 import { claim } from './platform/claim.ts';
 import { connectionUrl, OWNER_OPTIONS, retarget } from './platform/connection.ts';
@@ -221,6 +222,37 @@ program
     withDatabase((access) => (what === 'list' ? listJobs(access, print) : changeJobs(access, what, ids, print))),
   );
 
+const keys = program
+  .command('keys')
+  .description('show the key tree, its age and what is being done with it; see the commands below it')
+  .action(() =>
+    withDatabase(async (access, config) => {
+      const { listKeys } = await import('./keyring/command.ts');
+      await listKeys({ access, config, print, say });
+    }),
+  );
+
+keys
+  .command('rotate')
+  .description('replace the root (the half of the database), the half of the application, or the transport key')
+  .addArgument(new Argument('<level>').choices(['root', 'application', 'transport']))
+  .action((level: 'root' | 'application' | 'transport') =>
+    withDatabase(async (access, config) => {
+      const { rotateKeys } = await import('./keyring/command.ts');
+      await rotateKeys(level, { access, config, print, say });
+    }),
+  );
+
+keys
+  .command('work')
+  .description('do what waits to be done with keys and sealed values, here, until nothing is left')
+  .action(() =>
+    withDatabase(async (access, config) => {
+      const { workOnKeys } = await import('./keyring/command.ts');
+      await workOnKeys({ access, config, print, say });
+    }),
+  );
+
 program
   .command('worker')
   .description('run the jobs only, without the API, until Ctrl-C')
@@ -232,6 +264,7 @@ program
       setUpLog(logOptions(config));
       const say = config.environment === 'production' ? record : sayToPeople;
       onParentGone(config.parent, () => lifetime.end(0));
+      const provider = openProvider(config);
       // It stays, as a server does: a command beside it joins its database instead of waiting for its end.
       const embedded = config.databaseUrl === undefined && config.environment !== 'production';
       const right = embedded ? await claim(openDataDirectory(config.dataDirectory), 'server') : undefined;
@@ -243,7 +276,7 @@ program
       if (config.environment === 'production') await refuseUnsafe(access, config.databasePooled);
       lifetime.signal.throwIfAborted();
       const { startWorker } = await import('./worker/runner.ts');
-      const keys = await loadApplicationKeys(config.dataDirectory);
+      const keys = await readKeys(provider);
       const worker = await startWorker({ config, access, keys, say });
       lifetime.own(worker.close);
       say('worker is running; Ctrl-C stops it');

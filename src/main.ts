@@ -1,6 +1,7 @@
 // `npm start`: the database, its migrations, the API and the worker in one process, until Ctrl-C.
 import { relative } from 'node:path';
 import { type Config, loadConfig, loadEnvironmentFile, projectRoot, unknownSettings } from './config.ts';
+import { openProvider } from './keyring/provider.ts';
 import { openDatabase } from './platform/access.ts';
 import { claimOrRefuse } from './platform/claim.ts';
 import { openDataDirectory } from './platform/data-directory.ts';
@@ -26,6 +27,7 @@ async function start(lifetime: Lifetime): Promise<void> {
   modules.catch(() => {});
 
   const dataDirectory = openDataDirectory(config.dataDirectory);
+  const provider = openProvider({ ...config, dataDirectory });
   const claim = config.databaseUrl === undefined ? await claimOrRefuse(dataDirectory, 'server') : undefined;
   if (claim) lifetime.own(claim.release);
 
@@ -33,11 +35,11 @@ async function start(lifetime: Lifetime): Promise<void> {
   lifetime.own(access.close);
   void access.lost.then((why) => lifetime.fail(new StartupError(`${why}; start again to recover`)));
 
-  const { migrate, patienceOf, refuseUnsafe, loadApplicationKeys, startServer, startWorker } = await modules;
+  const { migrate, patienceOf, refuseUnsafe, readKeys, startServer, startWorker } = await modules;
   await migrate(access, progress, patienceOf(config));
   if (config.environment === 'production') await refuseUnsafe(access, config.databasePooled);
   lifetime.signal.throwIfAborted();
-  const keys = await loadApplicationKeys(dataDirectory);
+  const keys = await readKeys(provider);
 
   const server = await startServer({ config, access, keys, say: progress }).catch((error: unknown) => {
     throw explainListening(error, config);
@@ -60,7 +62,7 @@ async function start(lifetime: Lifetime): Promise<void> {
 }
 
 async function loadModules() {
-  const [{ migrate }, { patienceOf }, { refuseUnsafe }, { loadApplicationKeys }, { startServer }, { startWorker }] =
+  const [{ migrate }, { patienceOf }, { refuseUnsafe }, { readKeys }, { startServer }, { startWorker }] =
     await Promise.all([
       import('./platform/migrate/migrate.ts'),
       import('./platform/migrate/patience.ts'),
@@ -69,7 +71,7 @@ async function loadModules() {
       import('./http/server.ts'),
       import('./worker/runner.ts'),
     ]);
-  return { migrate, patienceOf, refuseUnsafe, loadApplicationKeys, startServer, startWorker };
+  return { migrate, patienceOf, refuseUnsafe, readKeys, startServer, startWorker };
 }
 
 /** What a refused address means to whoever chose it. */

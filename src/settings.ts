@@ -89,6 +89,16 @@ export const settings = {
     example: '.data',
     otherwise: '.data in the project',
   }),
+  keyProvider: setting(
+    'KEY_PROVIDER',
+    text.regex(/^(local|file:\/.+)$/, 'must be local, or file: and an absolute path').default('local'),
+    {
+      about:
+        "Where the application's half of the key is kept: `local`, a file in the data folder that is made at the first start, never in production; or `file:/…`, a file that your secret store brings, made by `safetypin keys new`.",
+      example: 'file:/run/secrets/safetypin-key',
+      otherwise: 'local; in production there is none',
+    },
+  ),
   databaseUrl: setting(
     'DATABASE_URL',
     urlOf('postgres', 'postgresql')

@@ -78,7 +78,7 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('session.idle_seconds',     1209600, 'seconds',    300, 2592000, 'Life of a session that nobody uses.'),
   ('session.parallel',              50, 'sessions',   1, 1000,     'Live sessions of one person; the oldest ends when there is one more.'),
   ('request.seconds',               30, 'seconds',    5, 300,      'How long one opened request may act before it must be opened again.'),
-  ('envelope.seconds',              60, 'seconds',    10, 600,     'Longest life of the sealed application key in a request.'),
+  ('envelope.seconds',              60, 'seconds',    60, 600,     'Longest life of the sealed application key in a request.'),
   ('transport_key.seconds',      86400, 'seconds',    600, 172800, 'Life of the key that seals the application key on its way.'),
   ('organization.name_length',     200, 'characters', 1, 1000,     'Longest name of an organization.'),
   ('person.name_length',           200, 'characters', 1, 1000,     'Longest display name of a person.'),

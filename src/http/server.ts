@@ -73,14 +73,14 @@ function openPool(access: DatabaseAccess): pg.Pool {
 }
 
 /** Nothing sealed could be read or found with another key, so a server that has another one must not run. */
-async function bindApplication(requests: Requests, { dataDirectory }: Config): Promise<void> {
+async function bindApplication(requests: Requests, { keyProvider, dataDirectory }: Config): Promise<void> {
   const { rows } = await requests.inRequest(nobody(), (client) =>
     client.query<{ bound: boolean }>({ text: 'select keyring.bind_application() as bound' }),
   );
   if (rows[0]?.bound !== true) {
-    throw new StartupError(
-      `the key in ${dataDirectory}/keys/application.json is not the one this database was made with`,
-    );
+    const where =
+      keyProvider === 'local' ? `${dataDirectory}/keys/application.json` : keyProvider.replace(/^file:/, '');
+    throw new StartupError(`the key in ${where} is not the one this database was made with`);
   }
 }
 

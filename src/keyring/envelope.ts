@@ -4,10 +4,13 @@ import { createHash, randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import type { ApplicationKeys } from './application-keys.ts';
 import { encrypt } from './cipher.ts';
+import { halfId } from './provider.ts';
 
 interface TransportKey {
   id: Buffer;
   key: Buffer;
+  /** What is sealed: the half, and the next one behind it while it is being replaced. */
+  halves: Buffer;
   replaceAt: number;
   /** `performance.now()` when it was given to us. */
   since: number;
@@ -51,7 +54,7 @@ export class EnvelopeSealer {
   /** Forgets the transport key of an envelope that was refused with KEYNO: a crash empties the database's table of them. */
   forget(refused: Buffer): void {
     if (this.#current === null || !refused.subarray(1, 17).equals(this.#current.id)) return;
-    this.#current.key.fill(0);
+    erase(this.#current);
     this.#current = null;
   }
 
@@ -67,7 +70,7 @@ export class EnvelopeSealer {
     header.writeBigInt64BE(BigInt(Date.now() + this.#skew + SECONDS * 1000 - POSTGRES_EPOCH) * 1000n, 17);
     const recipient = credential ? createHash('sha256').update(credential).digest() : NOBODY;
     const iv = randomBytes(16);
-    const { ciphertext, tag } = encrypt(transport.key, iv, this.#keys.half, Buffer.concat([header, recipient]));
+    const { ciphertext, tag } = encrypt(transport.key, iv, transport.halves, Buffer.concat([header, recipient]));
     return Buffer.concat([header, iv, ciphertext, tag]);
   }
 
@@ -79,9 +82,13 @@ export class EnvelopeSealer {
   }
 
   async #ask(asked: pg.Pool | pg.ClientBase): Promise<TransportKey> {
+    // A transport key that was taken back is how a process hears that its half is being replaced.
+    const { current, next } = await this.#keys.halves();
+    const halves = next ? [current, next] : [current];
     const sent = Date.now();
     const { rows } = await asked.query<{ id: string; key: Buffer; expires_at: Date; now: Date }>(
-      'select t.id, t.key, t.expires_at, clock_timestamp() as now from keyring.transport_key() t',
+      'select t.id, t.key, t.expires_at, clock_timestamp() as now from keyring.transport_key($1) t',
+      [halves.map(halfId)],
     );
     const row = rows[0];
     if (!row) throw new Error('keyring.transport_key() answered nothing');
@@ -90,10 +97,16 @@ export class EnvelopeSealer {
     this.#current = {
       id: Buffer.from(row.id.replaceAll('-', ''), 'hex'),
       key: row.key,
+      halves: Buffer.concat(halves),
       replaceAt: row.expires_at.getTime() - this.#skew,
       since: performance.now(),
     };
-    previous?.key.fill(0);
+    if (previous) erase(previous);
     return this.#current;
   }
+}
+
+function erase({ key, halves }: TransportKey): void {
+  key.fill(0);
+  halves.fill(0);
 }

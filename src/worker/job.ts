@@ -27,8 +27,15 @@ export async function inJob<T>(
     envelope = await envelopes.seal(null);
     const client = await pool.connect();
     try {
-      await client.query('begin');
-      await client.query("select set_config('role', platform.open_job($1, $2), true)", [helpers.job.id, envelope]);
+      await open(client, helpers, envelope).catch(async (error: unknown) => {
+        // Its transport key is gone or was taken back, and nothing was done yet: another one does.
+        if (sqlstateOf(error) !== KEY_UNAVAILABLE || envelope === undefined) throw error;
+        await client.query('rollback');
+        envelopes.forget(envelope);
+        await envelopes.renew(client);
+        envelope = await envelopes.seal(null);
+        await open(client, helpers, envelope);
+      });
       const result = await work(client);
       await client.query('commit');
       return result;
@@ -39,8 +46,13 @@ export async function inJob<T>(
       client.release();
     }
   } catch (error) {
-    // The database lost the transport key (a crash empties its table): the next try asks for a new one.
+    // The half may have been replaced, or the transport key lost: the next try asks for a new one.
     if (envelope !== undefined && sqlstateOf(error) === KEY_UNAVAILABLE) envelopes.forget(envelope);
     throw failureOf(error, doing);
   }
+}
+
+async function open(client: pg.PoolClient, helpers: JobHelpers, envelope: Buffer): Promise<void> {
+  await client.query('begin');
+  await client.query("select set_config('role', platform.open_job($1, $2), true)", [helpers.job.id, envelope]);
 }

@@ -1,7 +1,7 @@
 // The worker: graphile-worker under safetypin_jobs, with connections of its own, until it is closed.
 import { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Runner, run, type TaskList, type WorkerEvents } from 'graphile-worker';
+import { type ParsedCronItem, type Runner, run, type TaskList, type WorkerEvents } from 'graphile-worker';
 import pg from 'pg';
 import type { Config } from '../config.ts';
 import type { ApplicationKeys } from '../keyring/application-keys.ts';
@@ -79,13 +79,20 @@ export async function startWorker(o: WorkerOptions): Promise<{ close(): Promise<
   };
 }
 
-interface Run {
+export interface Run {
   /** Settles when the runner is over, for whatever reason. */
   readonly ended: Promise<void>;
   stop(): Promise<void>;
 }
 
-async function startRun(login: pg.ClientConfig, pool: pg.Pool, taskList: TaskList, say: Say): Promise<Run> {
+/** Takes jobs of these tasks until it is stopped. */
+export async function startRun(
+  login: pg.ClientConfig,
+  pool: pg.Pool,
+  taskList: TaskList,
+  say: Say,
+  parsedCronItems: ParsedCronItem[] = cronItems,
+): Promise<Run> {
   const presence = new Presence(login);
   await presence.start();
   const events = new EventEmitter() as WorkerEvents;
@@ -103,7 +110,7 @@ async function startRun(login: pg.ClientConfig, pool: pg.Pool, taskList: TaskLis
     runner = await run({
       pgPool: pool,
       taskList,
-      parsedCronItems: cronItems,
+      parsedCronItems,
       concurrency: CONCURRENCY,
       noHandleSignals: true,
       gracefulShutdownAbortTimeout: GRACE,

@@ -1,7 +1,8 @@
 // Production looks before it listens: what the doctor calls unsafe is refused, each in a line, and nothing is left.
-import { mkdirSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { KeyFile } from '../../src/keyring/key-file.ts';
 import { withClient } from '../../src/platform/connection.ts';
 import { type EmbeddedCluster, startEmbedded } from '../../src/platform/embedded/embedded.ts';
 import { endPrograms, leftUsing } from './programs.ts';
@@ -12,6 +13,7 @@ describe('npm start in production', () => {
   let server: EmbeddedCluster;
   beforeAll(async () => {
     place = await makeWorkplace();
+    await new KeyFile(keyFile(), { make: false }).create();
     const dataDirectory = join(place.folder, 'server');
     mkdirSync(dataDirectory);
     server = await startEmbedded({ dataDirectory, initdbOptions: ['--no-sync'], settings: { fsync: 'off' } });
@@ -34,7 +36,9 @@ describe('npm start in production', () => {
     NODE_ENV: 'production',
     DATABASE_URL: `postgres://postgres:${password}@/own?host=${encodeURIComponent(server.socketDirectory)}`,
     PUBLIC_URL: 'https://id.example',
+    KEY_PROVIDER: `file:${keyFile()}`,
   });
+  const keyFile = () => join(place.folder, 'secrets', 'key');
   const refusal = async (password?: string) => {
     const program = place.start({ env: env(password) });
     expect((await program.ends(60)).code, program.said).toBe(1);
@@ -48,6 +52,29 @@ describe('npm start in production', () => {
     expect((await fetch(`${address}/readyz`)).status).toBe(200);
     program.signalGroup('SIGTERM');
     await program.ends();
+  });
+
+  test('CR-07 refuses a key beside the data, one that others can read, and one that is not there', async () => {
+    const told = async (KEY_PROVIDER: string) => {
+      const program = place.start({ env: { ...env(), KEY_PROVIDER } });
+      expect((await program.ends(60)).code, program.said).toBe(1);
+      return program.stderr.split('\n').filter((line) => line.startsWith('safetypin: '));
+    };
+    expect(await told('')).toEqual([
+      expect.stringMatching(/^safetypin: KEY_PROVIDER is missing: in production/),
+      expect.stringMatching(/^safetypin: .*safetypin -- keys new FILE/),
+      expect.stringMatching(/^safetypin: .*KEY_PROVIDER=file:\/run\/secrets/),
+    ]);
+    expect(await told('local')).toHaveLength(3);
+    const beside = join(place.dataDirectory, 'keys', 'application.json');
+    expect(await told(`file:${beside}`)).toEqual([expect.stringContaining('lies beside the data')]);
+    expect(await told(`file:${join(place.folder, 'secrets', 'other')}`)).toEqual([
+      expect.stringContaining('is not there'),
+    ]);
+    chmodSync(keyFile(), 0o644);
+    expect(await told(`file:${keyFile()}`)).toEqual([expect.stringContaining('can be read by others')]);
+    chmodSync(keyFile(), 0o600);
+    expect(existsSync(beside)).toBe(false);
   });
 
   test('refuses logins that are too strong, and a log that shows secrets', async () => {

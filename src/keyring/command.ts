@@ -1,0 +1,99 @@
+// `safetypin keys`: what an operator sees of the key tree, and does with it.
+import type pg from 'pg';
+import type { Config } from '../config.ts';
+import type { DatabaseAccess } from '../platform/access.ts';
+import { OWNER_OPTIONS, retarget, type Say, withClient } from '../platform/connection.ts';
+import { StartupError } from '../platform/startup-error.ts';
+import { painter } from '../platform/table.ts';
+import { type ApplicationKeys, readKeys } from './application-keys.ts';
+import { workByHand } from './hand.ts';
+import { type KeyProvider, openProvider } from './provider.ts';
+import { rotateApplication, rotateRoot, rotateTransport } from './rotate.ts';
+import { treeText, workLine } from './show.ts';
+import { readTree, unfinished, type Work } from './tree.ts';
+
+interface Tools {
+  readonly access: DatabaseAccess;
+  readonly config: Config;
+  readonly print: Say;
+  readonly say: Say;
+}
+
+export const LEVELS = ['root', 'application', 'transport'] as const;
+
+/** Shows the tree. */
+export async function listKeys({ access, config, print }: Tools): Promise<void> {
+  const provider = openProvider(config);
+  const problem = await provider.health();
+  const tree = await asOwner(access, readTree);
+  const paint = painter(process.stdout);
+  const held = problem === undefined ? { halves: await provider.halves() } : { problem };
+  print(treeText({ tree, provider: { name: provider.name, ...held }, now: new Date(), paint }));
+}
+
+/** Replaces a key of one level, and stays until that is done. */
+export async function rotateKeys(level: (typeof LEVELS)[number], tools: Tools): Promise<void> {
+  await alone(tools, async (owner, provider, keys) => {
+    const rotation = { owner, provider, work: () => work(owner, keys, tools) };
+    if (level === 'root') await rotateRoot(rotation);
+    else if (level === 'application') await rotateApplication(rotation);
+    else await rotateTransport(rotation);
+    tools.say(`${level}: replaced`);
+  });
+}
+
+/** Does the works that wait, in the foreground. */
+export async function workOnKeys(tools: Tools): Promise<void> {
+  await asOwner(tools.access, async (owner) => {
+    if ((await unfinished(owner)).length === 0) return tools.say('nothing is to be done');
+    await work(owner, await readKeys(openProvider(tools.config)), tools);
+    tools.say('all is done');
+  });
+}
+
+async function work(owner: pg.Client, keys: ApplicationKeys, { access, say }: Tools): Promise<void> {
+  const progress = progressOn(process.stderr);
+  try {
+    await workByHand({ access, keys, owner, onProgress: progress.show, say });
+  } finally {
+    progress.end();
+  }
+}
+
+/** One line that changes, on a terminal; elsewhere a line for each ten percent. */
+function progressOn(stream: NodeJS.WriteStream) {
+  const paint = painter(stream);
+  let last = '';
+  return {
+    show([first]: readonly Work[]): void {
+      if (first === undefined) return;
+      const line = workLine(first, new Date(), paint);
+      if (stream.isTTY) stream.write(`\r\u001b[K${line}`);
+      const step = `${first.id} ${Math.floor((first.percent ?? 0) / 10)} ${first.problem}`;
+      if (!stream.isTTY && step !== last) stream.write(`${line}\n`);
+      last = step;
+    },
+    end(): void {
+      if (stream.isTTY && last !== '') stream.write('\r\u001b[K');
+    },
+  };
+}
+
+/** One rotation at a time changes what the provider keeps: two would each make a next half. */
+async function alone(
+  { access, config }: Tools,
+  rotate: (owner: pg.Client, provider: KeyProvider, keys: ApplicationKeys) => Promise<void>,
+): Promise<void> {
+  const provider = openProvider(config);
+  const keys = await readKeys(provider);
+  await asOwner(access, async (owner) => {
+    const { rows } = await owner.query<{ taken: boolean }>(
+      "select pg_try_advisory_lock(hashtextextended('safetypin keys rotate', 0)) as taken",
+    );
+    if (!rows[0]?.taken) throw new StartupError('somebody else is rotating keys of this database now');
+    await rotate(owner, provider, keys);
+  });
+}
+
+const asOwner: <T>(access: DatabaseAccess, work: (client: pg.Client) => Promise<T>) => Promise<T> = (access, work) =>
+  withClient(retarget(access.admin, access.database, OWNER_OPTIONS), work);
