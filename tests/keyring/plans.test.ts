@@ -5,6 +5,7 @@ import type pg from 'pg';
 import { beforeAll, expect, it } from 'vitest';
 import { Application, withoutGuard } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
+import { asInPlans } from '../support/hunt.ts';
 import { keysOf } from './keys.ts';
 
 let db: TestDatabase;
@@ -14,9 +15,6 @@ beforeAll(async () => {
   db = await cloneDatabase();
   app = await Application.beside(db);
 });
-
-/** As a plan prints bytes: signed numbers, broken into lines anywhere. */
-const inPlans = (value: Buffer): string => Array.from(value, (byte) => (byte << 24) >> 24).join('');
 
 /** Calls something and returns all that the server said beside the answer, without its blanks. */
 async function overheard(
@@ -40,7 +38,7 @@ async function overheard(
 
 async function found(said: string, where = db, whose = app): Promise<string[]> {
   const keys = await keysOf(where, whose);
-  return [...keys].filter(([, key]) => said.includes(inPlans(key))).map(([name]) => name);
+  return [...keys].filter(([, key]) => said.includes(asInPlans(key))).map(([name]) => name);
 }
 
 it('the first call of an application, which makes the index keys, shows no key', async () => {
@@ -108,7 +106,7 @@ it('nor does any step from the first mail to a new password, nor what belongs to
     randomBytes(32),
   ]);
   const heard = said.replace(/\s+/g, '');
-  expect(heard).toContain(inPlans(Buffer.from(grace.email)));
+  expect(heard).toContain(asInPlans(Buffer.from(grace.email)));
   expect(await found(heard, clone, loud)).toEqual([]);
   const mails = await loud.mails();
   const [token] = mails.map(({ variables }) => Buffer.from(variables.token ?? '', 'base64url'));
@@ -118,5 +116,5 @@ it('nor does any step from the first mail to a new password, nor what belongs to
     ['her name', Buffer.from(`${grace.name}'s organization`)],
     ['what stands for her password', grace.tag],
   ]);
-  for (const [what, value] of hers) expect(heard.includes(inPlans(value)), what).toBe(false);
+  for (const [what, value] of hers) expect(heard.includes(asInPlans(value)), what).toBe(false);
 });
