@@ -8,8 +8,8 @@ export interface Row {
   readonly unit: string;
   /** The same thing done another way, measured in the same run; null where the target stands for itself. */
   readonly baseline: number | null;
-  /** With a baseline: the ratio of the two. */
-  readonly target: number;
+  /** With a baseline: the ratio of the two. Null where none was set: the figure stands for itself, and counts as met. */
+  readonly target: number | null;
   readonly met: boolean;
   readonly size: string;
 }
@@ -46,8 +46,8 @@ const COLUMNS: readonly (readonly [string, (row: Row) => string])[] = [
   ['baseline', ({ baseline }) => baseline?.toPrecision(4) ?? '-'],
   ['unit', ({ unit }) => unit],
   ['ratio', ({ value, baseline }) => (baseline === null ? '-' : (value / baseline).toFixed(2))],
-  ['target', ({ target }) => String(target)],
-  ['met', ({ met }) => (met ? 'yes' : 'NO')],
+  ['target', ({ target }) => String(target ?? '-')],
+  ['met', ({ target, met }) => (target === null ? '-' : met ? 'yes' : 'NO')],
   ['size', ({ size }) => size],
 ];
 

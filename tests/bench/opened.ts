@@ -33,9 +33,14 @@ export async function openMember(place: Place): Promise<Opened> {
     await client.query('begin');
     const text = "select set_config('role', sessions.open_request($1, $2, $3), true)";
     await client.query({ name: 'open', text, values: [credential, sealed, {}] });
-    const result = await work(client);
-    await client.query('commit');
-    return result;
+    try {
+      const result = await work(client);
+      await client.query('commit');
+      return result;
+    } catch (error) {
+      await client.query('rollback');
+      throw error;
+    }
   }
 
   const organization = await inRequest(async () => {

@@ -6,6 +6,7 @@ import { envelope, envelopePipelined } from './envelope.ts';
 import { graphqlList } from './graphql-list.ts';
 import { openPlace } from './place.ts';
 import { rlsScale } from './rls-scale.ts';
+import { sealing } from './sealing.ts';
 import { signIn } from './sign-in.ts';
 import { firstStart, memory, start } from './whole.ts';
 
@@ -16,6 +17,7 @@ const BENCHES: readonly Bench[] = [
   signIn,
   rlsScale,
   auditedUpdate,
+  ...sealing,
   start,
   firstStart,
   memory,
