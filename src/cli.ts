@@ -164,6 +164,13 @@ program
         const told = new AbortController();
         const end = () => told.abort();
         for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, end);
+        // A defect ends the shell in order too: its session would be left open otherwise.
+        for (const name of ['uncaughtException', 'unhandledRejection'] as const) {
+          process.on(name, (error: unknown) => {
+            say(`safetypin: unexpected error: ${error instanceof Error ? error.stack : error}`);
+            end();
+          });
+        }
         onParentGone(config.parent, end);
         const rows = Math.max(1, Number.parseInt(options.rows, 10) || 1000);
         process.exitCode = await runShell({ ...options, rows, config, access, signal: told.signal });

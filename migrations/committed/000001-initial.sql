@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5c33f826099dd000df7abf93f4093fd4ec97dc3f
+--! Hash: sha1:fbefc36ac8eced996cb28093a1acefcb3c81868b
 --! Message: initial
 
 --! Included all.sql
@@ -2696,6 +2696,28 @@ begin
 end $$;
 comment on function audit.record_change() is
   'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns.';
+
+create or replace function audit.statement(event_id uuid) returns text
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows the key of whoever gave the statement; the checks are the permission, and the organization it was given in.
+declare
+  v_event record;
+begin
+  if not request.can('audit.read') then
+    raise exception 'reading the audit trail is not permitted' using errcode = 'DENYD';
+  end if;
+  select e.organization_id, e.id, e.details ->> 'statement' as statement into v_event
+    from audit.events e
+    where e.organization_id = request.organization_id() and e.id = statement.event_id and e.action = 'shell.statement';
+  if not found then
+    return null;
+  end if;
+  return keyring_private.open('audit.events.statement', v_event.organization_id, v_event.id, decode(v_event.statement, 'hex'));
+end $$;
+comment on function audit.statement(uuid) is
+  'The SQL that an event shell.statement of the active organization recorded; null for any other event. DENYD without audit.read, KEYER if its operator was erased.';
 
 create or replace function audit.count_events(since text, out until text, out counts jsonb)
   language plpgsql stable security definer
@@ -5575,6 +5597,7 @@ grant select on audit.actions to safetypin_member, safetypin_auditor;
 grant execute on function audit_private.make_partitions(integer) to safetypin_definer;
 set local role safetypin_keeper;
 grant execute on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid, text) to safetypin_definer, safetypin_owner;
+grant execute on function audit.statement(uuid) to safetypin_member, safetypin_auditor;
 -- Not to the API's login: whether an account was unknown or its password wrong would be told to whoever holds it.
 grant execute on function audit.count_events(text) to safetypin_auditor;
 reset role;

@@ -138,6 +138,28 @@ end $$;
 comment on function audit.record_change() is
   'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns.';
 
+create or replace function audit.statement(event_id uuid) returns text
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows the key of whoever gave the statement; the checks are the permission, and the organization it was given in.
+declare
+  v_event record;
+begin
+  if not request.can('audit.read') then
+    raise exception 'reading the audit trail is not permitted' using errcode = 'DENYD';
+  end if;
+  select e.organization_id, e.id, e.details ->> 'statement' as statement into v_event
+    from audit.events e
+    where e.organization_id = request.organization_id() and e.id = statement.event_id and e.action = 'shell.statement';
+  if not found then
+    return null;
+  end if;
+  return keyring_private.open('audit.events.statement', v_event.organization_id, v_event.id, decode(v_event.statement, 'hex'));
+end $$;
+comment on function audit.statement(uuid) is
+  'The SQL that an event shell.statement of the active organization recorded; null for any other event. DENYD without audit.read, KEYER if its operator was erased.';
+
 create or replace function audit.count_events(since text, out until text, out counts jsonb)
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp

@@ -5,6 +5,7 @@ grant select on audit.actions to safetypin_member, safetypin_auditor;
 grant execute on function audit_private.make_partitions(integer) to safetypin_definer;
 set local role safetypin_keeper;
 grant execute on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid, text) to safetypin_definer, safetypin_owner;
+grant execute on function audit.statement(uuid) to safetypin_member, safetypin_auditor;
 -- Not to the API's login: whether an account was unknown or its password wrong would be told to whoever holds it.
 grant execute on function audit.count_events(text) to safetypin_auditor;
 reset role;

@@ -50,13 +50,8 @@ export class Line {
   async connect(): Promise<void> {
     if (this.#client !== undefined) return;
     const client = new pg.Client(this.#config);
-    const onLost = (loss: unknown): void => {
-      if (this.#client !== client) return;
-      this.#client = undefined;
-      this.#loss = loss;
-    };
-    client.on('error', onLost);
-    client.on('end', () => onLost(new Error('the server closed it')));
+    client.on('error', (error) => this.#lose(client, error));
+    client.on('end', () => this.#lose(client, new Error('the server closed it')));
     client.on('notice', ({ severity, message }) => this.#onNotice(severity ?? 'NOTICE', message ?? ''));
     await client.connect();
     this.#client = client;
@@ -85,14 +80,10 @@ export class Line {
           if (rows.length < limit) rows.push((row as unknown as (string | null)[]).map(shortened));
         });
         // What became of the transaction is known only when the server is ready again, which is when it answers this.
-        query.on(
-          'error',
-          (error) =>
-            void client.query('').then(
-              () => reject(error),
-              () => reject(error),
-            ),
-        );
+        query.on('error', (error) => {
+          const answered = Promise.resolve(this.#canceling).then(() => client.query(''));
+          answered.catch((loss) => this.#lose(client, loss)).finally(() => reject(error));
+        });
         query.on('end', (result) => resolve({ result: { ...result, rows } as unknown as TextResult, total }));
       });
     } finally {
@@ -106,9 +97,17 @@ export class Line {
   }
 
   async close(): Promise<void> {
+    await this.#canceling;
     const client = this.#client;
     this.#client = undefined;
     await client?.end().catch(() => {});
+  }
+
+  /** The first reason stays. */
+  #lose(client: pg.Client, loss: unknown): void {
+    if (this.#client !== client) return;
+    this.#client = undefined;
+    this.#loss = loss;
   }
 
   /** A cancel under way must not hit what is sent next; when it is not known where it is, this connection is given up. */

@@ -4,6 +4,7 @@ import { userInfo } from 'node:os';
 import type { RequestSource } from '../graphql/adaptor.ts';
 import { SQLSTATE, sqlstateOf } from '../platform/errors.ts';
 import { StartupError } from '../platform/startup-error.ts';
+import type { Activity } from '../sessions/activity.ts';
 import { login, refreshSession, type SignInAnswer, type StepTools, switchOrganization } from '../sessions/steps.ts';
 
 /** The session is gone: revoked, suspended or run out. Nothing can be run with it any more. */
@@ -47,7 +48,9 @@ function inWords({ outcome, retryAfter, mfaMethods }: SignInAnswer): string {
 export class Operator {
   readonly #tools: StepTools;
   readonly #origin = { ip: null, userAgent: userAgent() };
+  readonly #note: (credentialHash: Buffer) => void;
   #credential: Buffer | null = null;
+  #credentialHash: Buffer = Buffer.alloc(0);
   #refreshToken = '';
   #expiresAt = 0;
   /** Name of the organization; null without one. */
@@ -55,13 +58,18 @@ export class Operator {
   /** How long one opened request may act. */
   requestSeconds = 30;
 
-  private constructor(tools: StepTools) {
+  private constructor(tools: StepTools, activity: Pick<Activity, 'note'>) {
     this.#tools = tools;
+    this.#note = activity.note;
   }
 
   /** Signs in and records that a shell began. Refusals are StartupErrors in words. */
-  static async signIn(tools: StepTools, { email, password, organization }: SignIn): Promise<Operator> {
-    const operator = new Operator(tools);
+  static async signIn(
+    tools: StepTools,
+    activity: Pick<Activity, 'note'>,
+    { email, password, organization }: SignIn,
+  ): Promise<Operator> {
+    const operator = new Operator(tools, activity);
     const organizationId = organization !== undefined && UUID.test(organization) ? organization : undefined;
     await operator.#take(await login(tools, operator.source(), { email, password, organizationId }));
     try {
@@ -81,8 +89,16 @@ export class Operator {
 
   /** Records a statement in a transaction of its own. Whoever runs it waits for this; SessionOver when there is no right to. */
   async record(statement: string, requestId: string): Promise<void> {
+    const write = () => this.#call('select api_steps.record_statement($1)', [statement], requestId);
     await this.#refresh();
-    await this.#call('select api_steps.record_statement($1)', [statement], requestId);
+    try {
+      await write();
+    } catch (error) {
+      if (!(error instanceof SessionOver)) throw error;
+      // It may be the credential alone that ran out, by the database's clock.
+      await this.#exchange();
+      await write();
+    }
   }
 
   /** Records the end and ends the session. */
@@ -112,7 +128,10 @@ export class Operator {
   }
 
   async #refresh(): Promise<void> {
-    if (this.#expiresAt - Date.now() > FRESH_MILLISECONDS) return;
+    if (this.#expiresAt - Date.now() < FRESH_MILLISECONDS) await this.#exchange();
+  }
+
+  async #exchange(): Promise<void> {
     const answer = await refreshSession(this.#tools, this.source(), this.#refreshToken);
     if (answer.accessToken === null) throw new SessionOver();
     await this.#take(answer);
@@ -123,6 +142,7 @@ export class Operator {
     const token = answer.accessToken === null ? null : await this.#tools.tokens.verify(answer.accessToken);
     if (token === null) throw new StartupError(inWords(answer));
     this.#credential = token.credential;
+    this.#credentialHash = token.credentialHash;
     this.#refreshToken = answer.refreshToken ?? '';
     this.#expiresAt = token.expiresAt;
     await this.#call('select api_steps.note_first_use($1)', [token.credential]);
@@ -133,6 +153,7 @@ export class Operator {
       const { rows } = await this.#tools.requests.inRequest(this.source(requestId), (client) =>
         client.query<Row>({ text, values }),
       );
+      this.#note(this.#credentialHash);
       return rows;
     } catch (error) {
       throw sqlstateOf(error) === SQLSTATE.unauthenticated ? new SessionOver() : error;

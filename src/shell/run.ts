@@ -5,14 +5,17 @@ import { createInterface } from 'node:readline';
 import pg from 'pg';
 import type { Config } from '../config.ts';
 import { createRequests } from '../graphql/adaptor.ts';
+import { nobody } from '../http/request.ts';
 import { createPasswordHasher } from '../identity/password.ts';
-import { loadApplicationKeys } from '../keyring/application-keys.ts';
+import { readKeys } from '../keyring/application-keys.ts';
 import { EnvelopeSealer } from '../keyring/envelope.ts';
+import { openProvider } from '../keyring/provider.ts';
 import type { DatabaseAccess } from '../platform/access.ts';
 import { retarget } from '../platform/connection.ts';
-import type { RegisterRow } from '../platform/errors.ts';
+import { type RegisterRow, sqlstateOf } from '../platform/errors.ts';
 import { splitStatements } from '../platform/sql/statements.ts';
 import { StartupError } from '../platform/startup-error.ts';
+import { gatherActivity } from '../sessions/activity.ts';
 import { AccessTokens } from '../sessions/tokens.ts';
 import { Executor } from './executor.ts';
 import { Line } from './line.ts';
@@ -41,6 +44,7 @@ const note = (text: string): void => void process.stderr.write(`${text}\n`);
 
 /** Runs a shell to its end and answers the exit code. */
 export async function runShell(o: ShellCommand): Promise<number> {
+  outliveTerminal();
   const script = o.file === undefined ? undefined : readScript(o.config, o.file);
   const isTyped = process.stdin.isTTY === true;
   // A script's first line is the password; the rest is what it runs.
@@ -59,7 +63,10 @@ export async function runShell(o: ShellCommand): Promise<number> {
   }
   const place = await openPlace(o);
   try {
-    const operator = await Operator.signIn(place.tools, { email: o.email, password, organization: o.organization });
+    const signIn = { email: o.email, password, organization: o.organization };
+    const operator = await Operator.signIn(place.tools, place.activity, signIn).catch((error) => {
+      throw signInProblem(error);
+    });
     const line = new Line(place.direct(operator.requestSeconds), (severity, message) =>
       note(harmless(`${severity}: ${message}`)),
     );
@@ -90,6 +97,24 @@ export async function runShell(o: ShellCommand): Promise<number> {
   }
 }
 
+/**
+ * A terminal that is closed is told by a signal. Until that has come, neither what is written to it nor its mode, which
+ * readline sets when it closes, may end the process: the session would be left open.
+ */
+function outliveTerminal(): void {
+  const { stdin, stdout, stderr } = process;
+  for (const stream of [stdin, stdout, stderr]) stream.on('error', () => {});
+  if (!stdin.isTTY) return;
+  const setRawMode = stdin.setRawMode.bind(stdin);
+  stdin.setRawMode = (isRaw) => {
+    try {
+      return setRawMode(isRaw);
+    } catch {
+      return stdin;
+    }
+  };
+}
+
 async function openPlace({ config, access }: ShellCommand) {
   const pool = new pg.Pool({
     ...access.authenticator,
@@ -100,9 +125,20 @@ async function openPlace({ config, access }: ShellCommand) {
   } as pg.PoolConfig);
   pool.on('error', () => {});
   try {
-    const keys = await loadApplicationKeys(config.dataDirectory);
+    const provider = openProvider(config);
+    const keys = await readKeys(provider);
     const sealer = new EnvelopeSealer(pool, keys);
     const requests = createRequests({ pool, sealer, statementNames: config.databasePooled ? 0 : 100 });
+    const bound = await requests
+      .inRequest(nobody(), (client) =>
+        client.query<{ bound: boolean }>({ text: 'select keyring.bind_application() as bound' }),
+      )
+      .catch((error) => {
+        throw signInProblem(error);
+      });
+    if (bound.rows[0]?.bound !== true) {
+      throw new StartupError(`the application's key (${provider.name}) is not the one this database was made with`);
+    }
     const { rows } = await pool.query<RegisterRow>('select sqlstate, code, message from platform.errors');
     const register = new Map(rows.map(({ sqlstate, ...known }) => [sqlstate, known]));
     const tokens = await AccessTokens.open({ dataDirectory: config.dataDirectory, issuer: config.publicUrl });
@@ -115,11 +151,24 @@ async function openPlace({ config, access }: ShellCommand) {
       keepAlive: true,
       application_name: 'safetypin-shell',
     });
-    return { tools, sealer, register, direct, close: () => pool.end() };
+    // A failure to note a use is made good by the next one.
+    const activity = gatherActivity(pool, () => {});
+    const close = async (): Promise<void> => {
+      await activity.close();
+      await pool.end();
+    };
+    return { tools, sealer, register, direct, activity, close };
   } catch (error) {
     await pool.end();
     throw error;
   }
+}
+
+/** What went wrong before there was a session, for people. */
+function signInProblem(error: unknown): unknown {
+  const code = sqlstateOf(error);
+  if (code === null || error instanceof StartupError) return error;
+  return new StartupError(`signing in failed: ${code}: ${(error as Error).message}`, { cause: error });
 }
 
 function readScript(config: Config, file: string): string {

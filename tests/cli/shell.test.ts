@@ -31,14 +31,14 @@ beforeAll(async () => {
 });
 
 /** What the trail has of shells since it was asked last: actions in their order. */
-let seen = '';
+let seen = '-infinity';
 async function trail(): Promise<string[]> {
-  const { rows } = await admin.query<{ id: string; action: string }>(
-    `select id, action from audit.events where id::text > $1
-      and (action ~ '^(shell|row|session.end)' or action in ('login.success', 'token.refresh')) order by id`,
+  const { rows } = await admin.query<{ at: string; action: string }>(
+    `select occurred_at::text as at, action from audit.events where occurred_at > $1
+      and (action ~ '^(shell|row|session.end)' or action in ('login.success', 'token.refresh')) order by occurred_at`,
     [seen],
   );
-  seen = rows.at(-1)?.id ?? seen;
+  seen = rows.at(-1)?.at ?? seen;
   return rows.map(({ action }) => action);
 }
 
@@ -114,6 +114,19 @@ describe('through a pipe', () => {
     expect(await trail()).not.toContain('shell.start');
   });
 
+  test('with another key of the application nothing can be done, and it says so', async () => {
+    const elsewhere = mkdtempSync(join(tmpdir(), 'safetypin-elsewhere-'));
+    whenFileEnds(() => rmSync(elsewhere, { recursive: true, force: true }));
+    shareSecrets(api, elsewhere);
+    expect(await runPiped(api, ada, 'select 1;', [], { SAFETYPIN_DATA_DIR: elsewhere })).toEqual({
+      code: 1,
+      out: '',
+      err: expect.stringMatching(
+        /^safetypin: the application's key \(.*\) is not the one this database was made with\n$/,
+      ),
+    });
+  });
+
   test('PG-52 two statements in one message, by a quote that the splitter reads otherwise, are refused', async () => {
     const trick = "select '\\''; commit; select current_user as who; --'";
     const off = 'set standard_conforming_strings = off';
@@ -143,16 +156,16 @@ describe('through a pipe', () => {
     const shell = ShellProcess.piped(api, ['--email', ada.email]);
     shell.type(`${ada.password}\nselect 1 as one;\nselect pg_sleep(60);\n`);
     await shell.says(/1 row/);
-    await until(async () => (await trailCount('pg_sleep')) === 1);
+    await until(async () => (await running('pg_sleep')) === 1);
     shell.child.kill('SIGTERM');
     expect(await shell.ended).toBe(1);
     expect((await trail()).slice(-2).sort()).toEqual(['session.end', 'shell.end']);
-    expect(await trailCount('pg_sleep')).toBe(0);
+    expect(await running('pg_sleep')).toBe(0);
   });
 });
 
 /** Backends that run a statement now. */
-async function trailCount(text: string): Promise<number> {
+async function running(text: string): Promise<number> {
   const { rows } = await admin.query(
     "select count(*)::int as n from pg_stat_activity where state = 'active' and pid <> pg_backend_pid() and query like $1 and datname = current_database()",
     [`%${text}%`],
@@ -173,11 +186,22 @@ describe('at a terminal', () => {
   });
 
   /** Kills the connection that statements run on; the ones that record are left. */
-  const cut = () =>
-    admin.query(
+  const cut = async () => {
+    await admin.query(
       `select pg_terminate_backend(pid) from pg_stat_activity
         where application_name = 'safetypin-shell' and datname = current_database()`,
     );
+    await until(async () => (await backends()) === 0);
+    // And for the news of it.
+    await sleep(100);
+  };
+
+  const backends = async (): Promise<number> =>
+    (
+      await admin.query(
+        "select from pg_stat_activity where application_name = 'safetypin-shell' and datname = current_database()",
+      )
+    ).rows.length;
 
   test('PG-43 the password is not shown, and in no argument, no variable and no file', async () => {
     expect(shell.out).toContain(`Password of ${ada.email}: `);
@@ -266,9 +290,11 @@ describe('at a terminal', () => {
   });
 
   test('Ctrl-C cancels the statement, or what is being typed, and not the shell', async () => {
+    await trail();
     const from = shell.out.length;
     shell.type('select pg_sleep(60);\r');
-    await until(async () => (await trailCount('pg_sleep')) === 1);
+    await until(async () => (await running('pg_sleep')) === 1);
+    expect(await trail()).toEqual(['shell.statement']);
     shell.type('\x03');
     expect(await shell.says(/ERROR 57014[\s\S]*=> $/, from)).toContain('canceling statement due to user request');
     expect(await shell.ask('select (', /-> $/)).toMatch(/-> $/);
@@ -294,7 +320,7 @@ describe('at a terminal', () => {
   test('SS-05 a session that was revoked elsewhere runs nothing any more, in an open transaction too', async () => {
     const { data } = await api.gql(LOGIN, { i: { email: ada.email, password: ada.password } });
     const { rows } = await admin.query(
-      "select session_id as id from audit.events where action = 'shell.start' order by id desc limit 1",
+      "select session_id as id from audit.events where action = 'shell.start' order by occurred_at desc limit 1",
     );
     await shell.ask('begin;');
     await shell.ask("insert into clinic.patients (name) values ('Ivan');");
@@ -321,5 +347,17 @@ describe('at a terminal', () => {
     quick.type('\x04');
     expect(await quick.ended).toBe(0);
     expect((await trail()).sort()).toEqual(['session.end', 'shell.end']);
+  });
+
+  test('a terminal that is closed ends what runs, and the session', async () => {
+    const left = await ShellProcess.atTerminal(api, ada, home);
+    await trail();
+    left.type('select pg_sleep(60);\r');
+    await until(async () => (await running('pg_sleep')) === 1);
+    left.child.kill('SIGKILL');
+    await until(async () => (await running('pg_sleep')) === 0);
+    const actions: string[] = [];
+    await until(async () => actions.push(...(await trail())) >= 3);
+    expect(actions.sort()).toEqual(['session.end', 'shell.end', 'shell.statement']);
   });
 });

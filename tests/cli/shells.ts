@@ -10,9 +10,9 @@ import type { Api, Member } from '../api/api.ts';
 import { cleanEnvironment } from '../runtime/programs.ts';
 import { whenFileEnds } from '../support/cleanup.ts';
 
-/** Gives the data directory of an API what a process beside it needs to log in. */
-export function shareSecrets({ config }: Api): void {
-  writeFileSync(join(config.dataDirectory, 'secrets.json'), JSON.stringify(inject('cluster').passwords), {
+/** Gives a data directory, by default that of an API, what a process needs to log in. */
+export function shareSecrets({ config }: Api, directory = config.dataDirectory): void {
+  writeFileSync(join(directory, 'secrets.json'), JSON.stringify(inject('cluster').passwords), {
     mode: 0o600,
   });
 }
@@ -51,12 +51,9 @@ export class ShellProcess {
   }
 
   /** With pipes; the first line that is written is the password. */
-  static piped(api: Api, args: readonly string[]): ShellProcess {
-    return new ShellProcess(
-      process.execPath,
-      [join(projectRoot, 'src/cli.ts'), 'shell', ...args],
-      environmentBeside(api),
-    );
+  static piped(api: Api, args: readonly string[], env: Readonly<Record<string, string>> = {}): ShellProcess {
+    const words = [join(projectRoot, 'src/cli.ts'), 'shell', ...args];
+    return new ShellProcess(process.execPath, words, { ...environmentBeside(api), ...env });
   }
 
   /** At a pseudo-terminal, with a password that was typed: from there on all it says is in `out`. */
@@ -105,8 +102,9 @@ export async function runPiped(
   who: { email: string; password: string },
   input: string,
   args: readonly string[] = [],
+  env: Readonly<Record<string, string>> = {},
 ): Promise<{ code: number | null; out: string; err: string }> {
-  const shell = ShellProcess.piped(api, ['--email', who.email, ...args]);
+  const shell = ShellProcess.piped(api, ['--email', who.email, ...args], env);
   shell.child.stdin?.end(`${who.password}\n${input}`);
   return { code: await shell.ended, out: shell.out, err: shell.err };
 }

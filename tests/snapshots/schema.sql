@@ -1267,6 +1267,31 @@ begin
 end $function$
 comment 'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns.'
 
+-- function audit.statement(event_id uuid)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION audit.statement(event_id uuid)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows the key of whoever gave the statement; the checks are the permission, and the organization it was given in.
+declare
+  v_event record;
+begin
+  if not request.can('audit.read') then
+    raise exception 'reading the audit trail is not permitted' using errcode = 'DENYD';
+  end if;
+  select e.organization_id, e.id, e.details ->> 'statement' as statement into v_event
+    from audit.events e
+    where e.organization_id = request.organization_id() and e.id = statement.event_id and e.action = 'shell.statement';
+  if not found then
+    return null;
+  end if;
+  return keyring_private.open('audit.events.statement', v_event.organization_id, v_event.id, decode(v_event.statement, 'hex'));
+end $function$
+comment 'The SQL that an event shell.statement of the active organization recorded; null for any other event. DENYD without audit.read, KEYER if its operator was erased.'
+
 -- function audit_private.append(action text, organization_id uuid, actor_id uuid, details jsonb, relation text, row_id text, origin_subject uuid, statement text)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION audit_private.append(action text, organization_id uuid DEFAULT NULL::uuid, actor_id uuid DEFAULT NULL::uuid, details jsonb DEFAULT '{}'::jsonb, relation text DEFAULT NULL::text, row_id text DEFAULT NULL::text, origin_subject uuid DEFAULT NULL::uuid, statement text DEFAULT NULL::text)

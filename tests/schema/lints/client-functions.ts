@@ -59,6 +59,7 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
     'api_steps.record_statement',
     'api_steps.start_shell',
     'api_steps.switch_organization',
+    'audit.statement',
     ...SEALED_COLUMNS,
   ],
   safetypin_authenticator: [
@@ -88,6 +89,7 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
   safetypin_auditor: [
     ...ACCESSORS,
     'audit.count_events',
+    'audit.statement',
     'keyring.open_value',
     'keyring.open_values',
     'keyring.transport_key',

@@ -3,6 +3,7 @@ export const KEEPER_FUNCTIONS: readonly string[] = [
   // The audit trail: reads the sealed context, seals personal values, counts events for the metrics.
   'audit.count_events',
   'audit.record_change',
+  'audit.statement',
   'audit_private.append',
   'audit_private.encode_entry',
   'audit_private.field',
