@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
 import { examine } from '../../src/platform/doctor/doctor.ts';
 import { LOGIN } from '../api/api.ts';
@@ -204,7 +204,11 @@ describe('of people whose every word is a canary', () => {
 });
 
 describe('PG-61: what production refuses is what shows values, each setting alone; and no key even so', () => {
-  it.each(Object.entries(REFUSED))('%s = %s', async (setting, value) => {
+  // auto_explain of 15 has no setting for parameters.
+  const settings = Object.entries(REFUSED).filter(
+    ([name]) => inject('postgres') > 15 || !name.startsWith('auto_explain.log_p'),
+  );
+  it.each(settings)('%s = %s', async (setting, value) => {
     const { admin, api } = loud;
     await admin.query(`alter database safetypin set ${setting} = '${value}'`);
     await anew();
