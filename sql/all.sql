@@ -23,6 +23,7 @@
 --!include keyring/works.sql
 --!include keyring/rotation.sql
 --!include keyring/doors.sql
+--!include keyring/sensitive.sql
 --!include keyring/open.sql
 --!include keyring/seal-column.sql
 --!include keyring/clean-up.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:fbefc36ac8eced996cb28093a1acefcb3c81868b
+--! Hash: sha1:05cde422ea7e8b3ce9fb9973d5ba044621d810bb
 --! Message: initial
 
 --! Included all.sql
@@ -2052,6 +2052,232 @@ end $$;
 comment on function keyring.leave_door() is
   'Trigger after each statement: forgets which row was inserted last (see KEYEX). Its list of columns and its arguments say which column plays which part.';
 --! EndIncluded keyring/doors.sql
+--! Included keyring/sensitive.sql
+-- Purpose: columns of class sensitive. Each value that is opened leaves an event in the trail, in the same transaction. A
+-- rollback takes that event back and cannot take back what was read, so each value also takes a number from a sequence,
+-- which no rollback returns: a number without a row here is a value that was read and not recorded (F5).
+--
+-- What makes the comparison sure: the lock on keyring_private.openings is taken before the number (an insert locks its
+-- table before it computes a row) and let go with the transaction or savepoint, after its rows are visible or gone. So a
+-- number below the counter is settled as soon as whoever held that lock when the counter was read has let go. No
+-- transaction of another database, and none that opened nothing, can hold the comparison up.
+
+grant create on schema keyring_private, keyring to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create sequence if not exists keyring_private.opening_numbers as bigint;
+comment on sequence keyring_private.opening_numbers is 'Counts what was read of sensitive columns. Never goes back.';
+
+create table if not exists keyring_private.openings (
+  number bigint constraint openings_pkey primary key,
+  event_id uuid not null,
+  opened_at timestamptz not null default clock_timestamp()
+);
+alter table keyring_private.openings enable row level security, force row level security;
+comment on table keyring_private.openings is 'Numbers of readings that are recorded; removed when they were compared with the counter.';
+comment on column keyring_private.openings.number is 'From opening_numbers.';
+comment on column keyring_private.openings.event_id is 'The event that records it.';
+comment on column keyring_private.openings.opened_at is 'When it was read.';
+
+create table if not exists keyring_private.opening_checks (
+  is_only boolean constraint opening_checks_pkey primary key default true constraint opening_checks_is_only check (is_only),
+  judged_to bigint not null default 0,
+  judged_at timestamptz,
+  boundary bigint,
+  bounded_at timestamptz,
+  holders text[] not null default '{}',
+  has_jump boolean not null default false,
+  constraint opening_checks_boundary_ahead check (boundary >= judged_to)
+);
+alter table keyring_private.opening_checks enable row level security, force row level security;
+comment on table keyring_private.opening_checks is 'How far the comparison is: one row.';
+comment on column keyring_private.opening_checks.is_only is 'True: there is one row.';
+comment on column keyring_private.opening_checks.judged_to is 'Numbers up to here were compared, once and for all.';
+comment on column keyring_private.opening_checks.judged_at is 'When that was; null before the first time.';
+comment on column keyring_private.opening_checks.boundary is 'Numbers up to here are next; null when none were seen.';
+comment on column keyring_private.opening_checks.bounded_at is 'When the boundary was read from the counter.';
+comment on column keyring_private.opening_checks.holders is 'Transactions that were reading then: the comparison waits for these.';
+comment on column keyring_private.opening_checks.has_jump is 'The server crashed or the database was restored since the last comparison: the counter may have jumped.';
+
+-- Unlogged: a crash, a replica''s promotion and a physical restore empty it. That is what tells that the counter jumped.
+create unlogged table if not exists keyring_private.opening_marks (
+  place text constraint opening_marks_pkey primary key
+);
+alter table keyring_private.opening_marks enable row level security, force row level security;
+comment on table keyring_private.opening_marks is 'Says that the counter has stood here without a crash since the last comparison.';
+comment on column keyring_private.opening_marks.place is 'Cluster and database: a logical restore puts the row back, elsewhere.';
+
+do $$
+declare
+  v_table text;
+begin
+  foreach v_table in array array['openings', 'opening_checks', 'opening_marks'] loop
+    execute format('drop policy if exists keeper_select on keyring_private.%I', v_table);
+    execute format('create policy keeper_select on keyring_private.%I for select to safetypin_keeper using (true)', v_table);
+    execute format('drop policy if exists keeper_insert on keyring_private.%I', v_table);
+    execute format('create policy keeper_insert on keyring_private.%I for insert to safetypin_keeper with check (true)', v_table);
+    execute format('drop policy if exists keeper_update on keyring_private.%I', v_table);
+    execute format('create policy keeper_update on keyring_private.%I for update to safetypin_keeper using (true) with check (true)', v_table);
+    execute format('drop policy if exists keeper_delete on keyring_private.%I', v_table);
+    execute format('create policy keeper_delete on keyring_private.%I for delete to safetypin_keeper using (true)', v_table);
+  end loop;
+end $$;
+
+create or replace function keyring_private.demand_record() returns void
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if current_setting('transaction_read_only')::boolean then
+    raise exception 'reading this column is recorded, and nothing can be recorded in a read-only transaction' using errcode = 'KEYRO',
+      hint = 'Ask for it in a transaction that may write, on the primary.';
+  end if;
+end $$;
+comment on function keyring_private.demand_record() is 'KEYRO where a reading cannot be recorded: in a read-only transaction, on a replica.';
+
+create or replace function keyring_private.record_reading(
+  action text, sealed_column keyring_private.sealed_columns, row_ids uuid[], subjects uuid[]
+) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+-- The numbers are taken by the insert itself, so the lock on the table comes first: see above.
+declare
+  v_details jsonb;
+  v_relation text;
+  v_events uuid[];
+  v_numbers bigint[];
+begin
+  select format('%s.%s', n.nspname, c.relname), jsonb_build_object('column', sealed_column.id, 'name', d.door)
+    into v_relation, v_details
+    from keyring_private.doors d
+    join pg_class c on c.oid = d.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where d.id = sealed_column.id;
+  with kept as (
+    insert into keyring_private.openings (number, event_id)
+      select nextval('keyring_private.opening_numbers'), platform.uuid_v7()
+      from generate_series(1, cardinality(record_reading.row_ids))
+      returning number, event_id)
+  select array_agg(k.number order by k.number), array_agg(k.event_id order by k.number) into v_numbers, v_events from kept k;
+  perform audit_private.append_set(record_reading.action, v_events, v_relation, record_reading.row_ids::text[], (
+    select array_agg(v_details || jsonb_build_object('number', u.number)
+        || case when u.subject is null then '{}' else jsonb_build_object('subject', u.subject) end order by u.position)
+      from unnest(v_numbers, record_reading.subjects) with ordinality as u (number, subject, position)));
+end $$;
+comment on function keyring_private.record_reading(text, keyring_private.sealed_columns, uuid[], uuid[]) is
+  'Numbers and records readings of a sensitive column, one event each: column, row, and the subject whose key sealed it; never the value.';
+
+create or replace function keyring.compare_openings(batch integer) returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_check keyring_private.opening_checks;
+  v_counter bigint;
+  v_holders text[];
+  v_held boolean;
+  v_place text;
+  v_ranges jsonb;
+  v_jump jsonb;
+  v_missing bigint;
+  v_judged integer;
+begin
+  if request.task() is distinct from 'keyring__compare_openings' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  -- Rows are looked at after the locks: by a snapshot from before, what was settled in between would be missing.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'the comparison needs read committed' using errcode = '22023';
+  end if;
+  select c.* into v_check from keyring_private.opening_checks c for update skip locked;
+  if not found then
+    return 0;
+  end if;
+  select format('%s/%s', s.system_identifier, d.oid) into v_place
+    from pg_control_system() s cross join pg_database d where d.datname = current_database();
+  select case when s.is_called then s.last_value else 0 end into v_counter from keyring_private.opening_numbers s;
+  if not exists (select from keyring_private.opening_marks m where m.place = v_place) then
+    delete from keyring_private.opening_marks;
+    insert into keyring_private.opening_marks (place) values (v_place);
+    if v_check.judged_at is not null then
+      -- The jump is somewhere between what was judged and the counter: looked at as one.
+      v_check.has_jump := true;
+      v_check.boundary := null;
+    end if;
+  end if;
+  select coalesce(array_agg(distinct l.virtualtransaction), '{}') into v_holders
+    from pg_locks l
+    where l.relation = 'keyring_private.openings'::regclass and l.mode = 'RowExclusiveLock'
+      and l.database = (select d.oid from pg_database d where d.datname = current_database())
+      and l.pid is distinct from pg_backend_pid();
+  if v_check.boundary is null then
+    v_check.judged_to := least(v_check.judged_to, v_counter);
+    v_check.boundary := case when v_check.has_jump then v_counter
+      else least(v_counter, v_check.judged_to + least(greatest(batch, 1), 100000)) end;
+    v_check.bounded_at := clock_timestamp();
+    v_check.holders := v_holders;
+  end if;
+  v_held := v_holders && v_check.holders;
+  if v_held and v_check.bounded_at > clock_timestamp() - make_interval(secs => platform.limit_value('opening.held_seconds')) then
+    update keyring_private.opening_checks c
+      set judged_to = v_check.judged_to, boundary = v_check.boundary, bounded_at = v_check.bounded_at, holders = v_check.holders,
+          has_jump = v_check.has_jump;
+    return 0;
+  end if;
+
+  with compared as (
+    delete from keyring_private.openings o where o.number <= v_check.boundary returning o.number, o.opened_at
+  ), ends as (
+    select c.number, c.opened_at from compared c where c.number > v_check.judged_to
+    union all select v_check.judged_to, v_check.judged_at
+    union all select v_check.boundary + 1, null
+  ), gaps as (
+    select lag(e.number) over o + 1 as first, e.number - 1 as last, lag(e.opened_at) over o as after, e.opened_at as before
+      from ends e window o as (order by e.number)
+  ), jump as (
+    -- A crash skips no more numbers than are logged ahead, all in a row.
+    select g.first from gaps g
+      where v_check.has_jump and g.last - g.first between 0 and 31
+      order by g.last - g.first desc, g.first desc limit 1
+  ), told as (
+    select g.last - g.first + 1 as count, j.first is not null as is_jump, row_number() over (order by g.first) as position,
+        jsonb_build_object('first', g.first, 'last', g.last, 'after', g.after, 'before', coalesce(g.before, v_check.bounded_at)) as said
+      from gaps g left join jump j on j.first = g.first
+      where g.last >= g.first)
+  select jsonb_agg(t.said order by t.position) filter (where not t.is_jump and t.position <= 100),
+      jsonb_agg(t.said) filter (where t.is_jump), sum(t.count) filter (where not t.is_jump)
+    into v_ranges, v_jump, v_missing
+    from told t;
+  if v_jump is not null then
+    perform audit_private.append('value.skip', details => jsonb_build_object('because', 'crash', 'numbers', v_jump));
+  end if;
+  if v_missing > 0 then
+    perform audit_private.append('value.mismatch', details => jsonb_build_object('count', v_missing, 'numbers', v_ranges,
+      'because', case when v_held then 'held' else 'unrecorded' end, 'from', v_check.judged_to + 1, 'to', v_check.boundary));
+  end if;
+  v_judged := v_check.boundary - v_check.judged_to;
+  update keyring_private.opening_checks c
+    set judged_to = v_check.boundary, judged_at = clock_timestamp(), boundary = null, bounded_at = null, holders = '{}', has_jump = false;
+  return v_judged;
+end $$;
+comment on function keyring.compare_openings(integer) is
+  'Task keyring__compare_openings: compares a batch of numbers that were taken for readings of sensitive columns with those that are recorded; returns how many. What is missing is an event value.mismatch, once; what a crash skipped is value.skip. Waits for transactions that are still reading, at most opening.held_seconds. DENYD outside it.';
+
+create or replace function keyring.openings_state(out judged_at timestamptz, out waiting bigint)
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+  select c.judged_at, greatest(case when s.is_called then s.last_value else 0 end - c.judged_to, 0)
+    from keyring_private.opening_checks c cross join keyring_private.opening_numbers s
+$$;
+comment on function keyring.openings_state() is 'When readings of sensitive columns were compared last, and how many wait for it. For the owner.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring_private, keyring from safetypin_keeper;
+--! EndIncluded keyring/sensitive.sql
 --! Included keyring/open.sql
 -- Purpose: opening and finding sealed values of other tables' columns, for whoever may. One value at a time for SQL,
 -- a set at once for lists.
@@ -2109,13 +2335,16 @@ begin
     return query select n::integer, null::text, null::text from generate_subscripts(open_values.sealed, 1) n;
     return;
   end if;
+  if v_column.class = 'sensitive' then
+    perform keyring_private.demand_record();
+  end if;
   v_prefix := '\x02'::bytea || uuid_send(v_column.id)
     || uuid_send(case when v_column.tenant then request.organization_id() else platform.no_organization() end);
   -- Set by set, not value by value: the key-encryption key once, each data key once. Here the construction of cipher.sql
   -- stands written out; a test holds the two against each other.
   return query
     with asked as materialized (
-      select u.n::integer as n, u.s,
+      select u.n::integer as n, u.r, u.s,
           case when length(u.s) >= 113 and get_byte(u.s, 0) = 2 and (length(u.s) - 81) % 16 = 0
             then encode(substr(u.s, 18, 16), 'hex')::uuid end as key_id,
           v_prefix || uuid_send(u.r) || substr(u.s, 18, 16) as data
@@ -2124,21 +2353,26 @@ begin
       select r.version, keyring_private.key_encryption_key(r.version) as key
         from (select distinct k.root_version as version from asked a join keyring_private.data_keys k on k.id = a.key_id) r
     ), keys as materialized (
-      select k.id, keyring_private.unwrap(r.key, k.wrapped, '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject)) as key
+      select k.id, k.subject, keyring_private.unwrap(r.key, k.wrapped, '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject)) as key
         from keyring_private.data_keys k join roots r on r.version = k.root_version
         where k.id in (select a.key_id from asked a)
     ), opened as materialized (
-      select a.n, a.s is null as is_null, k.key is null and a.key_id is not null as is_erased,
+      select a.n, a.r, k.subject, a.s is null as is_null, k.key is null and a.key_id is not null as is_erased,
           case when extensions.hmac(substr(extensions.hmac(
                 a.data || substr(a.s, 34, length(a.s) - 65) || int8send(length(a.data) * 8::bigint), substr(k.key, 1, 32), 'sha512'), 1, 32),
               substr(k.key, 1, 32), 'sha512')
             = extensions.hmac(substr(a.s, length(a.s) - 31), substr(k.key, 1, 32), 'sha512')
           then extensions.decrypt_iv(substr(a.s, 50, length(a.s) - 81), substr(k.key, 33, 32), substr(a.s, 34, 16), 'aes-cbc/pad:pkcs') end as padded
         from asked a left join keys k on k.id = a.key_id
+    ), recorded as materialized (
+      -- All is recorded before any of it is given out.
+      select case when count(*) > 0 then
+          keyring_private.record_reading('value.open', v_column, array_agg(o.r order by o.n), array_agg(o.subject order by o.n)) end
+        from opened o where o.padded is not null and v_column.class = 'sensitive'
     )
     select o.n, convert_from(keyring_private.unpad(o.padded), 'UTF8'),
         case when o.is_null or o.padded is not null then null when o.is_erased then 'KEYER' else 'KEYBD' end
-      from opened o order by o.n;
+      from opened o cross join recorded order by o.n;
 end $$;
 comment on function keyring.open_values(uuid, uuid[], bytea[]) is
   'Opens values of one sealed column, by row: the value, or why not (DENYD, KEYER for erased, KEYBD). DENYD, KEYNO and CTXNO as errors where nothing can be opened at all.';
@@ -2163,16 +2397,21 @@ comment on function keyring.open_value(uuid, uuid, bytea) is
   'Opens one value of a sealed column. Null for null, for what was erased, and for who may not (or DENYD, as the column says). KEYBD for what was not sealed for this row, KEYNO without an application key, CTXNO without a request.';
 
 create or replace function keyring.blind_index(column_id uuid, slot text, value text) returns bytea
-  language plpgsql stable security definer
+  language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
--- Borrows from the keeper: the index key. The checks are those of opening: who may not read may not find.
+-- Borrows from the keeper: the index key. The checks are those of opening: who may not read may not find. To find a row by
+-- a guess is to read it, so that is recorded too.
 declare
   v_column keyring_private.sealed_columns := keyring_private.may_open(blind_index.column_id);
   v_value text := value;
 begin
   if v_column.id is null or not v_column.indexed or value is null then
     return null;
+  end if;
+  if v_column.class = 'sensitive' then
+    perform keyring_private.demand_record();
+    perform keyring_private.record_reading('value.find', v_column, array[null::uuid], array[null::uuid]);
   end if;
   if v_column.type <> 'text' then
     v_value := keyring_private.canonical(v_value, v_column.type);
@@ -2652,6 +2891,46 @@ begin
 end $$;
 comment on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid, text) is
   'Appends one event and returns its id. From a run-time login only under a valid seal (CTXNO); 22023 for an unknown action. With origin_subject, IP address and user agent are sealed for that person; a statement of SQL is sealed for the actor.';
+
+create or replace function audit_private.append_set(action text, ids uuid[], relation text, row_ids text[], details jsonb[]) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+-- What append() does, for many events of one action at once; the context is verified once.
+declare
+  v_context record;
+  v_action audit.actions;
+  v_now timestamptz := clock_timestamp();
+  v_organization uuid;
+  v_session uuid;
+  v_said jsonb := '{}';
+begin
+  select c.* into v_context from request_private.sealed_context c;
+  if not found then
+    raise exception 'no sealed context' using errcode = 'CTXNO';
+  end if;
+  select a.* into v_action from audit.actions a where a.name = append_set.action;
+  if not found then
+    raise exception 'no such action' using errcode = '22023';
+  end if;
+  v_organization := coalesce(v_context.organization_id, '00000000-0000-0000-0000-000000000000');
+  if v_context.kind = '1' then
+    v_session := v_context.subject_id;
+  end if;
+  if v_context.metadata::jsonb ->> 'purpose' is not null then
+    v_said := jsonb_build_object('purpose', left(v_context.metadata::jsonb ->> 'purpose', 64));
+  end if;
+  insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
+      request_id, database_role, relation, row_id, details, entry)
+    select v_organization, e.id, v_now, v_action.name, v_action.category, v_action.severity, v_context.person_id, v_session,
+        v_context.request_id, session_user, append_set.relation, e.row_id, e.details,
+        audit_private.encode_entry(e.id, v_now, v_organization, v_action.name, v_context.person_id, v_session,
+          v_context.request_id, session_user, append_set.relation, e.row_id, e.details)
+      from (select u.id, u.row_id, u.details || v_said as details
+        from unnest(append_set.ids, append_set.row_ids, append_set.details) as u (id, row_id, details) offset 0) e;
+end $$;
+comment on function audit_private.append_set(text, uuid[], text, text[], jsonb[]) is
+  'Appends events of one action and table, with the purpose that the request gave. Only under a valid seal (CTXNO); 22023 for an unknown action.';
 
 create or replace function audit.record_change() returns trigger
   language plpgsql volatile security definer
@@ -5420,6 +5699,7 @@ insert into platform.errors (sqlstate, code, http_status, message) values
   ('KEYER', 'ERASED',               410, 'This value was erased.'),
   ('KEYIM', 'KEYS_IMMUTABLE',       409, 'This belongs to a row with protected values and cannot be changed.'),
   ('KEYEX', 'EXCLUDED_IS_EMPTY',    400, 'A protected value was taken from excluded, where it is empty. Please repeat it.'),
+  ('KEYRO', 'CANNOT_RECORD',        503, 'Reading this is recorded, and nothing can be recorded here.'),
   ('KEYFG', 'VALUE_FORGED',         400, 'A protected value was put past its seal.'),
   ('GUESS', 'ATTEMPT_NOT_COMMITTED', 500, 'The attempt was not recorded. Please try again.'),
   ('AUDAP', 'AUDIT_APPEND_ONLY',    500, 'Audit events are never changed.'),
@@ -5481,6 +5761,7 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('person.name_length',           200, 'characters', 1, 1000,     'Longest display name of a person.'),
   ('organization.per_person',       50, 'organizations', 1, 10000, 'Organizations that one person may create.'),
   ('job.turn_depth',               100, 'jobs',       1, 1000,     'Waiting jobs of one organization that take turns with those of others; what is beyond waits for all of these.'),
+  ('opening.held_seconds',        3600, 'seconds',    60, 86400,   'How long a transaction may keep the record of what it read open before that counts as unrecorded.'),
   ('keep.attempt_seconds',       86400, 'seconds',    3600, 31536000, 'How long an attempt is kept after it was counted.'),
   ('keep.token_seconds',         86400, 'seconds',    600, 31536000,  'How long a token from a mail is kept after it was used or ran out.'),
   ('keep.mail_seconds',         604800, 'seconds',    86400, 31536000, 'How long it is kept that a mail was sent.'),
@@ -5496,6 +5777,7 @@ insert into platform.tasks (name, scheduled, seconds, attempts, payload, needs_a
   ('platform__clean_up',        true,  300, 5,  '{}',   true,  'Removes jobs that were given up long ago, and contexts without a job.'),
   ('keyring__clean_up',         true,  60,  5,  '{}',   true,  'Removes transport keys that nothing can be sealed with any more.'),
   ('keyring__work',             true,  300, 5,  '{}',   true,  'Rotates keys, seals and unseals columns that have rows, in batches.'),
+  ('keyring__compare_openings', true, 60, 5, '{}', true, 'Compares what was read of sensitive columns with what was recorded.'),
   ('identity__clean_up',        true,  300, 5,  '{}',   true,  'Removes attempts, lockouts, tokens, mails and registrations that have run out.'),
   ('sessions__clean_up',        true,  300, 5,  '{}',   true,  'Removes credentials, refresh tokens and sessions that are over.')
 on conflict (name) do update
@@ -5515,8 +5797,8 @@ grant execute on function keyring.row_of(text, text[], jsonb, anyelement), keyri
 set local role safetypin_keeper;
 grant execute on function keyring.transport_key(bytea[]) to safetypin_authenticator, safetypin_jobs, safetypin_auditor;
 grant execute on function keyring.bind_application() to safetypin_anonymous;
-grant execute on function keyring.clean_up(integer), keyring.work(integer) to safetypin_jobs;
-grant execute on function keyring.works(), keyring.tree(), keyring.transport_state(), keyring.rotate_root(),
+grant execute on function keyring.clean_up(integer), keyring.work(integer), keyring.compare_openings(integer) to safetypin_jobs;
+grant execute on function keyring.works(), keyring.tree(), keyring.openings_state(), keyring.transport_state(), keyring.rotate_root(),
   keyring.rotate_application(bytea), keyring.rotate_transport()
   to safetypin_owner;
 grant execute on function
@@ -5571,6 +5853,8 @@ begin
     insert into keyring_private.roots (version, half) values (1, extensions.gen_random_bytes(32));
   end if;
 end $$;
+
+insert into keyring_private.opening_checks default values on conflict do nothing;
 
 insert into keyring_private.sealed_columns (id, name, class) values
   ('019a9d5c-0000-7000-8000-000000000001', 'identity.emails.address', 'personal'),
@@ -5652,6 +5936,10 @@ insert into audit.actions (name, category, severity, description) values
   ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
   ('key.rotate', 'administration', 'notice', 'A key of the key tree was replaced.'),
   ('column.seal', 'keys', 'notice', 'A column of a table was sealed, or what it demands was changed.'),
+  ('value.open', 'access', 'info', 'A value of a sensitive column was opened.'),
+  ('value.find', 'access', 'info', 'Somebody looked for a value in a sensitive column.'),
+  ('value.mismatch', 'access', 'alert', 'Values of sensitive columns were read, and what recorded it was rolled back.'),
+  ('value.skip', 'access', 'warning', 'The counter of readings jumped in a crash; what was read just before it may be unrecorded.'),
   ('row.insert', 'data', 'info', 'A row was added.'),
   ('row.update', 'data', 'info', 'A row was changed.'),
   ('row.delete', 'data', 'notice', 'A row was removed.'),

@@ -94,6 +94,46 @@ end $$;
 comment on function audit_private.append(text, uuid, uuid, jsonb, text, text, uuid, text) is
   'Appends one event and returns its id. From a run-time login only under a valid seal (CTXNO); 22023 for an unknown action. With origin_subject, IP address and user agent are sealed for that person; a statement of SQL is sealed for the actor.';
 
+create or replace function audit_private.append_set(action text, ids uuid[], relation text, row_ids text[], details jsonb[]) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+-- What append() does, for many events of one action at once; the context is verified once.
+declare
+  v_context record;
+  v_action audit.actions;
+  v_now timestamptz := clock_timestamp();
+  v_organization uuid;
+  v_session uuid;
+  v_said jsonb := '{}';
+begin
+  select c.* into v_context from request_private.sealed_context c;
+  if not found then
+    raise exception 'no sealed context' using errcode = 'CTXNO';
+  end if;
+  select a.* into v_action from audit.actions a where a.name = append_set.action;
+  if not found then
+    raise exception 'no such action' using errcode = '22023';
+  end if;
+  v_organization := coalesce(v_context.organization_id, '00000000-0000-0000-0000-000000000000');
+  if v_context.kind = '1' then
+    v_session := v_context.subject_id;
+  end if;
+  if v_context.metadata::jsonb ->> 'purpose' is not null then
+    v_said := jsonb_build_object('purpose', left(v_context.metadata::jsonb ->> 'purpose', 64));
+  end if;
+  insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
+      request_id, database_role, relation, row_id, details, entry)
+    select v_organization, e.id, v_now, v_action.name, v_action.category, v_action.severity, v_context.person_id, v_session,
+        v_context.request_id, session_user, append_set.relation, e.row_id, e.details,
+        audit_private.encode_entry(e.id, v_now, v_organization, v_action.name, v_context.person_id, v_session,
+          v_context.request_id, session_user, append_set.relation, e.row_id, e.details)
+      from (select u.id, u.row_id, u.details || v_said as details
+        from unnest(append_set.ids, append_set.row_ids, append_set.details) as u (id, row_id, details) offset 0) e;
+end $$;
+comment on function audit_private.append_set(text, uuid[], text, text[], jsonb[]) is
+  'Appends events of one action and table, with the purpose that the request gave. Only under a valid seal (CTXNO); 22023 for an unknown action.';
+
 create or replace function audit.record_change() returns trigger
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp

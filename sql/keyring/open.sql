@@ -54,13 +54,16 @@ begin
     return query select n::integer, null::text, null::text from generate_subscripts(open_values.sealed, 1) n;
     return;
   end if;
+  if v_column.class = 'sensitive' then
+    perform keyring_private.demand_record();
+  end if;
   v_prefix := '\x02'::bytea || uuid_send(v_column.id)
     || uuid_send(case when v_column.tenant then request.organization_id() else platform.no_organization() end);
   -- Set by set, not value by value: the key-encryption key once, each data key once. Here the construction of cipher.sql
   -- stands written out; a test holds the two against each other.
   return query
     with asked as materialized (
-      select u.n::integer as n, u.s,
+      select u.n::integer as n, u.r, u.s,
           case when length(u.s) >= 113 and get_byte(u.s, 0) = 2 and (length(u.s) - 81) % 16 = 0
             then encode(substr(u.s, 18, 16), 'hex')::uuid end as key_id,
           v_prefix || uuid_send(u.r) || substr(u.s, 18, 16) as data
@@ -69,21 +72,26 @@ begin
       select r.version, keyring_private.key_encryption_key(r.version) as key
         from (select distinct k.root_version as version from asked a join keyring_private.data_keys k on k.id = a.key_id) r
     ), keys as materialized (
-      select k.id, keyring_private.unwrap(r.key, k.wrapped, '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject)) as key
+      select k.id, k.subject, keyring_private.unwrap(r.key, k.wrapped, '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject)) as key
         from keyring_private.data_keys k join roots r on r.version = k.root_version
         where k.id in (select a.key_id from asked a)
     ), opened as materialized (
-      select a.n, a.s is null as is_null, k.key is null and a.key_id is not null as is_erased,
+      select a.n, a.r, k.subject, a.s is null as is_null, k.key is null and a.key_id is not null as is_erased,
           case when extensions.hmac(substr(extensions.hmac(
                 a.data || substr(a.s, 34, length(a.s) - 65) || int8send(length(a.data) * 8::bigint), substr(k.key, 1, 32), 'sha512'), 1, 32),
               substr(k.key, 1, 32), 'sha512')
             = extensions.hmac(substr(a.s, length(a.s) - 31), substr(k.key, 1, 32), 'sha512')
           then extensions.decrypt_iv(substr(a.s, 50, length(a.s) - 81), substr(k.key, 33, 32), substr(a.s, 34, 16), 'aes-cbc/pad:pkcs') end as padded
         from asked a left join keys k on k.id = a.key_id
+    ), recorded as materialized (
+      -- All is recorded before any of it is given out.
+      select case when count(*) > 0 then
+          keyring_private.record_reading('value.open', v_column, array_agg(o.r order by o.n), array_agg(o.subject order by o.n)) end
+        from opened o where o.padded is not null and v_column.class = 'sensitive'
     )
     select o.n, convert_from(keyring_private.unpad(o.padded), 'UTF8'),
         case when o.is_null or o.padded is not null then null when o.is_erased then 'KEYER' else 'KEYBD' end
-      from opened o order by o.n;
+      from opened o cross join recorded order by o.n;
 end $$;
 comment on function keyring.open_values(uuid, uuid[], bytea[]) is
   'Opens values of one sealed column, by row: the value, or why not (DENYD, KEYER for erased, KEYBD). DENYD, KEYNO and CTXNO as errors where nothing can be opened at all.';
@@ -108,16 +116,21 @@ comment on function keyring.open_value(uuid, uuid, bytea) is
   'Opens one value of a sealed column. Null for null, for what was erased, and for who may not (or DENYD, as the column says). KEYBD for what was not sealed for this row, KEYNO without an application key, CTXNO without a request.';
 
 create or replace function keyring.blind_index(column_id uuid, slot text, value text) returns bytea
-  language plpgsql stable security definer
+  language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
--- Borrows from the keeper: the index key. The checks are those of opening: who may not read may not find.
+-- Borrows from the keeper: the index key. The checks are those of opening: who may not read may not find. To find a row by
+-- a guess is to read it, so that is recorded too.
 declare
   v_column keyring_private.sealed_columns := keyring_private.may_open(blind_index.column_id);
   v_value text := value;
 begin
   if v_column.id is null or not v_column.indexed or value is null then
     return null;
+  end if;
+  if v_column.class = 'sensitive' then
+    perform keyring_private.demand_record();
+    perform keyring_private.record_reading('value.find', v_column, array[null::uuid], array[null::uuid]);
   end if;
   if v_column.type <> 'text' then
     v_value := keyring_private.canonical(v_value, v_column.type);

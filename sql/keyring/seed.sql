@@ -28,6 +28,8 @@ begin
   end if;
 end $$;
 
+insert into keyring_private.opening_checks default values on conflict do nothing;
+
 insert into keyring_private.sealed_columns (id, name, class) values
   ('019a9d5c-0000-7000-8000-000000000001', 'identity.emails.address', 'personal'),
   ('019a9d5c-0000-7000-8000-000000000002', 'identity.people.display_name', 'personal'),

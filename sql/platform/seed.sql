@@ -23,6 +23,7 @@ insert into platform.errors (sqlstate, code, http_status, message) values
   ('KEYER', 'ERASED',               410, 'This value was erased.'),
   ('KEYIM', 'KEYS_IMMUTABLE',       409, 'This belongs to a row with protected values and cannot be changed.'),
   ('KEYEX', 'EXCLUDED_IS_EMPTY',    400, 'A protected value was taken from excluded, where it is empty. Please repeat it.'),
+  ('KEYRO', 'CANNOT_RECORD',        503, 'Reading this is recorded, and nothing can be recorded here.'),
   ('KEYFG', 'VALUE_FORGED',         400, 'A protected value was put past its seal.'),
   ('GUESS', 'ATTEMPT_NOT_COMMITTED', 500, 'The attempt was not recorded. Please try again.'),
   ('AUDAP', 'AUDIT_APPEND_ONLY',    500, 'Audit events are never changed.'),
@@ -84,6 +85,7 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('person.name_length',           200, 'characters', 1, 1000,     'Longest display name of a person.'),
   ('organization.per_person',       50, 'organizations', 1, 10000, 'Organizations that one person may create.'),
   ('job.turn_depth',               100, 'jobs',       1, 1000,     'Waiting jobs of one organization that take turns with those of others; what is beyond waits for all of these.'),
+  ('opening.held_seconds',        3600, 'seconds',    60, 86400,   'How long a transaction may keep the record of what it read open before that counts as unrecorded.'),
   ('keep.attempt_seconds',       86400, 'seconds',    3600, 31536000, 'How long an attempt is kept after it was counted.'),
   ('keep.token_seconds',         86400, 'seconds',    600, 31536000,  'How long a token from a mail is kept after it was used or ran out.'),
   ('keep.mail_seconds',         604800, 'seconds',    86400, 31536000, 'How long it is kept that a mail was sent.'),
@@ -99,6 +101,7 @@ insert into platform.tasks (name, scheduled, seconds, attempts, payload, needs_a
   ('platform__clean_up',        true,  300, 5,  '{}',   true,  'Removes jobs that were given up long ago, and contexts without a job.'),
   ('keyring__clean_up',         true,  60,  5,  '{}',   true,  'Removes transport keys that nothing can be sealed with any more.'),
   ('keyring__work',             true,  300, 5,  '{}',   true,  'Rotates keys, seals and unseals columns that have rows, in batches.'),
+  ('keyring__compare_openings', true, 60, 5, '{}', true, 'Compares what was read of sensitive columns with what was recorded.'),
   ('identity__clean_up',        true,  300, 5,  '{}',   true,  'Removes attempts, lockouts, tokens, mails and registrations that have run out.'),
   ('sessions__clean_up',        true,  300, 5,  '{}',   true,  'Removes credentials, refresh tokens and sessions that are over.')
 on conflict (name) do update

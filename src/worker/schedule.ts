@@ -26,6 +26,12 @@ const SCHEDULE: Readonly<Record<string, Scheduled>> = {
   sessions__clean_up: { at: '27 * * * *', missed: 0, sql: 'select sessions.clean_up($1) as count' },
   keyring__clean_up: { at: '37 * * * *', missed: 0, sql: 'select keyring.clean_up($1) as count' },
   keyring__work: { at: '* * * * *', missed: 0, sql: 'select keyring.work($1) as count', batch: 5_000 },
+  keyring__compare_openings: {
+    at: '*/2 * * * *',
+    missed: 0,
+    sql: 'select keyring.compare_openings($1) as count',
+    batch: 100_000,
+  },
   platform__clean_up: { at: '47 * * * *', missed: 0, sql: 'select platform.clean_up($1) as count' },
 };
 

@@ -1353,6 +1353,48 @@ begin
 end $function$
 comment 'Appends one event and returns its id. From a run-time login only under a valid seal (CTXNO); 22023 for an unknown action. With origin_subject, IP address and user agent are sealed for that person; a statement of SQL is sealed for the actor.'
 
+-- function audit_private.append_set(action text, ids uuid[], relation text, row_ids text[], details jsonb[])
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION audit_private.append_set(action text, ids uuid[], relation text, row_ids text[], details jsonb[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- What append() does, for many events of one action at once; the context is verified once.
+declare
+  v_context record;
+  v_action audit.actions;
+  v_now timestamptz := clock_timestamp();
+  v_organization uuid;
+  v_session uuid;
+  v_said jsonb := '{}';
+begin
+  select c.* into v_context from request_private.sealed_context c;
+  if not found then
+    raise exception 'no sealed context' using errcode = 'CTXNO';
+  end if;
+  select a.* into v_action from audit.actions a where a.name = append_set.action;
+  if not found then
+    raise exception 'no such action' using errcode = '22023';
+  end if;
+  v_organization := coalesce(v_context.organization_id, '00000000-0000-0000-0000-000000000000');
+  if v_context.kind = '1' then
+    v_session := v_context.subject_id;
+  end if;
+  if v_context.metadata::jsonb ->> 'purpose' is not null then
+    v_said := jsonb_build_object('purpose', left(v_context.metadata::jsonb ->> 'purpose', 64));
+  end if;
+  insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
+      request_id, database_role, relation, row_id, details, entry)
+    select v_organization, e.id, v_now, v_action.name, v_action.category, v_action.severity, v_context.person_id, v_session,
+        v_context.request_id, session_user, append_set.relation, e.row_id, e.details,
+        audit_private.encode_entry(e.id, v_now, v_organization, v_action.name, v_context.person_id, v_session,
+          v_context.request_id, session_user, append_set.relation, e.row_id, e.details)
+      from (select u.id, u.row_id, u.details || v_said as details
+        from unnest(append_set.ids, append_set.row_ids, append_set.details) as u (id, row_id, details) offset 0) e;
+end $function$
+comment 'Appends events of one action and table, with the purpose that the request gave. Only under a valid seal (CTXNO); 22023 for an unknown action.'
+
 -- function audit_private.encode_entry(id uuid, occurred_at timestamp with time zone, organization_id uuid, action text, actor_id uuid, session_id uuid, request_id uuid, database_role text, relation text, row_id text, details jsonb)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION audit_private.encode_entry(id uuid, occurred_at timestamp with time zone, organization_id uuid, action text, actor_id uuid, session_id uuid, request_id uuid, database_role text, relation text, row_id text, details jsonb)
@@ -1963,16 +2005,21 @@ owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring.blind_index(column_id uuid, slot text, value text)
  RETURNS bytea
  LANGUAGE plpgsql
- STABLE SECURITY DEFINER
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
--- Borrows from the keeper: the index key. The checks are those of opening: who may not read may not find.
+-- Borrows from the keeper: the index key. The checks are those of opening: who may not read may not find. To find a row by
+-- a guess is to read it, so that is recorded too.
 declare
   v_column keyring_private.sealed_columns := keyring_private.may_open(blind_index.column_id);
   v_value text := value;
 begin
   if v_column.id is null or not v_column.indexed or value is null then
     return null;
+  end if;
+  if v_column.class = 'sensitive' then
+    perform keyring_private.demand_record();
+    perform keyring_private.record_reading('value.find', v_column, array[null::uuid], array[null::uuid]);
   end if;
   if v_column.type <> 'text' then
     v_value := keyring_private.canonical(v_value, v_column.type);
@@ -2008,6 +2055,105 @@ begin
   return v_count;
 end $function$
 comment 'Task keyring__clean_up: removes a batch of transport keys whose life is over twice; returns how many. DENYD outside it.'
+
+-- function keyring.compare_openings(batch integer)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.compare_openings(batch integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_check keyring_private.opening_checks;
+  v_counter bigint;
+  v_holders text[];
+  v_held boolean;
+  v_place text;
+  v_ranges jsonb;
+  v_jump jsonb;
+  v_missing bigint;
+  v_judged integer;
+begin
+  if request.task() is distinct from 'keyring__compare_openings' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  -- Rows are looked at after the locks: by a snapshot from before, what was settled in between would be missing.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'the comparison needs read committed' using errcode = '22023';
+  end if;
+  select c.* into v_check from keyring_private.opening_checks c for update skip locked;
+  if not found then
+    return 0;
+  end if;
+  select format('%s/%s', s.system_identifier, d.oid) into v_place
+    from pg_control_system() s cross join pg_database d where d.datname = current_database();
+  select case when s.is_called then s.last_value else 0 end into v_counter from keyring_private.opening_numbers s;
+  if not exists (select from keyring_private.opening_marks m where m.place = v_place) then
+    delete from keyring_private.opening_marks;
+    insert into keyring_private.opening_marks (place) values (v_place);
+    if v_check.judged_at is not null then
+      -- The jump is somewhere between what was judged and the counter: looked at as one.
+      v_check.has_jump := true;
+      v_check.boundary := null;
+    end if;
+  end if;
+  select coalesce(array_agg(distinct l.virtualtransaction), '{}') into v_holders
+    from pg_locks l
+    where l.relation = 'keyring_private.openings'::regclass and l.mode = 'RowExclusiveLock'
+      and l.database = (select d.oid from pg_database d where d.datname = current_database())
+      and l.pid is distinct from pg_backend_pid();
+  if v_check.boundary is null then
+    v_check.judged_to := least(v_check.judged_to, v_counter);
+    v_check.boundary := case when v_check.has_jump then v_counter
+      else least(v_counter, v_check.judged_to + least(greatest(batch, 1), 100000)) end;
+    v_check.bounded_at := clock_timestamp();
+    v_check.holders := v_holders;
+  end if;
+  v_held := v_holders && v_check.holders;
+  if v_held and v_check.bounded_at > clock_timestamp() - make_interval(secs => platform.limit_value('opening.held_seconds')) then
+    update keyring_private.opening_checks c
+      set judged_to = v_check.judged_to, boundary = v_check.boundary, bounded_at = v_check.bounded_at, holders = v_check.holders,
+          has_jump = v_check.has_jump;
+    return 0;
+  end if;
+
+  with compared as (
+    delete from keyring_private.openings o where o.number <= v_check.boundary returning o.number, o.opened_at
+  ), ends as (
+    select c.number, c.opened_at from compared c where c.number > v_check.judged_to
+    union all select v_check.judged_to, v_check.judged_at
+    union all select v_check.boundary + 1, null
+  ), gaps as (
+    select lag(e.number) over o + 1 as first, e.number - 1 as last, lag(e.opened_at) over o as after, e.opened_at as before
+      from ends e window o as (order by e.number)
+  ), jump as (
+    -- A crash skips no more numbers than are logged ahead, all in a row.
+    select g.first from gaps g
+      where v_check.has_jump and g.last - g.first between 0 and 31
+      order by g.last - g.first desc, g.first desc limit 1
+  ), told as (
+    select g.last - g.first + 1 as count, j.first is not null as is_jump, row_number() over (order by g.first) as position,
+        jsonb_build_object('first', g.first, 'last', g.last, 'after', g.after, 'before', coalesce(g.before, v_check.bounded_at)) as said
+      from gaps g left join jump j on j.first = g.first
+      where g.last >= g.first)
+  select jsonb_agg(t.said order by t.position) filter (where not t.is_jump and t.position <= 100),
+      jsonb_agg(t.said) filter (where t.is_jump), sum(t.count) filter (where not t.is_jump)
+    into v_ranges, v_jump, v_missing
+    from told t;
+  if v_jump is not null then
+    perform audit_private.append('value.skip', details => jsonb_build_object('because', 'crash', 'numbers', v_jump));
+  end if;
+  if v_missing > 0 then
+    perform audit_private.append('value.mismatch', details => jsonb_build_object('count', v_missing, 'numbers', v_ranges,
+      'because', case when v_held then 'held' else 'unrecorded' end, 'from', v_check.judged_to + 1, 'to', v_check.boundary));
+  end if;
+  v_judged := v_check.boundary - v_check.judged_to;
+  update keyring_private.opening_checks c
+    set judged_to = v_check.boundary, judged_at = clock_timestamp(), boundary = null, bounded_at = null, holders = '{}', has_jump = false;
+  return v_judged;
+end $function$
+comment 'Task keyring__compare_openings: compares a batch of numbers that were taken for readings of sensitive columns with those that are recorded; returns how many. What is missing is an event value.mismatch, once; what a crash skipped is value.skip. Waits for transactions that are still reading, at most opening.held_seconds. DENYD outside it.'
 
 -- function keyring.door(column_id uuid, relation oid, OUT door text, OUT sealed text, OUT index_a text, OUT index_b text, OUT organization text, OUT row_id text, OUT row_keys text[], OUT subject text, OUT required boolean, OUT keep_on_null boolean, OUT state text)
 owner safetypin_keeper
@@ -2164,13 +2310,16 @@ begin
     return query select n::integer, null::text, null::text from generate_subscripts(open_values.sealed, 1) n;
     return;
   end if;
+  if v_column.class = 'sensitive' then
+    perform keyring_private.demand_record();
+  end if;
   v_prefix := '\x02'::bytea || uuid_send(v_column.id)
     || uuid_send(case when v_column.tenant then request.organization_id() else platform.no_organization() end);
   -- Set by set, not value by value: the key-encryption key once, each data key once. Here the construction of cipher.sql
   -- stands written out; a test holds the two against each other.
   return query
     with asked as materialized (
-      select u.n::integer as n, u.s,
+      select u.n::integer as n, u.r, u.s,
           case when length(u.s) >= 113 and get_byte(u.s, 0) = 2 and (length(u.s) - 81) % 16 = 0
             then encode(substr(u.s, 18, 16), 'hex')::uuid end as key_id,
           v_prefix || uuid_send(u.r) || substr(u.s, 18, 16) as data
@@ -2179,23 +2328,41 @@ begin
       select r.version, keyring_private.key_encryption_key(r.version) as key
         from (select distinct k.root_version as version from asked a join keyring_private.data_keys k on k.id = a.key_id) r
     ), keys as materialized (
-      select k.id, keyring_private.unwrap(r.key, k.wrapped, '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject)) as key
+      select k.id, k.subject, keyring_private.unwrap(r.key, k.wrapped, '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject)) as key
         from keyring_private.data_keys k join roots r on r.version = k.root_version
         where k.id in (select a.key_id from asked a)
     ), opened as materialized (
-      select a.n, a.s is null as is_null, k.key is null and a.key_id is not null as is_erased,
+      select a.n, a.r, k.subject, a.s is null as is_null, k.key is null and a.key_id is not null as is_erased,
           case when extensions.hmac(substr(extensions.hmac(
                 a.data || substr(a.s, 34, length(a.s) - 65) || int8send(length(a.data) * 8::bigint), substr(k.key, 1, 32), 'sha512'), 1, 32),
               substr(k.key, 1, 32), 'sha512')
             = extensions.hmac(substr(a.s, length(a.s) - 31), substr(k.key, 1, 32), 'sha512')
           then extensions.decrypt_iv(substr(a.s, 50, length(a.s) - 81), substr(k.key, 33, 32), substr(a.s, 34, 16), 'aes-cbc/pad:pkcs') end as padded
         from asked a left join keys k on k.id = a.key_id
+    ), recorded as materialized (
+      -- All is recorded before any of it is given out.
+      select case when count(*) > 0 then
+          keyring_private.record_reading('value.open', v_column, array_agg(o.r order by o.n), array_agg(o.subject order by o.n)) end
+        from opened o where o.padded is not null and v_column.class = 'sensitive'
     )
     select o.n, convert_from(keyring_private.unpad(o.padded), 'UTF8'),
         case when o.is_null or o.padded is not null then null when o.is_erased then 'KEYER' else 'KEYBD' end
-      from opened o order by o.n;
+      from opened o cross join recorded order by o.n;
 end $function$
 comment 'Opens values of one sealed column, by row: the value, or why not (DENYD, KEYER for erased, KEYBD). DENYD, KEYNO and CTXNO as errors where nothing can be opened at all.'
+
+-- function keyring.openings_state(OUT judged_at timestamp with time zone, OUT waiting bigint)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring.openings_state(OUT judged_at timestamp with time zone, OUT waiting bigint)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select c.judged_at, greatest(case when s.is_called then s.last_value else 0 end - c.judged_to, 0)
+    from keyring_private.opening_checks c cross join keyring_private.opening_numbers s
+$function$
+comment 'When readings of sensitive columns were compared last, and how many wait for it. For the owner.'
 
 -- function keyring.register_column(relation regclass, column_id uuid, class text, type text, tenant boolean, permission text, write_permission text, required boolean, indexed boolean, format text, lookup text, refusal text, keep_on_null boolean, state text)
 owner safetypin_keeper
@@ -2989,6 +3156,22 @@ begin
 end $function$
 comment 'A data key, unwrapped. KEYER if it was destroyed: what it sealed is erased.'
 
+-- function keyring_private.demand_record()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.demand_record()
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if current_setting('transaction_read_only')::boolean then
+    raise exception 'reading this column is recorded, and nothing can be recorded in a read-only transaction' using errcode = 'KEYRO',
+      hint = 'Ask for it in a transaction that may write, on the primary.';
+  end if;
+end $function$
+comment 'KEYRO where a reading cannot be recorded: in a read-only transaction, on a replica.'
+
 -- function keyring_private.destroy_data_key(subject uuid)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring_private.destroy_data_key(subject uuid)
@@ -3288,6 +3471,39 @@ begin
   return int4send(length(value)) || value || decode(repeat('00', v_size - 4 - length(value)), 'hex');
 end $function$
 comment 'Length (int4), value, zeros, up to 28, 60, 124, 252 … bytes in all: what is sealed shows its bucket, not its length.'
+
+-- function keyring_private.record_reading(action text, sealed_column keyring_private.sealed_columns, row_ids uuid[], subjects uuid[])
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.record_reading(action text, sealed_column keyring_private.sealed_columns, row_ids uuid[], subjects uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- The numbers are taken by the insert itself, so the lock on the table comes first: see above.
+declare
+  v_details jsonb;
+  v_relation text;
+  v_events uuid[];
+  v_numbers bigint[];
+begin
+  select format('%s.%s', n.nspname, c.relname), jsonb_build_object('column', sealed_column.id, 'name', d.door)
+    into v_relation, v_details
+    from keyring_private.doors d
+    join pg_class c on c.oid = d.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where d.id = sealed_column.id;
+  with kept as (
+    insert into keyring_private.openings (number, event_id)
+      select nextval('keyring_private.opening_numbers'), platform.uuid_v7()
+      from generate_series(1, cardinality(record_reading.row_ids))
+      returning number, event_id)
+  select array_agg(k.number order by k.number), array_agg(k.event_id order by k.number) into v_numbers, v_events from kept k;
+  perform audit_private.append_set(record_reading.action, v_events, v_relation, record_reading.row_ids::text[], (
+    select array_agg(v_details || jsonb_build_object('number', u.number)
+        || case when u.subject is null then '{}' else jsonb_build_object('subject', u.subject) end order by u.position)
+      from unnest(v_numbers, record_reading.subjects) with ordinality as u (number, subject, position)));
+end $function$
+comment 'Numbers and records readings of a sensitive column, one event each: column, row, and the subject whose key sealed it; never the value.'
 
 -- function keyring_private.retire_data_key(subject uuid)
 owner safetypin_keeper
@@ -4365,6 +4581,10 @@ comment 'Sessions, and opening a request with one.'
 owner safetypin_owner
 comment 'Credentials and refresh tokens, as hashes; no run-time role reaches it.'
 
+-- sequence keyring_private.opening_numbers
+bigint start 1 increment 1 owned by nobody
+comment 'Counts what was read of sensitive columns. Never goes back.'
+
 -- table access.membership_roles
 owner safetypin_owner row security forced
 organization_id uuid not null default request.organization_id() -- Organization.
@@ -4802,6 +5022,46 @@ policy keeper_insert as permissive for insert to safetypin_keeper with check (tr
 policy keeper_select as permissive for select to safetypin_keeper using (true)
 policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
 comment 'Keys of the blind indexes of sealed columns, wrapped. Two while one is replaced.'
+
+-- table keyring_private.opening_checks
+owner safetypin_keeper row security forced
+is_only boolean not null default true -- True: there is one row.
+judged_to bigint not null default 0 -- Numbers up to here were compared, once and for all.
+judged_at timestamp with time zone -- When that was; null before the first time.
+boundary bigint -- Numbers up to here are next; null when none were seen.
+bounded_at timestamp with time zone -- When the boundary was read from the counter.
+holders text[] not null default '{}'::text[] -- Transactions that were reading then: the comparison waits for these.
+has_jump boolean not null default false -- The server crashed or the database was restored since the last comparison: the counter may have jumped.
+constraint opening_checks_boundary_ahead CHECK ((boundary >= judged_to))
+constraint opening_checks_is_only CHECK (is_only)
+constraint opening_checks_pkey PRIMARY KEY (is_only)
+policy keeper_delete as permissive for delete to safetypin_keeper using (true)
+policy keeper_insert as permissive for insert to safetypin_keeper with check (true)
+policy keeper_select as permissive for select to safetypin_keeper using (true)
+policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
+comment 'How far the comparison is: one row.'
+
+-- table keyring_private.opening_marks
+owner safetypin_keeper row security forced unlogged
+place text not null -- Cluster and database: a logical restore puts the row back, elsewhere.
+constraint opening_marks_pkey PRIMARY KEY (place)
+policy keeper_delete as permissive for delete to safetypin_keeper using (true)
+policy keeper_insert as permissive for insert to safetypin_keeper with check (true)
+policy keeper_select as permissive for select to safetypin_keeper using (true)
+policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
+comment 'Says that the counter has stood here without a crash since the last comparison.'
+
+-- table keyring_private.openings
+owner safetypin_keeper row security forced
+number bigint not null -- From opening_numbers.
+event_id uuid not null -- The event that records it.
+opened_at timestamp with time zone not null default clock_timestamp() -- When it was read.
+constraint openings_pkey PRIMARY KEY (number)
+policy keeper_delete as permissive for delete to safetypin_keeper using (true)
+policy keeper_insert as permissive for insert to safetypin_keeper with check (true)
+policy keeper_select as permissive for select to safetypin_keeper using (true)
+policy keeper_update as permissive for update to safetypin_keeper using (true) with check (true)
+comment 'Numbers of readings that are recorded; removed when they were compared with the counter.'
 
 -- table keyring_private.roots
 owner safetypin_keeper row security forced

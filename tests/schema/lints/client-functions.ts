@@ -79,6 +79,7 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
     'identity.compose_mail',
     'identity.mark_mail_sent',
     'keyring.clean_up',
+    'keyring.compare_openings',
     'keyring.transport_key',
     'keyring.work',
     'platform.clean_up',

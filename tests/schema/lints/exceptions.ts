@@ -25,6 +25,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'platform.errors: select_all': 'the register of errors is public: the API shows it to anybody',
   },
   'PG-51 a policy or function that believes a setting': {
+    'keyring.compare_openings(batch integer)': 'the isolation that the transaction has, not one of ours',
+    'keyring_private.demand_record()': 'whether the transaction is read-only: what it says is so',
     'keyring_private.application_halves()': 'opens the sealed envelope in the setting; a forged one does not open',
     'keyring.seal_door()': 'a mark of the statement at hand: forged, it refuses or erases what its forger writes',
     'request_private.sealed_context': 'reads the context and verifies its seal: the one place that does',
@@ -48,6 +50,9 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'identity_private.tokens': SECRETS,
     'keyring_private.data_keys': KEYS,
     'keyring_private.index_keys': KEYS,
+    'keyring_private.opening_checks': 'how far the comparison is; what it finds is an event',
+    'keyring_private.opening_marks': 'says only that the server has not crashed',
+    'keyring_private.openings': 'each row stands for an event (value.open, value.find)',
     'keyring_private.roots': KEYS,
     'keyring_private.seal_keys': KEYS,
     'keyring_private.sealed_columns': DEFINITION,
@@ -68,6 +73,9 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'access.memberships: _510_end_sessions -> sessions': 'a membership that ends takes its sessions with it, at once',
     'access.organizations: _500_end_sessions -> sessions': 'as for memberships',
     'identity.people: _500_end_sessions -> sessions': 'as for memberships',
+    'keyring.compare_openings(batch integer) -> audit': 'what is missing is told to the trail',
+    'keyring_private.record_reading(action text, sealed_column keyring_private.sealed_columns, row_ids uuid[], subjects uuid[]) -> audit':
+      'a reading is recorded in the same transaction',
     'keyring.rotate_application(next bytea) -> audit': 'a rotation is recorded by who does it',
     'keyring.rotate_root() -> audit': 'as for rotate_application',
     'keyring.rotate_transport() -> audit': 'as for rotate_application',
