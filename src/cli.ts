@@ -251,6 +251,18 @@ keys
   );
 
 keys
+  .command('new')
+  .description('make a file with a half of the application for KEY_PROVIDER=file:…, for its owner alone')
+  .argument('<file>', 'must not be there yet')
+  .option('--after <file>', 'the file in use: the new one holds its half, and the next one to go over to')
+  .action(async (file: string, options: { after?: string }) => {
+    const { newKeyFile } = await import('./keyring/command.ts');
+    const { invokedFrom } = loadConfig({ ...process.env, NODE_ENV: 'development' });
+    const at = (path: string) => resolve(invokedFrom, path);
+    await newKeyFile(at(file), options.after && at(options.after), say);
+  });
+
+keys
   .command('work')
   .description('do what waits to be done with keys and sealed values, here, until nothing is left')
   .action(() =>

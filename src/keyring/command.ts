@@ -7,6 +7,7 @@ import { StartupError } from '../platform/startup-error.ts';
 import { painter } from '../platform/table.ts';
 import { type ApplicationKeys, readKeys } from './application-keys.ts';
 import { workByHand } from './hand.ts';
+import { KeyFile } from './key-file.ts';
 import { type KeyProvider, openProvider } from './provider.ts';
 import { rotateApplication, rotateRoot, rotateTransport } from './rotate.ts';
 import { treeText, workLine } from './show.ts';
@@ -40,6 +41,14 @@ export async function rotateKeys(level: (typeof LEVELS)[number], tools: Tools): 
     else await rotateTransport(rotation);
     tools.say(`${level}: replaced`);
   });
+}
+
+/** Makes a key file; `after` is the one in use, which is left as it is. */
+export async function newKeyFile(path: string, after: string | undefined, say: Say): Promise<void> {
+  const file = new KeyFile(path, { make: false });
+  const made = await (after === undefined ? file.create() : new KeyFile(after, { make: false }).copyWithNext(path));
+  if (!made) throw new StartupError(`${path} is there already: no key is written over`);
+  say(`made ${path}. Keep a copy where neither the database nor its backups are: without it nothing opens`);
 }
 
 /** Does the works that wait, in the foreground. */

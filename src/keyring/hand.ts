@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { DatabaseAccess } from '../platform/access.ts';
 import type { Say } from '../platform/connection.ts';
-import { startRun } from '../worker/runner.ts';
+import { CONCURRENCY, startRun } from '../worker/runner.ts';
 import { scheduledTasks } from '../worker/schedule.ts';
 import { withTries } from '../worker/tries.ts';
 import type { ApplicationKeys } from './application-keys.ts';
@@ -26,7 +26,7 @@ export interface Hand {
 
 /** Works until nothing is left to do. */
 export async function workByHand({ access, keys, owner, onProgress, say }: Hand): Promise<void> {
-  const pool = new pg.Pool({ ...access.jobs, max: 3, application_name: 'safetypin keys' });
+  const pool = new pg.Pool({ ...access.jobs, max: CONCURRENCY + 3, application_name: 'safetypin keys' });
   pool.on('error', () => {});
   pool.on('connect', (client) => client.on('error', () => {}));
   const { [TASK]: task } = scheduledTasks({ pool, envelopes: new EnvelopeSealer(pool, keys) });

@@ -70,6 +70,12 @@ export class KeyFile implements KeyProvider {
     }
   }
 
+  /** Makes another file that holds the next half too; false if there is one. */
+  async copyWithNext(path: string): Promise<boolean> {
+    const contents = await this.#read();
+    return new KeyFile(path, { make: false }).create({ ...contents, next: contents.next ?? randomBytes(32) });
+  }
+
   async #read(): Promise<Contents> {
     let contents = await read(this.#path);
     if (contents === undefined && this.#make) {

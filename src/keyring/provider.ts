@@ -1,6 +1,6 @@
 // Where the application's half of the key is kept. A key management service stands behind the same interface.
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Config } from '../config.ts';
 import { StartupError } from '../platform/startup-error.ts';
 import { KeyFile } from './key-file.ts';
@@ -45,7 +45,7 @@ const IN_PRODUCTION = [
 export function openProvider(config: Pick<Config, 'environment' | 'keyProvider' | 'dataDirectory'>): KeyProvider {
   const { environment, keyProvider, dataDirectory } = config;
   if (keyProvider !== 'local') {
-    const path = keyProvider.slice('file:'.length);
+    const path = resolve(keyProvider.slice('file:'.length));
     if (environment === 'production' && path.startsWith(join(dataDirectory, '/'))) {
       throw new StartupError(`KEY_PROVIDER=${keyProvider} lies beside the data: keep it where the data are not`);
     }

@@ -42,7 +42,7 @@ export function treeText({ tree, provider, now, paint }: Shown): string {
     paint('bold', 'Roots (the database’s half)'),
     ...columns([['root', 'bound to', 'age', 'data keys', 'retired', 'index keys', 'oldest key', ''], ...roots]),
     '',
-    `${paint('bold', 'Transport key')}  ${tree.transport ? `${age(tree.transport, now)} old` : 'none yet'}`,
+    `${paint('bold', 'Transport key')}  ${tree.transport ? `${age(tree.transport, now)} old` : 'none: the next request makes one'}`,
     '',
     paint('bold', 'Works'),
     ...(works.length === 0 ? ['  none'] : works.map((work) => `  ${workLine(work, now, paint)}`)),

@@ -28,7 +28,7 @@ export interface WorkerOptions {
   readonly say: Say;
 }
 
-const CONCURRENCY = 4;
+export const CONCURRENCY = 4;
 /** How long a job may go on after the worker was told to stop. */
 const GRACE = 2_000;
 /** After that the worker leaves it: its lock ends with our connection. */
