@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { LOGIN, REGISTER, tokenOf, VERIFY } from '../api/api.ts';
 import type { Hunt } from '../support/hunt.ts';
 import type { Loud } from './loud.ts';
+import { recordByCopy, recordByGraphql, recordBySql } from './records.ts';
 
 const REFRESH = 'mutation($i: RefreshSessionInput!) { refreshSession(input: $i) { outcome accessToken refreshToken } }';
 const ASK = 'mutation($i: RequestPasswordResetInput!) { requestPasswordReset(input: $i) { outcome } }';
@@ -32,8 +33,8 @@ export class Life {
     if (typeof value === 'string' && value.length >= 20) this.canaries.set(what, value);
   }
 
-  /** From the first mail to a new password, with what goes wrong on the way. */
-  async live(): Promise<void> {
+  /** From the first mail to a new password, with what goes wrong on the way. `copies`: a folder for files to COPY from. */
+  async live(copies?: string): Promise<void> {
     const { api } = this.#loud;
     const email = this.#canary('e-mail', (random) => `${random}@example.com`);
     const displayName = this.#canary('name');
@@ -59,6 +60,11 @@ export class Life {
     this.#session('refreshed', next);
     await send(REFRESH, { refreshToken: this.#canary('unknown refresh token', (random) => random.repeat(2)) });
     await this.#fail(next.accessToken, agent);
+    const sealed = (what: string) => this.#canary(what);
+    await recordByGraphql(this.#loud, next.accessToken, sealed);
+    const credential = Buffer.from(this.canaries.get('refreshed cred') ?? '', 'base64url');
+    await recordBySql(this.#loud, credential, sealed);
+    if (copies !== undefined) await recordByCopy(this.#loud, credential, copies, sealed);
     await send(ASK, { email });
     const reset = tokenOf(await api.mail(email, ({ subject }) => /password/i.test(subject)));
     this.#note('reset token', reset);

@@ -18,6 +18,7 @@ import type { Application } from '../support/actors.ts';
 import { whenFileEnds } from '../support/cleanup.ts';
 import { handleOf, type TestDatabase } from '../support/database.ts';
 import { startPostgres } from '../support/postgres.ts';
+import { CLINIC } from './records.ts';
 
 /** All that a log may be told to say in production: everything but values. */
 export const LOUD: Readonly<Record<string, string>> = {
@@ -60,6 +61,8 @@ export interface Loud {
   readonly api: Api;
   readonly db: TestDatabase;
   readonly admin: pg.Client;
+  /** Opens a request on a connection that has begun. */
+  open(client: pg.ClientBase, credential: Buffer): Promise<void>;
   /** For keysOf(). */
   readonly app: Pick<Application, 'keys' | 'envelopes'>;
   readonly log: string;
@@ -93,9 +96,17 @@ export async function startLoud(): Promise<Loud> {
   closers.push(db.drop);
   const admin = await db.connect('admin');
   await admin.query('create extension if not exists pg_stat_statements');
+  const owner = await db.connect('owner');
+  await owner.query(CLINIC);
+  await owner.end();
   const said: string[] = [];
   const keys = await loadApplicationKeys(dataDirectory);
-  const environment = { NODE_ENV: 'test', PORT: String(await freePort()), SAFETYPIN_DATA_DIR: dataDirectory };
+  const environment = {
+    NODE_ENV: 'test',
+    PORT: String(await freePort()),
+    SAFETYPIN_DATA_DIR: dataDirectory,
+    SAFETYPIN_SCHEMAS: 'clinic',
+  };
   const config = loadConfig(environment);
   const started = { config, access, keys, say: (line: string) => said.push(line) };
   const api = await startServer(started);
@@ -109,6 +120,13 @@ export async function startLoud(): Promise<Loud> {
     api: new Api(api.url, db, config),
     db,
     admin,
+    open: async (client, credential) => {
+      await client.query("select set_config('role', sessions.open_request($1, $2, $3), true)", [
+        credential,
+        await envelopes.seal(credential),
+        { ip: '192.0.2.7' },
+      ]);
+    },
     app: { keys, envelopes },
     log: join(dataDirectory, 'postgres.log'),
     cluster: clusterDirectory(dataDirectory),

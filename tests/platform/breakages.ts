@@ -206,6 +206,13 @@ export const BREAKAGES: readonly Breakage[] = [
     said: 'warn: log_statement is all',
   },
   {
+    name: 'PG-61 plans of slow statements',
+    breaking: 'alter database safetypin set auto_explain.log_min_duration = 100',
+    mending: 'alter database safetypin reset auto_explain.log_min_duration',
+    check: 'log',
+    said: 'warn: auto_explain writes plans into the log',
+  },
+  {
     name: 'PG-61 plans in full',
     breaking: 'alter database safetypin set auto_explain.log_verbose = on',
     mending: 'alter database safetypin set auto_explain.log_verbose = off',

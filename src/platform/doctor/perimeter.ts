@@ -95,11 +95,23 @@ const logging: Check = {
       found.push(unsafe(`the log shows ${said}, and secrets in them (${who.join(', ')}): set ${setting} to ${cure}`));
     }
     for (const line of closed) found.push(unsafe(line));
-    const set = await settingsOf(admin, ['log_statement', 'debug_print_parse', 'debug_print_rewritten']);
+    const set = await settingsOf(admin, [
+      'log_statement',
+      'auto_explain.log_min_duration',
+      'debug_print_parse',
+      'debug_print_rewritten',
+    ]);
     if (['mod', 'all'].includes(set.get('log_statement') ?? '')) {
       found.push(
         warn(
           `log_statement is ${set.get('log_statement')}: what people type into psql stays in the log; set it to ddl`,
+        ),
+      );
+    }
+    if (!['-1', '', undefined].includes(set.get('auto_explain.log_min_duration'))) {
+      found.push(
+        warn(
+          'auto_explain writes plans into the log, and in them what slow statements compare with: set auto_explain.log_min_duration to -1, or compare no sealed value',
         ),
       );
     }
