@@ -24,6 +24,7 @@
 --!include keyring/rotation.sql
 --!include keyring/doors.sql
 --!include keyring/sensitive.sql
+--!include keyring/door-triggers.sql
 --!include keyring/open.sql
 --!include keyring/seal-column.sql
 --!include keyring/clean-up.sql

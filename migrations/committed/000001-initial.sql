@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:05cde422ea7e8b3ce9fb9973d5ba044621d810bb
+--! Hash: sha1:b1d3f9f6993122b03818cf3f3f5384e9cc8c1c95
 --! Message: initial
 
 --! Included all.sql
@@ -1714,8 +1714,8 @@ revoke create on schema keyring_private, keyring from safetypin_keeper;
 -- or two of them in one). PostgreSQL keeps that list through renames, dumps and partitions, so no name is stored here.
 --
 -- Value in a door's column: version 2 (1 byte), stamp (16), key id (16), IV (16), ciphertext, tag (32); associated data
--- as in internal.sql. The stamp is an HMAC under a key of this database over associated data and value: it tells that a
--- ciphertext was made here, for this row, where no application key is at hand (a row that moves, a copy put back).
+-- as in internal.sql. The stamp is an HMAC under a key of this database over associated data, subject and value: it tells that a
+-- ciphertext was made here, for this row and whom it is about, where no application key is at hand (a row that moves, a copy put back).
 
 grant create on schema keyring, keyring_private to safetypin_keeper;
 set local role safetypin_keeper;
@@ -1763,7 +1763,7 @@ create or replace function keyring_private.stamp(data bytea, inner_pad bytea, ou
 return substr(sha256(outer_pad || sha256(inner_pad || data)), 1, 16);
 comment on function keyring_private.stamp(bytea, bytea, bytea) is 'The first half of an HMAC-SHA-256 under the two padded blocks of a key.';
 
-create or replace function keyring_private.canonical(value text, type text) returns text
+create or replace function keyring_private.written(value anyelement) returns text
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
   set datestyle = 'ISO, YMD'
@@ -1771,26 +1771,49 @@ create or replace function keyring_private.canonical(value text, type text) retu
   set timezone = 'UTC'
   set extra_float_digits = 1
 as $$
+begin
+  return value::text;
+end $$;
+comment on function keyring_private.written(anyelement) is 'A value as text that each client reads alike, whatever it has set.';
+
+create or replace function keyring_private.canonical(value text, type text) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
 declare
+  v_length integer := substring(type from '^character.*[(]([0-9]+)[)]$');
   v_text text;
 begin
-  -- `type` is one of the list in keyring.register_column(): PostgreSQL's own, so nobody's code runs here.
-  execute format('select $1::%s::text', type) using value into v_text;
+  if v_length is not null then
+    -- A cast would cut without a word. Spaces too many are cut by PostgreSQL itself.
+    if length(rtrim(value, ' ')) > v_length and rtrim(substr(value, v_length + 1), ' ') <> '' then
+      raise exception 'the value is too long for its column' using errcode = '22001';
+    end if;
+    return case when type like 'character(%' then rtrim(value, ' ') else left(value, v_length) end;
+  end if;
+  begin
+    -- Read as the client has set it, as a plain column would; written as nobody has set it. `type` is one of the list in
+    -- keyring.register_column(): PostgreSQL's own, so nobody's code runs here.
+    execute format('select keyring_private.written($1::%s)', type) using value into v_text;
+  exception when others then
+    -- PostgreSQL's own message would hold the value.
+    raise exception 'the value is not a %', type using errcode = '22023';
+  end;
   return v_text;
-exception when others then
-  -- PostgreSQL's own message would hold the value.
-  raise exception 'the value is not a %', type using errcode = '22023';
 end $$;
-comment on function keyring_private.canonical(text, text) is 'A value as its type writes it, whatever the client has set; 22023 for what the type does not take.';
+comment on function keyring_private.canonical(text, text) is 'A value as its type writes it, whatever the client has set; 22023 and 22001 for what the type does not take.';
 
-create or replace function keyring_private.lookup_form(value text, lookup text) returns text
+create or replace function keyring_private.lookup_form(value text, lookup text, type text) returns text
   language sql immutable parallel safe
-return case lookup
-    when 'exact' then value
-    when 'lower' then lower(value)
+return case
+    -- What is equal must look equal: 1.0 and 1.00, 0 and -0.
+    when type = 'numeric' then trim_scale(value::numeric)::text
+    when value = '-0' and type in ('real', 'double precision') then '0'
+    when lookup = 'exact' then value
+    when lookup = 'lower' then lower(value)
     else lower(regexp_replace(value, '[^[:alnum:]]', '', 'g'))
   end;
-comment on function keyring_private.lookup_form(text, text) is 'What of a value counts when it is looked for.';
+comment on function keyring_private.lookup_form(text, text, text) is 'What of a value counts when it is looked for.';
 
 create or replace function keyring_private.index_value(column_id uuid, slot text, organization_id uuid, value text, make boolean) returns bytea
   language plpgsql volatile
@@ -1825,16 +1848,42 @@ create or replace function keyring.door(column_id uuid, relation oid,
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
+-- The view keyring_private.doors for one column, twice for each row that is written: so without its aggregates.
+declare
+  v_relation oid;
+  v_names text[];
+  v_parts text[];
+  v_part text;
 begin
-  select d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys, d.subject, d.required, d.keep_on_null, d.state
-    into door.door, door.sealed, door.index_a, door.index_b, door.organization, door.row_id, door.row_keys, door.subject,
-      door.required, door.keep_on_null, door.state
-    from keyring_private.doors d
-    where d.id = door.column_id
-      and (d.relation = door.relation or d.relation in (select pg_partition_ancestors(door.relation)));
-  if not found then
+  select c.relation, c.required, c.keep_on_null, c.state,
+      -- PostgreSQL writes an argument's end as a backslash and three zeros.
+      string_to_array(encode(t.tgargs, 'escape'), chr(92) || '000'),
+      array(select a.attname::text
+        from unnest(t.tgattr::smallint[]) with ordinality as u (number, position)
+        join pg_attribute a on a.attrelid = t.tgrelid and a.attnum = u.number
+        order by u.position)
+    into v_relation, door.required, door.keep_on_null, door.state, v_parts, v_names
+    from keyring_private.sealed_columns c
+    join pg_trigger t on t.tgrelid = c.relation and t.tgname = '~seal_' || c.id
+    where c.id = door.column_id;
+  if v_relation is distinct from door.relation
+    and (v_relation is null or not exists (select from pg_partition_ancestors(door.relation) a where a = v_relation)) then
     raise exception 'this trigger belongs to another table' using errcode = 'KEYFG';
   end if;
+  for i in 1..cardinality(v_names) loop
+    foreach v_part in array string_to_array(v_parts[i + 1], ' ') loop
+      case v_part
+        when 'door' then door := v_names[i];
+        when 'sealed' then sealed := v_names[i];
+        when 'index_a' then index_a := v_names[i];
+        when 'index_b' then index_b := v_names[i];
+        when 'organization' then organization := v_names[i];
+        when 'id' then row_id := v_names[i];
+        when 'key' then row_keys := row_keys || v_names[i];
+        when 'subject' then subject := v_names[i];
+      end case;
+    end loop;
+  end loop;
 end $$;
 comment on function keyring.door(uuid, oid) is
   'For the triggers: which column of a table, or of a partition of it, plays which part for a sealed column. Tells names, no value. KEYFG for a table that was not sealed.';
@@ -1879,10 +1928,11 @@ begin
   v_data := keyring_private.door_data(column_id, organization_id, row_id, uuid_send(v_key_id));
   sealed := uuid_send(v_key_id) || keyring_private.wrap(
     keyring_private.data_key(v_key_id), keyring_private.pad(convert_to(v_value, 'UTF8')), v_data);
-  select '\x02'::bytea || keyring_private.stamp(v_data || sealed, k.inner_pad, k.outer_pad) || sealed into sealed
+  select '\x02'::bytea || keyring_private.stamp(
+      v_data || uuid_send(coalesce(seal_value.subject, seal_value.organization_id)) || sealed, k.inner_pad, k.outer_pad) || sealed into sealed
     from keyring_private.seal_keys k where k.purpose = 'value';
   if v_column.indexed then
-    v_form := keyring_private.lookup_form(v_value, v_column.lookup);
+    v_form := keyring_private.lookup_form(v_value, v_column.lookup, v_column.type);
     index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true);
     index_b := keyring_private.index_value(column_id, 'b', organization_id, v_form, false);
   end if;
@@ -1890,7 +1940,7 @@ end $$;
 comment on function keyring.seal_value(uuid, uuid, uuid, uuid, text) is
   'For the triggers: seals a value for a row of a sealed column, with its blind indexes; null for null. CTXNO, DENYD for who may not write it, 22023 and 23514 for what the column does not take, KEYNO without an application key. Never names a value.';
 
-create or replace function keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, sealed bytea) returns boolean
+create or replace function keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, subject uuid, sealed bytea) returns boolean
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -1898,159 +1948,17 @@ begin
   -- Both sides are hashed before they are compared: the time it takes says nothing about the right stamp.
   return length(sealed) >= 113 and get_byte(sealed, 0) = 2 and (
     select sha256(substr(sealed, 2, 16)) = sha256(keyring_private.stamp(
-        keyring_private.door_data(column_id, organization_id, row_id, substr(sealed, 18, 16)) || substr(sealed, 18),
+        keyring_private.door_data(column_id, organization_id, row_id, substr(sealed, 18, 16))
+          || uuid_send(coalesce(subject, organization_id)) || substr(sealed, 18),
         k.inner_pad, k.outer_pad))
       from keyring_private.seal_keys k where k.purpose = 'value');
 end $$;
-comment on function keyring.is_stamped(uuid, uuid, uuid, bytea) is
-  'For the triggers: whether this database sealed a value for this column, organization and row. Opens nothing.';
+comment on function keyring.is_stamped(uuid, uuid, uuid, uuid, bytea) is
+  'For the triggers: whether this database sealed a value for this column, organization, row and subject. Opens nothing.';
 
 reset role;
 reset row_security;
 revoke create on schema keyring, keyring_private from safetypin_keeper;
-
--- The triggers touch no key and are not the keeper's. They run with the rights of who writes: a row may hold types with code of its table''s owner in them, and
--- that code must never run as the keeper.
-
-create or replace function keyring.row_key(variadic parts bytea[]) returns uuid
-  language sql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-  select encode(substr(sha256('safetypin row'::bytea || string_agg(int4send(coalesce(length(p), -1)) || coalesce(p, ''), ''::bytea order by n)), 1, 16), 'hex')::uuid
-  from unnest(parts) with ordinality as u (p, n)
-$$;
-comment on function keyring.row_key(bytea[]) is 'A uuid for a row that several columns name, from their binary forms (int8send, textsend …).';
-
-create or replace function keyring.row_of(row_id text, row_keys text[], row_values jsonb, changed anyelement) returns uuid
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_parts text;
-  v_id uuid;
-begin
-  if row_id is not null then
-    return (row_values ->> row_id)::uuid;
-  end if;
-  -- The binary form of a value is the same whatever a client has set; its text is not.
-  select string_agg(format('%s(($1).%I)', t.typsend, k.name), ', ' order by k.position) into v_parts
-    from unnest(row_keys) with ordinality as k (name, position)
-    join pg_attribute a on a.attrelid = pg_typeof(changed)::text::regclass and a.attname = k.name
-    join pg_type t on t.oid = a.atttypid;
-  execute format('select keyring.row_key(%s)', v_parts) using changed into v_id;
-  return v_id;
-end $$;
-comment on function keyring.row_of(text, text[], jsonb, anyelement) is
-  'For the triggers: the uuid that stands for a row in associated data: its own, or one made of all its keys.';
-
-create or replace function keyring.seal_door() returns trigger
-  language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_door record;
-  v_row jsonb := to_jsonb(new);
-  v_value text;
-  v_organization uuid;
-  v_sealed record;
-  v_new jsonb;
-begin
-  select d.* into v_door from keyring.door(tg_argv[0]::uuid, tg_relid) d;
-  v_value := v_row ->> v_door.door;
-  if v_value is null then
-    if tg_op = 'INSERT' then
-      perform set_config('safetypin.inserted', '', true);
-      if v_door.required and v_row ->> v_door.sealed is null then
-        raise exception 'null value in column "%" of relation "%" is refused', v_door.door, tg_table_name
-          using errcode = '23502', schema = tg_table_schema, table = tg_table_name, column = v_door.door;
-      end if;
-      return new;
-    end if;
-    -- `excluded` has what this trigger left of the inserted row: taking that for an explicit null would lose the value.
-    if current_setting('safetypin.inserted', true) = concat_ws(' ', tg_argv[0], statement_timestamp()) then
-      raise exception 'excluded.% is empty: the value is sealed already', v_door.door
-        using errcode = 'KEYEX', hint = 'Write the value once more, instead of excluded.', table = tg_table_name, column = v_door.door;
-    end if;
-    if v_door.keep_on_null then
-      return new;
-    end if;
-    if v_door.required then
-      raise exception 'null value in column "%" of relation "%" is refused', v_door.door, tg_table_name
-        using errcode = '23502', schema = tg_table_schema, table = tg_table_name, column = v_door.door;
-    end if;
-  end if;
-  v_organization := case when v_door.organization is null then '00000000-0000-0000-0000-000000000000'::uuid
-    else (v_row ->> v_door.organization)::uuid end;
-  select s.* into v_sealed
-    from keyring.seal_value(tg_argv[0]::uuid, v_organization,
-      keyring.row_of(v_door.row_id, v_door.row_keys, v_row, new), (v_row ->> v_door.subject)::uuid,
-      case when v_door.state <> 'unsealing' then v_value end) s;
-  v_new := jsonb_build_object(v_door.sealed, v_sealed.sealed);
-  if v_door.index_a is not null then
-    v_new := v_new || jsonb_build_object(v_door.index_a, v_sealed.index_a, v_door.index_b, v_sealed.index_b);
-  end if;
-  if v_door.state <> 'unsealing' then
-    v_new := v_new || jsonb_build_object(v_door.door, null);
-    if tg_op = 'INSERT' then
-      perform set_config('safetypin.inserted', concat_ws(' ', tg_argv[0], statement_timestamp()), true);
-    end if;
-  end if;
-  return jsonb_populate_record(new, v_new);
-end $$;
-comment on function keyring.seal_door() is
-  'Trigger of a sealed column: seals what came through the door and empties it; an explicit null in an update erases. Argument: id of the column. 23502 for null in a required one, KEYEX for excluded, and the errors of keyring.seal_value(). Never names a value.';
-
-create or replace function keyring.guard_door() returns trigger
-  language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_door record;
-  v_new jsonb := to_jsonb(new);
-  v_old jsonb;
-begin
-  select d.* into v_door from keyring.door(tg_argv[0]::uuid, tg_relid) d;
-  if tg_op = 'UPDATE' then
-    v_old := to_jsonb(old);
-  end if;
-  -- Rows from before the column was sealed keep their text until the job comes to them.
-  if v_door.state <> 'unsealing' and v_new ->> v_door.door is not null
-    and (v_door.state = 'sealed' or v_old is null or v_new -> v_door.door is distinct from v_old -> v_door.door) then
-    raise exception 'plain text was put into column "%" past its seal', v_door.door using errcode = 'KEYFG', column = v_door.door;
-  end if;
-  if v_new ->> v_door.sealed is not null
-    and (v_old is null
-      or v_new -> v_door.sealed is distinct from v_old -> v_door.sealed
-      or v_new -> v_door.organization is distinct from v_old -> v_door.organization
-      or v_new -> v_door.subject is distinct from v_old -> v_door.subject
-      or v_new -> v_door.row_id is distinct from v_old -> v_door.row_id
-      or exists (select from unnest(v_door.row_keys) k where v_new -> k is distinct from v_old -> k)) then
-    if v_new -> v_door.sealed = v_old -> v_door.sealed then
-      raise exception 'what a sealed value is bound to cannot change' using errcode = 'KEYIM', column = v_door.door,
-        hint = 'Organization, key and subject of a row with sealed values stay. Write the value once more in the same statement.';
-    end if;
-    if not keyring.is_stamped(tg_argv[0]::uuid,
-        case when v_door.organization is null then '00000000-0000-0000-0000-000000000000'::uuid
-          else (v_new ->> v_door.organization)::uuid end,
-        keyring.row_of(v_door.row_id, v_door.row_keys, v_new, new), (v_new ->> v_door.sealed)::bytea) then
-      raise exception 'the ciphertext in column "%" was not made here', v_door.sealed using errcode = 'KEYFG', column = v_door.sealed;
-    end if;
-  end if;
-  return new;
-end $$;
-comment on function keyring.guard_door() is
-  'Trigger behind all others of a table with a sealed column: the door is empty, and the ciphertext was made by seal_door() for this very row (KEYFG); what it is bound to does not change (KEYIM). Argument: id of the column.';
-
-create or replace function keyring.leave_door() returns trigger
-  language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform set_config('safetypin.inserted', '', true);
-  return null;
-end $$;
-comment on function keyring.leave_door() is
-  'Trigger after each statement: forgets which row was inserted last (see KEYEX). Its list of columns and its arguments say which column plays which part.';
 --! EndIncluded keyring/doors.sql
 --! Included keyring/sensitive.sql
 -- Purpose: columns of class sensitive. Each value that is opened leaves an event in the trail, in the same transaction. A
@@ -2278,6 +2186,162 @@ reset role;
 reset row_security;
 revoke create on schema keyring_private, keyring from safetypin_keeper;
 --! EndIncluded keyring/sensitive.sql
+--! Included keyring/door-triggers.sql
+-- Purpose: the triggers of sealed columns. They touch no key and are not the keeper's: they run with the rights of who
+-- writes, since a row may hold types with code of its table's owner in them, and that code must never run as the keeper.
+
+create or replace function keyring.row_key(variadic parts bytea[]) returns uuid
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select encode(substr(sha256('safetypin row'::bytea || string_agg(int4send(coalesce(length(p), -1)) || coalesce(p, ''), ''::bytea order by n)), 1, 16), 'hex')::uuid
+  from unnest(parts) with ordinality as u (p, n)
+$$;
+comment on function keyring.row_key(bytea[]) is 'A uuid for a row that several columns name, from their binary forms (int8send, textsend …).';
+
+create or replace function keyring.row_of(row_id text, row_keys text[], row_values jsonb, changed anyelement) returns uuid
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_parts text;
+  v_id uuid;
+begin
+  if row_id is not null then
+    return (row_values ->> row_id)::uuid;
+  end if;
+  -- The binary form of a value is the same whatever a client has set; its text is not.
+  select string_agg(format('%s(($1).%I)', t.typsend, k.name), ', ' order by k.position) into v_parts
+    from unnest(row_keys) with ordinality as k (name, position)
+    join pg_attribute a on a.attrelid = (select r.typrelid from pg_type r where r.oid = pg_typeof(changed)) and a.attname = k.name
+    join pg_type t on t.oid = a.atttypid;
+  execute format('select keyring.row_key(%s)', v_parts) using changed into v_id;
+  return v_id;
+end $$;
+comment on function keyring.row_of(text, text[], jsonb, anyelement) is
+  'For the triggers: the uuid that stands for a row in associated data: its own, or one made of all its keys.';
+
+create or replace function keyring.seal_door() returns trigger
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_door record;
+  v_row jsonb := to_jsonb(new);
+  v_value text;
+  v_organization uuid;
+  v_sealed record;
+  v_new jsonb;
+  -- One for each column and each depth of triggers: a statement inside of another must not take its mark away.
+  v_mark text := concat('safetypin.inserted_', replace(tg_argv[0], '-', ''), '_', pg_trigger_depth());
+begin
+  select d.* into v_door from keyring.door(tg_argv[0]::uuid, tg_relid) d;
+  v_value := v_row ->> v_door.door;
+  if v_value is null then
+    if tg_op = 'INSERT' then
+      perform set_config(v_mark, '', true);
+      if v_door.required and v_row ->> v_door.sealed is null then
+        raise exception 'null value in column "%" of relation "%" is refused', v_door.door, tg_table_name
+          using errcode = '23502', schema = tg_table_schema, table = tg_table_name, column = v_door.door;
+      end if;
+      return new;
+    end if;
+    -- `excluded` has what this trigger left of the inserted row: taking that for an explicit null would lose the value.
+    if current_setting(v_mark, true) = extract(epoch from statement_timestamp())::text then
+      raise exception 'excluded.% is empty: the value is sealed already', v_door.door
+        using errcode = 'KEYEX', table = tg_table_name, column = v_door.door,
+        hint = 'Write the value once more, instead of excluded. A MERGE or a query with several parts that inserts values writes no null into others: use two statements.';
+    end if;
+    if v_door.keep_on_null then
+      return new;
+    end if;
+    if v_door.required then
+      raise exception 'null value in column "%" of relation "%" is refused', v_door.door, tg_table_name
+        using errcode = '23502', schema = tg_table_schema, table = tg_table_name, column = v_door.door;
+    end if;
+  end if;
+  v_organization := case when v_door.organization is null then '00000000-0000-0000-0000-000000000000'::uuid
+    else (v_row ->> v_door.organization)::uuid end;
+  select s.* into v_sealed
+    from keyring.seal_value(tg_argv[0]::uuid, v_organization,
+      keyring.row_of(v_door.row_id, v_door.row_keys, v_row, new), (v_row ->> v_door.subject)::uuid,
+      case when v_door.state <> 'unsealing' then v_value end) s;
+  v_new := jsonb_build_object(v_door.sealed, v_sealed.sealed);
+  if v_door.index_a is not null then
+    v_new := v_new || jsonb_build_object(v_door.index_a, v_sealed.index_a, v_door.index_b, v_sealed.index_b);
+  end if;
+  if v_door.state <> 'unsealing' then
+    v_new := v_new || jsonb_build_object(v_door.door, null);
+    if tg_op = 'INSERT' then
+      perform set_config(v_mark, extract(epoch from statement_timestamp())::text, true);
+    end if;
+  end if;
+  return jsonb_populate_record(new, v_new);
+end $$;
+comment on function keyring.seal_door() is
+  'Trigger of a sealed column: seals what came through the door and empties it; an explicit null in an update erases. Argument: id of the column. 23502 for null in a required one, KEYEX for excluded, and the errors of keyring.seal_value(). Never names a value.';
+
+create or replace function keyring.guard_door() returns trigger
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_door record;
+  v_new jsonb := to_jsonb(new);
+  v_old jsonb;
+begin
+  select d.* into v_door from keyring.door(tg_argv[0]::uuid, tg_relid) d;
+  if tg_op = 'UPDATE' then
+    v_old := to_jsonb(old);
+  end if;
+  -- Rows from before the column was sealed keep their text until the job comes to them.
+  if v_door.state <> 'unsealing' and v_new ->> v_door.door is not null
+    and (v_door.state = 'sealed' or v_old is null or v_new -> v_door.door is distinct from v_old -> v_door.door) then
+    raise exception 'plain text was put into column "%" past its seal', v_door.door using errcode = 'KEYFG', column = v_door.door;
+  end if;
+  -- What values are found by comes with a value, and changes with it; jobs alone replace or empty it.
+  if v_new -> v_door.sealed is not distinct from v_old -> v_door.sealed
+      and (v_new -> v_door.index_a is distinct from v_old -> v_door.index_a
+        or v_new -> v_door.index_b is distinct from v_old -> v_door.index_b)
+      and request.task() is null
+    or v_new ->> v_door.sealed is null and (v_new ->> v_door.index_a is not null or v_new ->> v_door.index_b is not null) then
+    raise exception 'a blind index was put past the seal of column "%"', v_door.door using errcode = 'KEYFG', column = v_door.door;
+  end if;
+  if v_new ->> v_door.sealed is not null
+    and (v_old is null
+      or v_new -> v_door.sealed is distinct from v_old -> v_door.sealed
+      or v_new -> v_door.organization is distinct from v_old -> v_door.organization
+      or v_new -> v_door.subject is distinct from v_old -> v_door.subject
+      or v_new -> v_door.row_id is distinct from v_old -> v_door.row_id
+      or exists (select from unnest(v_door.row_keys) k where v_new -> k is distinct from v_old -> k)) then
+    if v_new -> v_door.sealed = v_old -> v_door.sealed then
+      raise exception 'what a sealed value is bound to cannot change' using errcode = 'KEYIM', column = v_door.door,
+        hint = 'Organization, key and subject of a row with sealed values stay. Write the value once more in the same statement.';
+    end if;
+    if keyring.is_stamped(tg_argv[0]::uuid,
+        case when v_door.organization is null then '00000000-0000-0000-0000-000000000000'::uuid
+          else (v_new ->> v_door.organization)::uuid end,
+        keyring.row_of(v_door.row_id, v_door.row_keys, v_new, new), (v_new ->> v_door.subject)::uuid,
+        (v_new ->> v_door.sealed)::bytea) is not true then
+      raise exception 'the ciphertext in column "%" was not made here', v_door.sealed using errcode = 'KEYFG', column = v_door.sealed;
+    end if;
+  end if;
+  return new;
+end $$;
+comment on function keyring.guard_door() is
+  'Trigger behind all others of a table with a sealed column: the door is empty, and the ciphertext was made by seal_door() for this very row (KEYFG); what it is bound to does not change (KEYIM). Argument: id of the column.';
+
+create or replace function keyring.leave_door() returns trigger
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform set_config(concat('safetypin.inserted_', replace(tg_argv[0], '-', ''), '_', pg_trigger_depth()), '', true);
+  return null;
+end $$;
+comment on function keyring.leave_door() is
+  'Trigger after each statement: forgets which row was inserted last (see KEYEX). Its list of columns and its arguments say which column plays which part.';
+--! EndIncluded keyring/door-triggers.sql
 --! Included keyring/open.sql
 -- Purpose: opening and finding sealed values of other tables' columns, for whoever may. One value at a time for SQL,
 -- a set at once for lists.
@@ -2418,7 +2482,7 @@ begin
   end if;
   return keyring_private.index_value(v_column.id, slot,
     case when v_column.tenant then request.organization_id() else platform.no_organization() end,
-    keyring_private.lookup_form(v_value, v_column.lookup), false);
+    keyring_private.lookup_form(v_value, v_column.lookup, v_column.type), false);
 end $$;
 comment on function keyring.blind_index(uuid, text, text) is
   'The blind index of a value in the active organization, in slot a or b; null where the slot is not in use, and for who may not open the column.';
@@ -2441,6 +2505,7 @@ create or replace function keyring.register_column(
 ) returns uuid
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
 as $$
 -- The check: who calls must be able to act as the table's owner. Types are PostgreSQL's own: their code runs here.
 declare
@@ -2449,8 +2514,9 @@ begin
   if not exists (select from pg_class c where c.oid = register_column.relation and pg_has_role(session_user, c.relowner, 'member')) then
     raise exception 'only the owner of a table can seal its columns' using errcode = '42501';
   end if;
-  if type !~ '^(text|smallint|integer|bigint|numeric(\([0-9,]+\))?|real|double precision|boolean|date|time(\([0-6]\))? without time zone|timestamp(\([0-6]\))? with(out)? time zone|interval|uuid|json|jsonb|inet)$' then
-    raise exception 'a column of type % cannot be sealed', type using errcode = 'TABLE';
+  if type !~ '^(text|character( varying)?\([0-9]+\)|smallint|integer|bigint|numeric(\([0-9]+,-?[0-9]+\))?|real|double precision|boolean|date|time(\([0-6]\))? without time zone|timestamp(\([0-6]\))? with(out)? time zone|interval(\([0-6]\))?|uuid|json|jsonb|inet)$' then
+    raise exception 'a column of type % cannot be sealed', type using errcode = 'TABLE',
+      hint = 'Make it text, json, or another type of PostgreSQL itself that is neither array nor row; the option format takes a check.';
   end if;
   if column_id is null then
     insert into keyring_private.sealed_columns (id, relation, class, type, tenant, permission, write_permission, required, indexed, format, lookup, refusal, keep_on_null, state)
@@ -2478,7 +2544,7 @@ create or replace function keyring.doors()
   set search_path = pg_catalog, pg_temp
 as $$
   select d.id, d.relation::regclass, d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys,
-      d.subject, d.class, d.type, d.permission, d.write_permission, d.required, d.refusal, d.state
+      d.subject, d.class, case when d.type like 'character%' then 'text' else d.type end, d.permission, d.write_permission, d.required, d.refusal, d.state
     from keyring_private.doors d
     order by d.relation::regclass::text, d.door
 $$;
@@ -2487,6 +2553,17 @@ comment on function keyring.doors() is 'The sealed columns of other tables: name
 reset role;
 reset row_security;
 revoke create on schema keyring from safetypin_keeper;
+
+create or replace function keyring.part_name(base name, suffix text) returns name
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- PostgreSQL cuts names at 63 bytes, and two long ones into the same: here they differ by the hash of the whole.
+  select case when octet_length(base || suffix) < 64 then base || suffix
+    else (select left(base || suffix, n) from generate_series(54, 0, -1) n where octet_length(left(base || suffix, n)) < 55 limit 1)
+      || '_' || substr(encode(sha256(convert_to(base || suffix, 'UTF8')), 'hex'), 1, 8) end::name
+$$;
+comment on function keyring.part_name(name, text) is 'The name of what belongs to a sealed column, its end hashed where it would be too long.';
 
 create or replace function keyring.seal_column(
   relation regclass,
@@ -2501,6 +2578,11 @@ create or replace function keyring.seal_column(
   set search_path = pg_catalog, pg_temp
   set row_security = on
   set client_min_messages = warning
+  set standard_conforming_strings = on
+  set datestyle = 'ISO, YMD'
+  set intervalstyle = 'iso_8601'
+  set timezone = 'UTC'
+  set extra_float_digits = 1
 as $$
 -- Invoker: only a table's owner can do what it does.
 declare
@@ -2510,7 +2592,10 @@ declare
   v_owner name;
   v_table text;
   v_attribute pg_attribute;
+  v_declared text;
   v_type text;
+  v_force boolean;
+  v_user text;
   v_required boolean;
   v_unique boolean := coalesce((options ->> 'unique')::boolean, false);
   v_indexed boolean;
@@ -2528,12 +2613,15 @@ declare
   v_hidden name[];
   v_said text[] := '{}';
 begin
-  select c.relkind, c.relname, n.nspname, r.rolname into v_kind, v_name, v_schema, v_owner
+  select c.relkind, c.relname, n.nspname, r.rolname, c.relforcerowsecurity into v_kind, v_name, v_schema, v_owner, v_force
     from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.oid = c.relowner
     where c.oid = seal_column.relation;
   v_table := format('%I.%I', v_schema, v_name);
-  if v_kind is null or v_kind not in ('r', 'p') or exists (select from pg_inherits i where i.inhrelid = seal_column.relation) then
-    raise exception '% is not a table, or is a part of one', v_table using errcode = 'TABLE';
+  if v_kind is null or v_kind not in ('r', 'p') or exists (select from pg_inherits i where i.inhrelid = seal_column.relation)
+    or v_kind = 'r' and exists (select from pg_inherits i where i.inhparent = seal_column.relation)
+    or exists (select from pg_class c where c.oid = seal_column.relation and (c.relpersistence = 't' or c.reloftype <> 0)) then
+    raise exception '% is not a table of its own: it is a view, temporary, of a type, a part of another or has parts that inherit', v_table
+      using errcode = 'TABLE', hint = 'Of a partitioned table, seal the whole.';
   end if;
   select string_agg(o, ', ') into v_unknown from jsonb_object_keys(options) o
     where o not in ('required', 'unique', 'format', 'lookup', 'refusal', 'write', 'keep_on_null', 'organization');
@@ -2572,30 +2660,85 @@ begin
     raise exception '% needs a column % of type uuid', v_table, quote_ident(subject) using errcode = 'TABLE';
   end if;
   if "column" = any (v_keys || v_organization || subject) or exists (
-      select from pg_constraint c where "column" = any (select a.attname from unnest(c.conkey) k join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k)
-        and c.conrelid = seal_column.relation and c.contype = 'f') or exists (
-      select from pg_partitioned_table p where p.partrelid = seal_column.relation and v_attribute.attnum = any (p.partattrs::smallint[])) then
+      select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = seal_column.relation and d.objsubid = v_attribute.attnum
+        and d.refclassid = 'pg_class'::regclass and d.refobjid = d.objid and d.refobjsubid = 0) then
     raise exception '%.% is a key: what rows are found, ordered or divided by cannot be sealed', v_table, quote_ident("column") using errcode = 'TABLE';
+  end if;
+  if exists (select from pg_attribute a where a.attrelid = seal_column.relation and a.attgenerated <> ''
+      and a.attname = any (v_keys || v_organization || subject)) then
+    raise exception 'what rows of % are named by is generated: it is not there yet when values are sealed', v_table using errcode = 'TABLE';
+  end if;
+  -- Whatever would go on working with plain text, or without a word with none.
+  select pg_describe_object(d.classid, d.objid, 0), d.classid::regclass::text into v_unknown, v_user
+    from pg_depend d
+    where d.refclassid = 'pg_class'::regclass and d.refobjid = seal_column.relation and d.refobjsubid = v_attribute.attnum
+      and not exists (select from pg_attrdef f where d.classid = 'pg_attrdef'::regclass and f.oid = d.objid
+        and f.adrelid = d.refobjid and f.adnum = d.refobjsubid)
+      and not exists (select from pg_class c where d.classid = 'pg_class'::regclass and c.oid = d.objid and c.relkind = 'S')
+      and not exists (select from pg_constraint c where d.classid = 'pg_constraint'::regclass and c.oid = d.objid and c.contype = 'n')
+    order by d.classid, d.objid limit 1;
+  if found then
+    raise exception '%.% is used by %', v_table, quote_ident("column"), v_unknown using errcode = 'TABLE', hint = case v_user
+      when 'pg_class' then 'Drop it: searchable => true finds values by equality.'
+      when 'pg_constraint' then 'Drop it: the options unique and format take the place of constraints.'
+      else 'Drop it, seal, and make it again without the column, which is always empty; views read by its function.' end;
+  end if;
+  if exists (select from pg_rewrite r where r.ev_class = seal_column.relation) then
+    raise exception '% has rules: they see plain text, and put it where they like', v_table using errcode = 'TABLE', hint = 'Use triggers.';
+  end if;
+  select t.tgname into v_unknown from pg_trigger t
+    where t.tgrelid in (select seal_column.relation union select relid from pg_partition_tree(seal_column.relation))
+      and not t.tgisinternal and t.tgtype & 3 = 3 and t.tgtype & 20 <> 0
+      and (t.tgname < '!!seal_'::name or t.tgname >= '~~seal_'::name) and t.tgfoid not in ('keyring.seal_door()'::regprocedure, 'keyring.guard_door()'::regprocedure)
+    limit 1;
+  if found then
+    raise exception 'trigger % of % would run before values are sealed, or after they are checked', quote_ident(v_unknown), v_table
+      using errcode = 'TABLE', hint = 'Rename it: alter trigger … rename to.';
   end if;
   if permission is not null and not exists (select from access.permissions p where p.name = permission)
     or options ->> 'write' is not null and not exists (select from access.permissions p where p.name = options ->> 'write') then
     raise exception 'no such permission' using errcode = 'TABLE', hint = 'access.define_permission() makes one.';
   end if;
-  -- A row is named by the one uuid of its key beside the organization, else by all of its key.
+  -- A row is named by the one uuid of its key beside the organization, else by all of its key, in binary: so equal keys
+  -- must be equal in binary as well, which PostgreSQL knows of a type as btequalimage (operator class, function 4).
   select min(a.attname) into v_id_column from pg_attribute a
     where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization and a.atttypid = 'uuid'::regtype
     having count(*) = 1;
 
-  v_type := format_type(v_attribute.atttypid, v_attribute.atttypmod);
-  if v_attribute.atttypid in ('varchar'::regtype, 'bpchar'::regtype) then
-    v_type := 'text';
+  select min(a.attname) into v_unknown
+    from pg_index i cross join unnest(i.indkey, i.indclass, i.indcollation) with ordinality as k (attnum, class, collation_id, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    join pg_opclass o on o.oid = k.class
+    where i.indrelid = seal_column.relation and i.indisprimary and k.position <= i.indnkeyatts and a.attname is distinct from v_organization
+      and (not exists (select from pg_amproc p where p.amprocfamily = o.opcfamily and p.amproclefttype = o.opcintype and p.amprocnum = 4)
+        or exists (select from pg_collation c where c.oid = k.collation_id and not c.collisdeterministic));
+  if v_id_column is null and v_unknown is not null then
+    raise exception 'key column % of %: equal values of its type may be written differently, so they cannot name a row', quote_ident(v_unknown), v_table
+      using errcode = 'TABLE', hint = 'Give the table a key of type uuid, bigint or text.';
   end if;
+
+  v_declared := format_type(v_attribute.atttypid, v_attribute.atttypmod);
+  v_type := case when v_declared in ('character varying', 'bpchar') then 'text' else v_declared end;
   v_required := coalesce((options ->> 'required')::boolean, v_attribute.attnotnull);
   v_indexed := searchable or v_unique;
-  -- Off for this one question: rows that a policy would hide from their own owner fail aloud.
+  if v_indexed and v_type ~ '^(json|interval)' then
+    raise exception 'a column of type % can be neither searchable nor unique', v_type using errcode = 'TABLE';
+  end if;
+  if v_unique and exists (select from pg_partitioned_table p where p.partrelid = seal_column.relation and (p.partnatts > 1 or p.partattrs[0] is distinct from (
+      select a.attnum from pg_attribute a where a.attrelid = seal_column.relation and a.attname = v_organization))) then
+    raise exception 'a column of a partitioned table can be unique only where the organization alone divides it' using errcode = 'TABLE';
+  end if;
+  perform '' ~ (options ->> 'format');
+  -- The owner sees all rows for this one question, and nobody else sees the table meanwhile.
+  if v_force then
+    execute format('alter table %s no force row level security', v_table);
+  end if;
   perform set_config('row_security', 'off', true);
   execute format('select exists (select from %s where %I is not null)', v_table, "column") into v_has_rows;
   perform set_config('row_security', 'on', true);
+  if v_force then
+    execute format('alter table %s force row level security', v_table);
+  end if;
   if v_has_rows then
     v_state := 'sealing';
   end if;
@@ -2604,16 +2747,16 @@ begin
     coalesce(options ->> 'lookup', 'exact'), coalesce(options ->> 'refusal', 'null'), coalesce((options ->> 'keep_on_null')::boolean, false), v_state);
 
   -- The columns beside it. `if not exists` is left out on purpose: a column of that name is somebody else's.
-  v_hidden := array["column" || '_sealed']
-    || case when v_indexed then array["column" || '_index_a', "column" || '_index_b'] else '{}' end;
+  v_hidden := array[keyring.part_name("column", '_sealed')]
+    || case when v_indexed then array[keyring.part_name("column", '_index_a'), keyring.part_name("column", '_index_b')] else '{}' end;
   execute format('alter table %s %s', v_table, (select string_agg(format('add column %I bytea', h), ', ') from unnest(v_hidden) h));
-  if v_type <> 'text' or v_attribute.atttypid <> 'text'::regtype then
-    execute format('alter table %s alter column %I drop default, alter column %I type text using %I::text', v_table, "column", "column", "column");
-  end if;
+  -- A default is kept, as text. ANALYZE keeps samples of values: what it has goes with the old type, and it takes no more.
+  execute format('alter table %s alter column %I type text using %I::text, alter column %I set statistics 0, alter column %I set statistics 0',
+    v_table, "column", "column", "column", v_hidden[1]);
   execute format('alter table %s alter column %I drop not null', v_table, "column");
-  execute format('alter table %s add constraint %I check (%I is null%s)', v_table, "column" || '_is_sealed', "column",
-    case when v_has_rows then format(' or %I is null', "column" || '_sealed') else '' end);
-  execute format('comment on column %s.%I is %L', v_table, "column" || '_sealed', 'What was sealed of ' || "column" || '.');
+  execute format('alter table %s add constraint %I check (%I is null%s)', v_table, keyring.part_name("column", '_is_sealed'), "column",
+    case when v_has_rows then format(' or %I is null', v_hidden[1]) else '' end);
+  execute format('comment on column %s.%I is %L', v_table, v_hidden[1], 'What was sealed of ' || "column" || '.');
 
   select string_agg(quote_ident(c.name), ', ' order by c.position), string_agg(quote_literal(c.parts), ', ' order by c.position)
     into v_columns, v_arguments
@@ -2630,30 +2773,32 @@ begin
           where v_id_column is null and k is distinct from v_organization
         union all select subject, 'subject', 99 where subject is not null) x
       group by x.name) c;
+  -- Names sort the triggers: first, last, and behind. None holds the column's name, which may be long, and may change.
   execute format('create trigger %I before insert or update of %I on %s for each row execute function keyring.seal_door(%L)',
-    '!seal_' || "column", "column", v_table, v_id);
-  execute format('create trigger %I before insert on %s for each row when (new.%I is not null or new.%I is not null) execute function keyring.guard_door(%L)',
-    'zz_seal_' || "column", v_table, "column", v_hidden[1], v_id);
-  execute format('create trigger %I before update on %s for each row when (new.%I is not null or (new.%I is not null and (%s) is distinct from (%s))) execute function keyring.guard_door(%L)',
-    'zz_seal_' || "column" || '_update', v_table, "column", v_hidden[1],
-    (select string_agg(format('new.%I', c), ', ') from unnest(array[v_hidden[1]] || v_keys || v_organization || subject) c where c is not null),
-    (select string_agg(format('old.%I', c), ', ') from unnest(array[v_hidden[1]] || v_keys || v_organization || subject) c where c is not null), v_id);
+    '!!seal_' || v_id, "column", v_table, v_id);
+  execute format('create trigger %I before insert on %s for each row when (%s) execute function keyring.guard_door(%L)',
+    '~~seal_' || v_id || '_insert', v_table,
+    (select string_agg(format('new.%I is not null', c), ' or ') from unnest("column" || v_hidden) c), v_id);
+  execute format('create trigger %I before update on %s for each row when (new.%I is not null or (%s) is distinct from (%s)) execute function keyring.guard_door(%L)',
+    '~~seal_' || v_id || '_update', v_table, "column",
+    (select string_agg(format('new.%I', c), ', ') from unnest(v_hidden || v_keys || v_organization || subject) c where c is not null),
+    (select string_agg(format('old.%I', c), ', ') from unnest(v_hidden || v_keys || v_organization || subject) c where c is not null), v_id);
   execute format('create trigger %I after insert or update of %s on %s for each statement execute function keyring.leave_door(%L, %s)',
     '~seal_' || v_id, v_columns, v_table, v_id, v_arguments);
   -- Said of the table and of each part of it that is there.
   execute (
     select string_agg(format('alter table %s enable always trigger %I', t.tgrelid::regclass, t.tgname), '; ')
     from pg_trigger t where t.tgrelid in (select seal_column.relation union select relid from pg_partition_tree(seal_column.relation))
-      and not t.tgisinternal and t.tgname in ('!seal_' || "column", 'zz_seal_' || "column", 'zz_seal_' || "column" || '_update', '~seal_' || v_id));
+      and t.tgname in ('!!seal_' || v_id, '~~seal_' || v_id || '_insert', '~~seal_' || v_id || '_update', '~seal_' || v_id));
 
   -- The function to read by, and to find by.
   v_row := coalesce(format('p.%I', v_id_column), format('keyring.row_key(%s)', (
     select string_agg(format('%s(p.%I)', t.typsend, a.attname), ', ' order by array_position(v_keys, a.attname))
     from pg_attribute a join pg_type t on t.oid = a.atttypid
     where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization)));
-  v_reader := format('%I.%I', v_schema, v_name || '_' || "column");
+  v_reader := format('%I.%I', v_schema, keyring.part_name(v_name, '_' || "column"));
   execute format('create function %s(p %s) returns %s language sql volatile return coalesce(keyring.open_value(%L::uuid, %s, p.%I), p.%I)::%s',
-    v_reader, v_table, v_type, v_id, v_row, v_hidden[1], "column", v_type);
+    v_reader, v_table, v_declared, v_id, v_row, v_hidden[1], "column", v_declared);
   execute format('comment on function %s(%s) is %L', v_reader, v_table,
     E'@behavior -*\nOpens ' || "column" || ': null for who may not, and for what was erased.');
   execute format('revoke execute on function %s(%s) from public; grant execute on function %s(%s) to safetypin_member, safetypin_jobs, safetypin_auditor',
@@ -2666,7 +2811,7 @@ begin
     end loop;
   end if;
   if searchable then
-    v_reader := format('%I.%I', v_schema, v_name || '_by_' || "column");
+    v_reader := format('%I.%I', v_schema, keyring.part_name(v_name, '_by_' || "column"));
     execute format($f$create function %s(value text) returns setof %s language sql stable rows 1
       begin atomic
         -- The row as a whole: naming its columns would forbid to change any of them.
@@ -2678,11 +2823,17 @@ begin
     execute format('revoke execute on function %s(text) from public; grant execute on function %s(text) to safetypin_member, safetypin_jobs', v_reader, v_reader);
     v_said := v_said || format('find with %s(value)', v_reader);
   end if;
-  -- A table of somebody else, sealed by an administrator: the functions are that owner's too.
+  -- A table of somebody else, sealed by an administrator: the functions are that owner's too. What a foreign key changes
+  -- is changed in the owner's name, who then runs the triggers.
   if v_owner <> current_user then
-    execute format('alter function %I.%I(%s) owner to %I', v_schema, v_name || '_' || "column", v_table, v_owner);
+    execute format('alter function %I.%I(%s) owner to %I', v_schema, keyring.part_name(v_name, '_' || "column"), v_table, v_owner);
     if searchable then
       execute format('alter function %s(text) owner to %I', v_reader, v_owner);
+    end if;
+    if exists (select from pg_roles r where r.rolname = current_user and r.rolsuper) then
+      execute format('grant usage on schema keyring to %I', v_owner);
+      execute format('grant execute on function keyring.door(uuid, oid), keyring.is_stamped(uuid, uuid, uuid, uuid, bytea),
+        keyring.seal_value(uuid, uuid, uuid, uuid, text), keyring.row_of(text, text[], jsonb, anyelement), keyring.row_key(bytea[]) to %I', v_owner);
     end if;
   end if;
   return query select unnest(v_said);
@@ -5808,7 +5959,7 @@ grant execute on function
   to safetypin_definer;
 -- Who writes and reads sealed columns of other tables. Each call is checked inside.
 grant execute on function keyring.door(uuid, oid), keyring.seal_value(uuid, uuid, uuid, uuid, text),
-  keyring.is_stamped(uuid, uuid, uuid, bytea)
+  keyring.is_stamped(uuid, uuid, uuid, uuid, bytea)
   to safetypin_owner, safetypin_member, safetypin_jobs;
 grant execute on function keyring.open_values(uuid, uuid[], bytea[]), keyring.open_value(uuid, uuid, bytea)
   to safetypin_owner, safetypin_member, safetypin_jobs, safetypin_auditor;

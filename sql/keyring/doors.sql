@@ -6,8 +6,8 @@
 -- or two of them in one). PostgreSQL keeps that list through renames, dumps and partitions, so no name is stored here.
 --
 -- Value in a door's column: version 2 (1 byte), stamp (16), key id (16), IV (16), ciphertext, tag (32); associated data
--- as in internal.sql. The stamp is an HMAC under a key of this database over associated data and value: it tells that a
--- ciphertext was made here, for this row, where no application key is at hand (a row that moves, a copy put back).
+-- as in internal.sql. The stamp is an HMAC under a key of this database over associated data, subject and value: it tells that a
+-- ciphertext was made here, for this row and whom it is about, where no application key is at hand (a row that moves, a copy put back).
 
 grant create on schema keyring, keyring_private to safetypin_keeper;
 set local role safetypin_keeper;
@@ -55,7 +55,7 @@ create or replace function keyring_private.stamp(data bytea, inner_pad bytea, ou
 return substr(sha256(outer_pad || sha256(inner_pad || data)), 1, 16);
 comment on function keyring_private.stamp(bytea, bytea, bytea) is 'The first half of an HMAC-SHA-256 under the two padded blocks of a key.';
 
-create or replace function keyring_private.canonical(value text, type text) returns text
+create or replace function keyring_private.written(value anyelement) returns text
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
   set datestyle = 'ISO, YMD'
@@ -63,26 +63,49 @@ create or replace function keyring_private.canonical(value text, type text) retu
   set timezone = 'UTC'
   set extra_float_digits = 1
 as $$
+begin
+  return value::text;
+end $$;
+comment on function keyring_private.written(anyelement) is 'A value as text that each client reads alike, whatever it has set.';
+
+create or replace function keyring_private.canonical(value text, type text) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
 declare
+  v_length integer := substring(type from '^character.*[(]([0-9]+)[)]$');
   v_text text;
 begin
-  -- `type` is one of the list in keyring.register_column(): PostgreSQL's own, so nobody's code runs here.
-  execute format('select $1::%s::text', type) using value into v_text;
+  if v_length is not null then
+    -- A cast would cut without a word. Spaces too many are cut by PostgreSQL itself.
+    if length(rtrim(value, ' ')) > v_length and rtrim(substr(value, v_length + 1), ' ') <> '' then
+      raise exception 'the value is too long for its column' using errcode = '22001';
+    end if;
+    return case when type like 'character(%' then rtrim(value, ' ') else left(value, v_length) end;
+  end if;
+  begin
+    -- Read as the client has set it, as a plain column would; written as nobody has set it. `type` is one of the list in
+    -- keyring.register_column(): PostgreSQL's own, so nobody's code runs here.
+    execute format('select keyring_private.written($1::%s)', type) using value into v_text;
+  exception when others then
+    -- PostgreSQL's own message would hold the value.
+    raise exception 'the value is not a %', type using errcode = '22023';
+  end;
   return v_text;
-exception when others then
-  -- PostgreSQL's own message would hold the value.
-  raise exception 'the value is not a %', type using errcode = '22023';
 end $$;
-comment on function keyring_private.canonical(text, text) is 'A value as its type writes it, whatever the client has set; 22023 for what the type does not take.';
+comment on function keyring_private.canonical(text, text) is 'A value as its type writes it, whatever the client has set; 22023 and 22001 for what the type does not take.';
 
-create or replace function keyring_private.lookup_form(value text, lookup text) returns text
+create or replace function keyring_private.lookup_form(value text, lookup text, type text) returns text
   language sql immutable parallel safe
-return case lookup
-    when 'exact' then value
-    when 'lower' then lower(value)
+return case
+    -- What is equal must look equal: 1.0 and 1.00, 0 and -0.
+    when type = 'numeric' then trim_scale(value::numeric)::text
+    when value = '-0' and type in ('real', 'double precision') then '0'
+    when lookup = 'exact' then value
+    when lookup = 'lower' then lower(value)
     else lower(regexp_replace(value, '[^[:alnum:]]', '', 'g'))
   end;
-comment on function keyring_private.lookup_form(text, text) is 'What of a value counts when it is looked for.';
+comment on function keyring_private.lookup_form(text, text, text) is 'What of a value counts when it is looked for.';
 
 create or replace function keyring_private.index_value(column_id uuid, slot text, organization_id uuid, value text, make boolean) returns bytea
   language plpgsql volatile
@@ -117,16 +140,42 @@ create or replace function keyring.door(column_id uuid, relation oid,
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
+-- The view keyring_private.doors for one column, twice for each row that is written: so without its aggregates.
+declare
+  v_relation oid;
+  v_names text[];
+  v_parts text[];
+  v_part text;
 begin
-  select d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys, d.subject, d.required, d.keep_on_null, d.state
-    into door.door, door.sealed, door.index_a, door.index_b, door.organization, door.row_id, door.row_keys, door.subject,
-      door.required, door.keep_on_null, door.state
-    from keyring_private.doors d
-    where d.id = door.column_id
-      and (d.relation = door.relation or d.relation in (select pg_partition_ancestors(door.relation)));
-  if not found then
+  select c.relation, c.required, c.keep_on_null, c.state,
+      -- PostgreSQL writes an argument's end as a backslash and three zeros.
+      string_to_array(encode(t.tgargs, 'escape'), chr(92) || '000'),
+      array(select a.attname::text
+        from unnest(t.tgattr::smallint[]) with ordinality as u (number, position)
+        join pg_attribute a on a.attrelid = t.tgrelid and a.attnum = u.number
+        order by u.position)
+    into v_relation, door.required, door.keep_on_null, door.state, v_parts, v_names
+    from keyring_private.sealed_columns c
+    join pg_trigger t on t.tgrelid = c.relation and t.tgname = '~seal_' || c.id
+    where c.id = door.column_id;
+  if v_relation is distinct from door.relation
+    and (v_relation is null or not exists (select from pg_partition_ancestors(door.relation) a where a = v_relation)) then
     raise exception 'this trigger belongs to another table' using errcode = 'KEYFG';
   end if;
+  for i in 1..cardinality(v_names) loop
+    foreach v_part in array string_to_array(v_parts[i + 1], ' ') loop
+      case v_part
+        when 'door' then door := v_names[i];
+        when 'sealed' then sealed := v_names[i];
+        when 'index_a' then index_a := v_names[i];
+        when 'index_b' then index_b := v_names[i];
+        when 'organization' then organization := v_names[i];
+        when 'id' then row_id := v_names[i];
+        when 'key' then row_keys := row_keys || v_names[i];
+        when 'subject' then subject := v_names[i];
+      end case;
+    end loop;
+  end loop;
 end $$;
 comment on function keyring.door(uuid, oid) is
   'For the triggers: which column of a table, or of a partition of it, plays which part for a sealed column. Tells names, no value. KEYFG for a table that was not sealed.';
@@ -171,10 +220,11 @@ begin
   v_data := keyring_private.door_data(column_id, organization_id, row_id, uuid_send(v_key_id));
   sealed := uuid_send(v_key_id) || keyring_private.wrap(
     keyring_private.data_key(v_key_id), keyring_private.pad(convert_to(v_value, 'UTF8')), v_data);
-  select '\x02'::bytea || keyring_private.stamp(v_data || sealed, k.inner_pad, k.outer_pad) || sealed into sealed
+  select '\x02'::bytea || keyring_private.stamp(
+      v_data || uuid_send(coalesce(seal_value.subject, seal_value.organization_id)) || sealed, k.inner_pad, k.outer_pad) || sealed into sealed
     from keyring_private.seal_keys k where k.purpose = 'value';
   if v_column.indexed then
-    v_form := keyring_private.lookup_form(v_value, v_column.lookup);
+    v_form := keyring_private.lookup_form(v_value, v_column.lookup, v_column.type);
     index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true);
     index_b := keyring_private.index_value(column_id, 'b', organization_id, v_form, false);
   end if;
@@ -182,7 +232,7 @@ end $$;
 comment on function keyring.seal_value(uuid, uuid, uuid, uuid, text) is
   'For the triggers: seals a value for a row of a sealed column, with its blind indexes; null for null. CTXNO, DENYD for who may not write it, 22023 and 23514 for what the column does not take, KEYNO without an application key. Never names a value.';
 
-create or replace function keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, sealed bytea) returns boolean
+create or replace function keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, subject uuid, sealed bytea) returns boolean
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -190,156 +240,14 @@ begin
   -- Both sides are hashed before they are compared: the time it takes says nothing about the right stamp.
   return length(sealed) >= 113 and get_byte(sealed, 0) = 2 and (
     select sha256(substr(sealed, 2, 16)) = sha256(keyring_private.stamp(
-        keyring_private.door_data(column_id, organization_id, row_id, substr(sealed, 18, 16)) || substr(sealed, 18),
+        keyring_private.door_data(column_id, organization_id, row_id, substr(sealed, 18, 16))
+          || uuid_send(coalesce(subject, organization_id)) || substr(sealed, 18),
         k.inner_pad, k.outer_pad))
       from keyring_private.seal_keys k where k.purpose = 'value');
 end $$;
-comment on function keyring.is_stamped(uuid, uuid, uuid, bytea) is
-  'For the triggers: whether this database sealed a value for this column, organization and row. Opens nothing.';
+comment on function keyring.is_stamped(uuid, uuid, uuid, uuid, bytea) is
+  'For the triggers: whether this database sealed a value for this column, organization, row and subject. Opens nothing.';
 
 reset role;
 reset row_security;
 revoke create on schema keyring, keyring_private from safetypin_keeper;
-
--- The triggers touch no key and are not the keeper's. They run with the rights of who writes: a row may hold types with code of its table''s owner in them, and
--- that code must never run as the keeper.
-
-create or replace function keyring.row_key(variadic parts bytea[]) returns uuid
-  language sql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-  select encode(substr(sha256('safetypin row'::bytea || string_agg(int4send(coalesce(length(p), -1)) || coalesce(p, ''), ''::bytea order by n)), 1, 16), 'hex')::uuid
-  from unnest(parts) with ordinality as u (p, n)
-$$;
-comment on function keyring.row_key(bytea[]) is 'A uuid for a row that several columns name, from their binary forms (int8send, textsend …).';
-
-create or replace function keyring.row_of(row_id text, row_keys text[], row_values jsonb, changed anyelement) returns uuid
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_parts text;
-  v_id uuid;
-begin
-  if row_id is not null then
-    return (row_values ->> row_id)::uuid;
-  end if;
-  -- The binary form of a value is the same whatever a client has set; its text is not.
-  select string_agg(format('%s(($1).%I)', t.typsend, k.name), ', ' order by k.position) into v_parts
-    from unnest(row_keys) with ordinality as k (name, position)
-    join pg_attribute a on a.attrelid = pg_typeof(changed)::text::regclass and a.attname = k.name
-    join pg_type t on t.oid = a.atttypid;
-  execute format('select keyring.row_key(%s)', v_parts) using changed into v_id;
-  return v_id;
-end $$;
-comment on function keyring.row_of(text, text[], jsonb, anyelement) is
-  'For the triggers: the uuid that stands for a row in associated data: its own, or one made of all its keys.';
-
-create or replace function keyring.seal_door() returns trigger
-  language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_door record;
-  v_row jsonb := to_jsonb(new);
-  v_value text;
-  v_organization uuid;
-  v_sealed record;
-  v_new jsonb;
-begin
-  select d.* into v_door from keyring.door(tg_argv[0]::uuid, tg_relid) d;
-  v_value := v_row ->> v_door.door;
-  if v_value is null then
-    if tg_op = 'INSERT' then
-      perform set_config('safetypin.inserted', '', true);
-      if v_door.required and v_row ->> v_door.sealed is null then
-        raise exception 'null value in column "%" of relation "%" is refused', v_door.door, tg_table_name
-          using errcode = '23502', schema = tg_table_schema, table = tg_table_name, column = v_door.door;
-      end if;
-      return new;
-    end if;
-    -- `excluded` has what this trigger left of the inserted row: taking that for an explicit null would lose the value.
-    if current_setting('safetypin.inserted', true) = concat_ws(' ', tg_argv[0], statement_timestamp()) then
-      raise exception 'excluded.% is empty: the value is sealed already', v_door.door
-        using errcode = 'KEYEX', hint = 'Write the value once more, instead of excluded.', table = tg_table_name, column = v_door.door;
-    end if;
-    if v_door.keep_on_null then
-      return new;
-    end if;
-    if v_door.required then
-      raise exception 'null value in column "%" of relation "%" is refused', v_door.door, tg_table_name
-        using errcode = '23502', schema = tg_table_schema, table = tg_table_name, column = v_door.door;
-    end if;
-  end if;
-  v_organization := case when v_door.organization is null then '00000000-0000-0000-0000-000000000000'::uuid
-    else (v_row ->> v_door.organization)::uuid end;
-  select s.* into v_sealed
-    from keyring.seal_value(tg_argv[0]::uuid, v_organization,
-      keyring.row_of(v_door.row_id, v_door.row_keys, v_row, new), (v_row ->> v_door.subject)::uuid,
-      case when v_door.state <> 'unsealing' then v_value end) s;
-  v_new := jsonb_build_object(v_door.sealed, v_sealed.sealed);
-  if v_door.index_a is not null then
-    v_new := v_new || jsonb_build_object(v_door.index_a, v_sealed.index_a, v_door.index_b, v_sealed.index_b);
-  end if;
-  if v_door.state <> 'unsealing' then
-    v_new := v_new || jsonb_build_object(v_door.door, null);
-    if tg_op = 'INSERT' then
-      perform set_config('safetypin.inserted', concat_ws(' ', tg_argv[0], statement_timestamp()), true);
-    end if;
-  end if;
-  return jsonb_populate_record(new, v_new);
-end $$;
-comment on function keyring.seal_door() is
-  'Trigger of a sealed column: seals what came through the door and empties it; an explicit null in an update erases. Argument: id of the column. 23502 for null in a required one, KEYEX for excluded, and the errors of keyring.seal_value(). Never names a value.';
-
-create or replace function keyring.guard_door() returns trigger
-  language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_door record;
-  v_new jsonb := to_jsonb(new);
-  v_old jsonb;
-begin
-  select d.* into v_door from keyring.door(tg_argv[0]::uuid, tg_relid) d;
-  if tg_op = 'UPDATE' then
-    v_old := to_jsonb(old);
-  end if;
-  -- Rows from before the column was sealed keep their text until the job comes to them.
-  if v_door.state <> 'unsealing' and v_new ->> v_door.door is not null
-    and (v_door.state = 'sealed' or v_old is null or v_new -> v_door.door is distinct from v_old -> v_door.door) then
-    raise exception 'plain text was put into column "%" past its seal', v_door.door using errcode = 'KEYFG', column = v_door.door;
-  end if;
-  if v_new ->> v_door.sealed is not null
-    and (v_old is null
-      or v_new -> v_door.sealed is distinct from v_old -> v_door.sealed
-      or v_new -> v_door.organization is distinct from v_old -> v_door.organization
-      or v_new -> v_door.subject is distinct from v_old -> v_door.subject
-      or v_new -> v_door.row_id is distinct from v_old -> v_door.row_id
-      or exists (select from unnest(v_door.row_keys) k where v_new -> k is distinct from v_old -> k)) then
-    if v_new -> v_door.sealed = v_old -> v_door.sealed then
-      raise exception 'what a sealed value is bound to cannot change' using errcode = 'KEYIM', column = v_door.door,
-        hint = 'Organization, key and subject of a row with sealed values stay. Write the value once more in the same statement.';
-    end if;
-    if not keyring.is_stamped(tg_argv[0]::uuid,
-        case when v_door.organization is null then '00000000-0000-0000-0000-000000000000'::uuid
-          else (v_new ->> v_door.organization)::uuid end,
-        keyring.row_of(v_door.row_id, v_door.row_keys, v_new, new), (v_new ->> v_door.sealed)::bytea) then
-      raise exception 'the ciphertext in column "%" was not made here', v_door.sealed using errcode = 'KEYFG', column = v_door.sealed;
-    end if;
-  end if;
-  return new;
-end $$;
-comment on function keyring.guard_door() is
-  'Trigger behind all others of a table with a sealed column: the door is empty, and the ciphertext was made by seal_door() for this very row (KEYFG); what it is bound to does not change (KEYIM). Argument: id of the column.';
-
-create or replace function keyring.leave_door() returns trigger
-  language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform set_config('safetypin.inserted', '', true);
-  return null;
-end $$;
-comment on function keyring.leave_door() is
-  'Trigger after each statement: forgets which row was inserted last (see KEYEX). Its list of columns and its arguments say which column plays which part.';

@@ -18,7 +18,7 @@ grant execute on function
   to safetypin_definer;
 -- Who writes and reads sealed columns of other tables. Each call is checked inside.
 grant execute on function keyring.door(uuid, oid), keyring.seal_value(uuid, uuid, uuid, uuid, text),
-  keyring.is_stamped(uuid, uuid, uuid, bytea)
+  keyring.is_stamped(uuid, uuid, uuid, uuid, bytea)
   to safetypin_owner, safetypin_member, safetypin_jobs;
 grant execute on function keyring.open_values(uuid, uuid[], bytea[]), keyring.open_value(uuid, uuid, bytea)
   to safetypin_owner, safetypin_member, safetypin_jobs, safetypin_auditor;

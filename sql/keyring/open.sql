@@ -137,7 +137,7 @@ begin
   end if;
   return keyring_private.index_value(v_column.id, slot,
     case when v_column.tenant then request.organization_id() else platform.no_organization() end,
-    keyring_private.lookup_form(v_value, v_column.lookup), false);
+    keyring_private.lookup_form(v_value, v_column.lookup, v_column.type), false);
 end $$;
 comment on function keyring.blind_index(uuid, text, text) is
   'The blind index of a value in the active organization, in slot a or b; null where the slot is not in use, and for who may not open the column.';

@@ -11,6 +11,7 @@ create or replace function keyring.register_column(
 ) returns uuid
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
 as $$
 -- The check: who calls must be able to act as the table's owner. Types are PostgreSQL's own: their code runs here.
 declare
@@ -19,8 +20,9 @@ begin
   if not exists (select from pg_class c where c.oid = register_column.relation and pg_has_role(session_user, c.relowner, 'member')) then
     raise exception 'only the owner of a table can seal its columns' using errcode = '42501';
   end if;
-  if type !~ '^(text|smallint|integer|bigint|numeric(\([0-9,]+\))?|real|double precision|boolean|date|time(\([0-6]\))? without time zone|timestamp(\([0-6]\))? with(out)? time zone|interval|uuid|json|jsonb|inet)$' then
-    raise exception 'a column of type % cannot be sealed', type using errcode = 'TABLE';
+  if type !~ '^(text|character( varying)?\([0-9]+\)|smallint|integer|bigint|numeric(\([0-9]+,-?[0-9]+\))?|real|double precision|boolean|date|time(\([0-6]\))? without time zone|timestamp(\([0-6]\))? with(out)? time zone|interval(\([0-6]\))?|uuid|json|jsonb|inet)$' then
+    raise exception 'a column of type % cannot be sealed', type using errcode = 'TABLE',
+      hint = 'Make it text, json, or another type of PostgreSQL itself that is neither array nor row; the option format takes a check.';
   end if;
   if column_id is null then
     insert into keyring_private.sealed_columns (id, relation, class, type, tenant, permission, write_permission, required, indexed, format, lookup, refusal, keep_on_null, state)
@@ -48,7 +50,7 @@ create or replace function keyring.doors()
   set search_path = pg_catalog, pg_temp
 as $$
   select d.id, d.relation::regclass, d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys,
-      d.subject, d.class, d.type, d.permission, d.write_permission, d.required, d.refusal, d.state
+      d.subject, d.class, case when d.type like 'character%' then 'text' else d.type end, d.permission, d.write_permission, d.required, d.refusal, d.state
     from keyring_private.doors d
     order by d.relation::regclass::text, d.door
 $$;
@@ -57,6 +59,17 @@ comment on function keyring.doors() is 'The sealed columns of other tables: name
 reset role;
 reset row_security;
 revoke create on schema keyring from safetypin_keeper;
+
+create or replace function keyring.part_name(base name, suffix text) returns name
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- PostgreSQL cuts names at 63 bytes, and two long ones into the same: here they differ by the hash of the whole.
+  select case when octet_length(base || suffix) < 64 then base || suffix
+    else (select left(base || suffix, n) from generate_series(54, 0, -1) n where octet_length(left(base || suffix, n)) < 55 limit 1)
+      || '_' || substr(encode(sha256(convert_to(base || suffix, 'UTF8')), 'hex'), 1, 8) end::name
+$$;
+comment on function keyring.part_name(name, text) is 'The name of what belongs to a sealed column, its end hashed where it would be too long.';
 
 create or replace function keyring.seal_column(
   relation regclass,
@@ -71,6 +84,11 @@ create or replace function keyring.seal_column(
   set search_path = pg_catalog, pg_temp
   set row_security = on
   set client_min_messages = warning
+  set standard_conforming_strings = on
+  set datestyle = 'ISO, YMD'
+  set intervalstyle = 'iso_8601'
+  set timezone = 'UTC'
+  set extra_float_digits = 1
 as $$
 -- Invoker: only a table's owner can do what it does.
 declare
@@ -80,7 +98,10 @@ declare
   v_owner name;
   v_table text;
   v_attribute pg_attribute;
+  v_declared text;
   v_type text;
+  v_force boolean;
+  v_user text;
   v_required boolean;
   v_unique boolean := coalesce((options ->> 'unique')::boolean, false);
   v_indexed boolean;
@@ -98,12 +119,15 @@ declare
   v_hidden name[];
   v_said text[] := '{}';
 begin
-  select c.relkind, c.relname, n.nspname, r.rolname into v_kind, v_name, v_schema, v_owner
+  select c.relkind, c.relname, n.nspname, r.rolname, c.relforcerowsecurity into v_kind, v_name, v_schema, v_owner, v_force
     from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.oid = c.relowner
     where c.oid = seal_column.relation;
   v_table := format('%I.%I', v_schema, v_name);
-  if v_kind is null or v_kind not in ('r', 'p') or exists (select from pg_inherits i where i.inhrelid = seal_column.relation) then
-    raise exception '% is not a table, or is a part of one', v_table using errcode = 'TABLE';
+  if v_kind is null or v_kind not in ('r', 'p') or exists (select from pg_inherits i where i.inhrelid = seal_column.relation)
+    or v_kind = 'r' and exists (select from pg_inherits i where i.inhparent = seal_column.relation)
+    or exists (select from pg_class c where c.oid = seal_column.relation and (c.relpersistence = 't' or c.reloftype <> 0)) then
+    raise exception '% is not a table of its own: it is a view, temporary, of a type, a part of another or has parts that inherit', v_table
+      using errcode = 'TABLE', hint = 'Of a partitioned table, seal the whole.';
   end if;
   select string_agg(o, ', ') into v_unknown from jsonb_object_keys(options) o
     where o not in ('required', 'unique', 'format', 'lookup', 'refusal', 'write', 'keep_on_null', 'organization');
@@ -142,30 +166,85 @@ begin
     raise exception '% needs a column % of type uuid', v_table, quote_ident(subject) using errcode = 'TABLE';
   end if;
   if "column" = any (v_keys || v_organization || subject) or exists (
-      select from pg_constraint c where "column" = any (select a.attname from unnest(c.conkey) k join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k)
-        and c.conrelid = seal_column.relation and c.contype = 'f') or exists (
-      select from pg_partitioned_table p where p.partrelid = seal_column.relation and v_attribute.attnum = any (p.partattrs::smallint[])) then
+      select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = seal_column.relation and d.objsubid = v_attribute.attnum
+        and d.refclassid = 'pg_class'::regclass and d.refobjid = d.objid and d.refobjsubid = 0) then
     raise exception '%.% is a key: what rows are found, ordered or divided by cannot be sealed', v_table, quote_ident("column") using errcode = 'TABLE';
+  end if;
+  if exists (select from pg_attribute a where a.attrelid = seal_column.relation and a.attgenerated <> ''
+      and a.attname = any (v_keys || v_organization || subject)) then
+    raise exception 'what rows of % are named by is generated: it is not there yet when values are sealed', v_table using errcode = 'TABLE';
+  end if;
+  -- Whatever would go on working with plain text, or without a word with none.
+  select pg_describe_object(d.classid, d.objid, 0), d.classid::regclass::text into v_unknown, v_user
+    from pg_depend d
+    where d.refclassid = 'pg_class'::regclass and d.refobjid = seal_column.relation and d.refobjsubid = v_attribute.attnum
+      and not exists (select from pg_attrdef f where d.classid = 'pg_attrdef'::regclass and f.oid = d.objid
+        and f.adrelid = d.refobjid and f.adnum = d.refobjsubid)
+      and not exists (select from pg_class c where d.classid = 'pg_class'::regclass and c.oid = d.objid and c.relkind = 'S')
+      and not exists (select from pg_constraint c where d.classid = 'pg_constraint'::regclass and c.oid = d.objid and c.contype = 'n')
+    order by d.classid, d.objid limit 1;
+  if found then
+    raise exception '%.% is used by %', v_table, quote_ident("column"), v_unknown using errcode = 'TABLE', hint = case v_user
+      when 'pg_class' then 'Drop it: searchable => true finds values by equality.'
+      when 'pg_constraint' then 'Drop it: the options unique and format take the place of constraints.'
+      else 'Drop it, seal, and make it again without the column, which is always empty; views read by its function.' end;
+  end if;
+  if exists (select from pg_rewrite r where r.ev_class = seal_column.relation) then
+    raise exception '% has rules: they see plain text, and put it where they like', v_table using errcode = 'TABLE', hint = 'Use triggers.';
+  end if;
+  select t.tgname into v_unknown from pg_trigger t
+    where t.tgrelid in (select seal_column.relation union select relid from pg_partition_tree(seal_column.relation))
+      and not t.tgisinternal and t.tgtype & 3 = 3 and t.tgtype & 20 <> 0
+      and (t.tgname < '!!seal_'::name or t.tgname >= '~~seal_'::name) and t.tgfoid not in ('keyring.seal_door()'::regprocedure, 'keyring.guard_door()'::regprocedure)
+    limit 1;
+  if found then
+    raise exception 'trigger % of % would run before values are sealed, or after they are checked', quote_ident(v_unknown), v_table
+      using errcode = 'TABLE', hint = 'Rename it: alter trigger … rename to.';
   end if;
   if permission is not null and not exists (select from access.permissions p where p.name = permission)
     or options ->> 'write' is not null and not exists (select from access.permissions p where p.name = options ->> 'write') then
     raise exception 'no such permission' using errcode = 'TABLE', hint = 'access.define_permission() makes one.';
   end if;
-  -- A row is named by the one uuid of its key beside the organization, else by all of its key.
+  -- A row is named by the one uuid of its key beside the organization, else by all of its key, in binary: so equal keys
+  -- must be equal in binary as well, which PostgreSQL knows of a type as btequalimage (operator class, function 4).
   select min(a.attname) into v_id_column from pg_attribute a
     where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization and a.atttypid = 'uuid'::regtype
     having count(*) = 1;
 
-  v_type := format_type(v_attribute.atttypid, v_attribute.atttypmod);
-  if v_attribute.atttypid in ('varchar'::regtype, 'bpchar'::regtype) then
-    v_type := 'text';
+  select min(a.attname) into v_unknown
+    from pg_index i cross join unnest(i.indkey, i.indclass, i.indcollation) with ordinality as k (attnum, class, collation_id, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    join pg_opclass o on o.oid = k.class
+    where i.indrelid = seal_column.relation and i.indisprimary and k.position <= i.indnkeyatts and a.attname is distinct from v_organization
+      and (not exists (select from pg_amproc p where p.amprocfamily = o.opcfamily and p.amproclefttype = o.opcintype and p.amprocnum = 4)
+        or exists (select from pg_collation c where c.oid = k.collation_id and not c.collisdeterministic));
+  if v_id_column is null and v_unknown is not null then
+    raise exception 'key column % of %: equal values of its type may be written differently, so they cannot name a row', quote_ident(v_unknown), v_table
+      using errcode = 'TABLE', hint = 'Give the table a key of type uuid, bigint or text.';
   end if;
+
+  v_declared := format_type(v_attribute.atttypid, v_attribute.atttypmod);
+  v_type := case when v_declared in ('character varying', 'bpchar') then 'text' else v_declared end;
   v_required := coalesce((options ->> 'required')::boolean, v_attribute.attnotnull);
   v_indexed := searchable or v_unique;
-  -- Off for this one question: rows that a policy would hide from their own owner fail aloud.
+  if v_indexed and v_type ~ '^(json|interval)' then
+    raise exception 'a column of type % can be neither searchable nor unique', v_type using errcode = 'TABLE';
+  end if;
+  if v_unique and exists (select from pg_partitioned_table p where p.partrelid = seal_column.relation and (p.partnatts > 1 or p.partattrs[0] is distinct from (
+      select a.attnum from pg_attribute a where a.attrelid = seal_column.relation and a.attname = v_organization))) then
+    raise exception 'a column of a partitioned table can be unique only where the organization alone divides it' using errcode = 'TABLE';
+  end if;
+  perform '' ~ (options ->> 'format');
+  -- The owner sees all rows for this one question, and nobody else sees the table meanwhile.
+  if v_force then
+    execute format('alter table %s no force row level security', v_table);
+  end if;
   perform set_config('row_security', 'off', true);
   execute format('select exists (select from %s where %I is not null)', v_table, "column") into v_has_rows;
   perform set_config('row_security', 'on', true);
+  if v_force then
+    execute format('alter table %s force row level security', v_table);
+  end if;
   if v_has_rows then
     v_state := 'sealing';
   end if;
@@ -174,16 +253,16 @@ begin
     coalesce(options ->> 'lookup', 'exact'), coalesce(options ->> 'refusal', 'null'), coalesce((options ->> 'keep_on_null')::boolean, false), v_state);
 
   -- The columns beside it. `if not exists` is left out on purpose: a column of that name is somebody else's.
-  v_hidden := array["column" || '_sealed']
-    || case when v_indexed then array["column" || '_index_a', "column" || '_index_b'] else '{}' end;
+  v_hidden := array[keyring.part_name("column", '_sealed')]
+    || case when v_indexed then array[keyring.part_name("column", '_index_a'), keyring.part_name("column", '_index_b')] else '{}' end;
   execute format('alter table %s %s', v_table, (select string_agg(format('add column %I bytea', h), ', ') from unnest(v_hidden) h));
-  if v_type <> 'text' or v_attribute.atttypid <> 'text'::regtype then
-    execute format('alter table %s alter column %I drop default, alter column %I type text using %I::text', v_table, "column", "column", "column");
-  end if;
+  -- A default is kept, as text. ANALYZE keeps samples of values: what it has goes with the old type, and it takes no more.
+  execute format('alter table %s alter column %I type text using %I::text, alter column %I set statistics 0, alter column %I set statistics 0',
+    v_table, "column", "column", "column", v_hidden[1]);
   execute format('alter table %s alter column %I drop not null', v_table, "column");
-  execute format('alter table %s add constraint %I check (%I is null%s)', v_table, "column" || '_is_sealed', "column",
-    case when v_has_rows then format(' or %I is null', "column" || '_sealed') else '' end);
-  execute format('comment on column %s.%I is %L', v_table, "column" || '_sealed', 'What was sealed of ' || "column" || '.');
+  execute format('alter table %s add constraint %I check (%I is null%s)', v_table, keyring.part_name("column", '_is_sealed'), "column",
+    case when v_has_rows then format(' or %I is null', v_hidden[1]) else '' end);
+  execute format('comment on column %s.%I is %L', v_table, v_hidden[1], 'What was sealed of ' || "column" || '.');
 
   select string_agg(quote_ident(c.name), ', ' order by c.position), string_agg(quote_literal(c.parts), ', ' order by c.position)
     into v_columns, v_arguments
@@ -200,30 +279,32 @@ begin
           where v_id_column is null and k is distinct from v_organization
         union all select subject, 'subject', 99 where subject is not null) x
       group by x.name) c;
+  -- Names sort the triggers: first, last, and behind. None holds the column's name, which may be long, and may change.
   execute format('create trigger %I before insert or update of %I on %s for each row execute function keyring.seal_door(%L)',
-    '!seal_' || "column", "column", v_table, v_id);
-  execute format('create trigger %I before insert on %s for each row when (new.%I is not null or new.%I is not null) execute function keyring.guard_door(%L)',
-    'zz_seal_' || "column", v_table, "column", v_hidden[1], v_id);
-  execute format('create trigger %I before update on %s for each row when (new.%I is not null or (new.%I is not null and (%s) is distinct from (%s))) execute function keyring.guard_door(%L)',
-    'zz_seal_' || "column" || '_update', v_table, "column", v_hidden[1],
-    (select string_agg(format('new.%I', c), ', ') from unnest(array[v_hidden[1]] || v_keys || v_organization || subject) c where c is not null),
-    (select string_agg(format('old.%I', c), ', ') from unnest(array[v_hidden[1]] || v_keys || v_organization || subject) c where c is not null), v_id);
+    '!!seal_' || v_id, "column", v_table, v_id);
+  execute format('create trigger %I before insert on %s for each row when (%s) execute function keyring.guard_door(%L)',
+    '~~seal_' || v_id || '_insert', v_table,
+    (select string_agg(format('new.%I is not null', c), ' or ') from unnest("column" || v_hidden) c), v_id);
+  execute format('create trigger %I before update on %s for each row when (new.%I is not null or (%s) is distinct from (%s)) execute function keyring.guard_door(%L)',
+    '~~seal_' || v_id || '_update', v_table, "column",
+    (select string_agg(format('new.%I', c), ', ') from unnest(v_hidden || v_keys || v_organization || subject) c where c is not null),
+    (select string_agg(format('old.%I', c), ', ') from unnest(v_hidden || v_keys || v_organization || subject) c where c is not null), v_id);
   execute format('create trigger %I after insert or update of %s on %s for each statement execute function keyring.leave_door(%L, %s)',
     '~seal_' || v_id, v_columns, v_table, v_id, v_arguments);
   -- Said of the table and of each part of it that is there.
   execute (
     select string_agg(format('alter table %s enable always trigger %I', t.tgrelid::regclass, t.tgname), '; ')
     from pg_trigger t where t.tgrelid in (select seal_column.relation union select relid from pg_partition_tree(seal_column.relation))
-      and not t.tgisinternal and t.tgname in ('!seal_' || "column", 'zz_seal_' || "column", 'zz_seal_' || "column" || '_update', '~seal_' || v_id));
+      and t.tgname in ('!!seal_' || v_id, '~~seal_' || v_id || '_insert', '~~seal_' || v_id || '_update', '~seal_' || v_id));
 
   -- The function to read by, and to find by.
   v_row := coalesce(format('p.%I', v_id_column), format('keyring.row_key(%s)', (
     select string_agg(format('%s(p.%I)', t.typsend, a.attname), ', ' order by array_position(v_keys, a.attname))
     from pg_attribute a join pg_type t on t.oid = a.atttypid
     where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization)));
-  v_reader := format('%I.%I', v_schema, v_name || '_' || "column");
+  v_reader := format('%I.%I', v_schema, keyring.part_name(v_name, '_' || "column"));
   execute format('create function %s(p %s) returns %s language sql volatile return coalesce(keyring.open_value(%L::uuid, %s, p.%I), p.%I)::%s',
-    v_reader, v_table, v_type, v_id, v_row, v_hidden[1], "column", v_type);
+    v_reader, v_table, v_declared, v_id, v_row, v_hidden[1], "column", v_declared);
   execute format('comment on function %s(%s) is %L', v_reader, v_table,
     E'@behavior -*\nOpens ' || "column" || ': null for who may not, and for what was erased.');
   execute format('revoke execute on function %s(%s) from public; grant execute on function %s(%s) to safetypin_member, safetypin_jobs, safetypin_auditor',
@@ -236,7 +317,7 @@ begin
     end loop;
   end if;
   if searchable then
-    v_reader := format('%I.%I', v_schema, v_name || '_by_' || "column");
+    v_reader := format('%I.%I', v_schema, keyring.part_name(v_name, '_by_' || "column"));
     execute format($f$create function %s(value text) returns setof %s language sql stable rows 1
       begin atomic
         -- The row as a whole: naming its columns would forbid to change any of them.
@@ -248,11 +329,17 @@ begin
     execute format('revoke execute on function %s(text) from public; grant execute on function %s(text) to safetypin_member, safetypin_jobs', v_reader, v_reader);
     v_said := v_said || format('find with %s(value)', v_reader);
   end if;
-  -- A table of somebody else, sealed by an administrator: the functions are that owner's too.
+  -- A table of somebody else, sealed by an administrator: the functions are that owner's too. What a foreign key changes
+  -- is changed in the owner's name, who then runs the triggers.
   if v_owner <> current_user then
-    execute format('alter function %I.%I(%s) owner to %I', v_schema, v_name || '_' || "column", v_table, v_owner);
+    execute format('alter function %I.%I(%s) owner to %I', v_schema, keyring.part_name(v_name, '_' || "column"), v_table, v_owner);
     if searchable then
       execute format('alter function %s(text) owner to %I', v_reader, v_owner);
+    end if;
+    if exists (select from pg_roles r where r.rolname = current_user and r.rolsuper) then
+      execute format('grant usage on schema keyring to %I', v_owner);
+      execute format('grant execute on function keyring.door(uuid, oid), keyring.is_stamped(uuid, uuid, uuid, uuid, bytea),
+        keyring.seal_value(uuid, uuid, uuid, uuid, text), keyring.row_of(text, text[], jsonb, anyelement), keyring.row_key(bytea[]) to %I', v_owner);
     end if;
   end if;
   return query select unnest(v_said);

@@ -10,7 +10,7 @@ beforeAll(async () => {
 
 it('PG-60 triggers that guard and record are always on, and no run-time role can switch one off', async () => {
   const { rows } = await place.admin.query(`select g.tgrelid::regclass::text as name, g.tgname from pg_trigger g
-    where not g.tgisinternal and g.tgname ~ '^(_2|_8|!seal)' and g.tgenabled <> 'A'`);
+    where not g.tgisinternal and g.tgname ~ '^(_2|_8|!!seal)' and g.tgenabled <> 'A'`);
   expect(rows).toEqual([]);
   const { rows: granted } =
     await place.admin.query(`select p.parname, a.grantee::regrole::text from pg_parameter_acl p, aclexplode(p.paracl) a

@@ -2026,7 +2026,7 @@ begin
   end if;
   return keyring_private.index_value(v_column.id, slot,
     case when v_column.tenant then request.organization_id() else platform.no_organization() end,
-    keyring_private.lookup_form(v_value, v_column.lookup), false);
+    keyring_private.lookup_form(v_value, v_column.lookup, v_column.type), false);
 end $function$
 comment 'The blind index of a value in the active organization, in slot a or b; null where the slot is not in use, and for who may not open the column.'
 
@@ -2163,16 +2163,42 @@ CREATE OR REPLACE FUNCTION keyring.door(column_id uuid, relation oid, OUT door t
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+-- The view keyring_private.doors for one column, twice for each row that is written: so without its aggregates.
+declare
+  v_relation oid;
+  v_names text[];
+  v_parts text[];
+  v_part text;
 begin
-  select d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys, d.subject, d.required, d.keep_on_null, d.state
-    into door.door, door.sealed, door.index_a, door.index_b, door.organization, door.row_id, door.row_keys, door.subject,
-      door.required, door.keep_on_null, door.state
-    from keyring_private.doors d
-    where d.id = door.column_id
-      and (d.relation = door.relation or d.relation in (select pg_partition_ancestors(door.relation)));
-  if not found then
+  select c.relation, c.required, c.keep_on_null, c.state,
+      -- PostgreSQL writes an argument's end as a backslash and three zeros.
+      string_to_array(encode(t.tgargs, 'escape'), chr(92) || '000'),
+      array(select a.attname::text
+        from unnest(t.tgattr::smallint[]) with ordinality as u (number, position)
+        join pg_attribute a on a.attrelid = t.tgrelid and a.attnum = u.number
+        order by u.position)
+    into v_relation, door.required, door.keep_on_null, door.state, v_parts, v_names
+    from keyring_private.sealed_columns c
+    join pg_trigger t on t.tgrelid = c.relation and t.tgname = '~seal_' || c.id
+    where c.id = door.column_id;
+  if v_relation is distinct from door.relation
+    and (v_relation is null or not exists (select from pg_partition_ancestors(door.relation) a where a = v_relation)) then
     raise exception 'this trigger belongs to another table' using errcode = 'KEYFG';
   end if;
+  for i in 1..cardinality(v_names) loop
+    foreach v_part in array string_to_array(v_parts[i + 1], ' ') loop
+      case v_part
+        when 'door' then door := v_names[i];
+        when 'sealed' then sealed := v_names[i];
+        when 'index_a' then index_a := v_names[i];
+        when 'index_b' then index_b := v_names[i];
+        when 'organization' then organization := v_names[i];
+        when 'id' then row_id := v_names[i];
+        when 'key' then row_keys := row_keys || v_names[i];
+        when 'subject' then subject := v_names[i];
+      end case;
+    end loop;
+  end loop;
 end $function$
 comment 'For the triggers: which column of a table, or of a partition of it, plays which part for a sealed column. Tells names, no value. KEYFG for a table that was not sealed.'
 
@@ -2185,7 +2211,7 @@ CREATE OR REPLACE FUNCTION keyring.doors()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select d.id, d.relation::regclass, d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys,
-      d.subject, d.class, d.type, d.permission, d.write_permission, d.required, d.refusal, d.state
+      d.subject, d.class, case when d.type like 'character%' then 'text' else d.type end, d.permission, d.write_permission, d.required, d.refusal, d.state
     from keyring_private.doors d
     order by d.relation::regclass::text, d.door
 $function$
@@ -2212,6 +2238,14 @@ begin
     and (v_door.state = 'sealed' or v_old is null or v_new -> v_door.door is distinct from v_old -> v_door.door) then
     raise exception 'plain text was put into column "%" past its seal', v_door.door using errcode = 'KEYFG', column = v_door.door;
   end if;
+  -- What values are found by comes with a value, and changes with it; jobs alone replace or empty it.
+  if v_new -> v_door.sealed is not distinct from v_old -> v_door.sealed
+      and (v_new -> v_door.index_a is distinct from v_old -> v_door.index_a
+        or v_new -> v_door.index_b is distinct from v_old -> v_door.index_b)
+      and request.task() is null
+    or v_new ->> v_door.sealed is null and (v_new ->> v_door.index_a is not null or v_new ->> v_door.index_b is not null) then
+    raise exception 'a blind index was put past the seal of column "%"', v_door.door using errcode = 'KEYFG', column = v_door.door;
+  end if;
   if v_new ->> v_door.sealed is not null
     and (v_old is null
       or v_new -> v_door.sealed is distinct from v_old -> v_door.sealed
@@ -2223,10 +2257,11 @@ begin
       raise exception 'what a sealed value is bound to cannot change' using errcode = 'KEYIM', column = v_door.door,
         hint = 'Organization, key and subject of a row with sealed values stay. Write the value once more in the same statement.';
     end if;
-    if not keyring.is_stamped(tg_argv[0]::uuid,
+    if keyring.is_stamped(tg_argv[0]::uuid,
         case when v_door.organization is null then '00000000-0000-0000-0000-000000000000'::uuid
           else (v_new ->> v_door.organization)::uuid end,
-        keyring.row_of(v_door.row_id, v_door.row_keys, v_new, new), (v_new ->> v_door.sealed)::bytea) then
+        keyring.row_of(v_door.row_id, v_door.row_keys, v_new, new), (v_new ->> v_door.subject)::uuid,
+        (v_new ->> v_door.sealed)::bytea) is not true then
       raise exception 'the ciphertext in column "%" was not made here', v_door.sealed using errcode = 'KEYFG', column = v_door.sealed;
     end if;
   end if;
@@ -2234,9 +2269,9 @@ begin
 end $function$
 comment 'Trigger behind all others of a table with a sealed column: the door is empty, and the ciphertext was made by seal_door() for this very row (KEYFG); what it is bound to does not change (KEYIM). Argument: id of the column.'
 
--- function keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, sealed bytea)
+-- function keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, subject uuid, sealed bytea)
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, sealed bytea)
+CREATE OR REPLACE FUNCTION keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, subject uuid, sealed bytea)
  RETURNS boolean
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
@@ -2246,11 +2281,12 @@ begin
   -- Both sides are hashed before they are compared: the time it takes says nothing about the right stamp.
   return length(sealed) >= 113 and get_byte(sealed, 0) = 2 and (
     select sha256(substr(sealed, 2, 16)) = sha256(keyring_private.stamp(
-        keyring_private.door_data(column_id, organization_id, row_id, substr(sealed, 18, 16)) || substr(sealed, 18),
+        keyring_private.door_data(column_id, organization_id, row_id, substr(sealed, 18, 16))
+          || uuid_send(coalesce(subject, organization_id)) || substr(sealed, 18),
         k.inner_pad, k.outer_pad))
       from keyring_private.seal_keys k where k.purpose = 'value');
 end $function$
-comment 'For the triggers: whether this database sealed a value for this column, organization and row. Opens nothing.'
+comment 'For the triggers: whether this database sealed a value for this column, organization, row and subject. Opens nothing.'
 
 -- function keyring.leave_door()
 owner safetypin_owner
@@ -2260,7 +2296,7 @@ CREATE OR REPLACE FUNCTION keyring.leave_door()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  perform set_config('safetypin.inserted', '', true);
+  perform set_config(concat('safetypin.inserted_', replace(tg_argv[0], '-', ''), '_', pg_trigger_depth()), '', true);
   return null;
 end $function$
 comment 'Trigger after each statement: forgets which row was inserted last (see KEYEX). Its list of columns and its arguments say which column plays which part.'
@@ -2364,6 +2400,21 @@ AS $function$
 $function$
 comment 'When readings of sensitive columns were compared last, and how many wait for it. For the owner.'
 
+-- function keyring.part_name(base name, suffix text)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION keyring.part_name(base name, suffix text)
+ RETURNS name
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- PostgreSQL cuts names at 63 bytes, and two long ones into the same: here they differ by the hash of the whole.
+  select case when octet_length(base || suffix) < 64 then base || suffix
+    else (select left(base || suffix, n) from generate_series(54, 0, -1) n where octet_length(left(base || suffix, n)) < 55 limit 1)
+      || '_' || substr(encode(sha256(convert_to(base || suffix, 'UTF8')), 'hex'), 1, 8) end::name
+$function$
+comment 'The name of what belongs to a sealed column, its end hashed where it would be too long.'
+
 -- function keyring.register_column(relation regclass, column_id uuid, class text, type text, tenant boolean, permission text, write_permission text, required boolean, indexed boolean, format text, lookup text, refusal text, keep_on_null boolean, state text)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring.register_column(relation regclass, column_id uuid, class text, type text, tenant boolean, permission text, write_permission text, required boolean, indexed boolean, format text, lookup text, refusal text, keep_on_null boolean, state text)
@@ -2371,6 +2422,7 @@ CREATE OR REPLACE FUNCTION keyring.register_column(relation regclass, column_id 
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
 AS $function$
 -- The check: who calls must be able to act as the table's owner. Types are PostgreSQL's own: their code runs here.
 declare
@@ -2379,8 +2431,9 @@ begin
   if not exists (select from pg_class c where c.oid = register_column.relation and pg_has_role(session_user, c.relowner, 'member')) then
     raise exception 'only the owner of a table can seal its columns' using errcode = '42501';
   end if;
-  if type !~ '^(text|smallint|integer|bigint|numeric(\([0-9,]+\))?|real|double precision|boolean|date|time(\([0-6]\))? without time zone|timestamp(\([0-6]\))? with(out)? time zone|interval|uuid|json|jsonb|inet)$' then
-    raise exception 'a column of type % cannot be sealed', type using errcode = 'TABLE';
+  if type !~ '^(text|character( varying)?\([0-9]+\)|smallint|integer|bigint|numeric(\([0-9]+,-?[0-9]+\))?|real|double precision|boolean|date|time(\([0-6]\))? without time zone|timestamp(\([0-6]\))? with(out)? time zone|interval(\([0-6]\))?|uuid|json|jsonb|inet)$' then
+    raise exception 'a column of type % cannot be sealed', type using errcode = 'TABLE',
+      hint = 'Make it text, json, or another type of PostgreSQL itself that is neither array nor row; the option format takes a check.';
   end if;
   if column_id is null then
     insert into keyring_private.sealed_columns (id, relation, class, type, tenant, permission, write_permission, required, indexed, format, lookup, refusal, keep_on_null, state)
@@ -2490,7 +2543,7 @@ begin
   -- The binary form of a value is the same whatever a client has set; its text is not.
   select string_agg(format('%s(($1).%I)', t.typsend, k.name), ', ' order by k.position) into v_parts
     from unnest(row_keys) with ordinality as k (name, position)
-    join pg_attribute a on a.attrelid = pg_typeof(changed)::text::regclass and a.attname = k.name
+    join pg_attribute a on a.attrelid = (select r.typrelid from pg_type r where r.oid = pg_typeof(changed)) and a.attname = k.name
     join pg_type t on t.oid = a.atttypid;
   execute format('select keyring.row_key(%s)', v_parts) using changed into v_id;
   return v_id;
@@ -2505,6 +2558,11 @@ CREATE OR REPLACE FUNCTION keyring.seal_column(relation regclass, "column" name,
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET client_min_messages TO 'warning'
+ SET standard_conforming_strings TO 'on'
+ SET "DateStyle" TO 'ISO, YMD'
+ SET "IntervalStyle" TO 'iso_8601'
+ SET "TimeZone" TO 'UTC'
+ SET extra_float_digits TO '1'
 AS $function$
 -- Invoker: only a table's owner can do what it does.
 declare
@@ -2514,7 +2572,10 @@ declare
   v_owner name;
   v_table text;
   v_attribute pg_attribute;
+  v_declared text;
   v_type text;
+  v_force boolean;
+  v_user text;
   v_required boolean;
   v_unique boolean := coalesce((options ->> 'unique')::boolean, false);
   v_indexed boolean;
@@ -2532,12 +2593,15 @@ declare
   v_hidden name[];
   v_said text[] := '{}';
 begin
-  select c.relkind, c.relname, n.nspname, r.rolname into v_kind, v_name, v_schema, v_owner
+  select c.relkind, c.relname, n.nspname, r.rolname, c.relforcerowsecurity into v_kind, v_name, v_schema, v_owner, v_force
     from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.oid = c.relowner
     where c.oid = seal_column.relation;
   v_table := format('%I.%I', v_schema, v_name);
-  if v_kind is null or v_kind not in ('r', 'p') or exists (select from pg_inherits i where i.inhrelid = seal_column.relation) then
-    raise exception '% is not a table, or is a part of one', v_table using errcode = 'TABLE';
+  if v_kind is null or v_kind not in ('r', 'p') or exists (select from pg_inherits i where i.inhrelid = seal_column.relation)
+    or v_kind = 'r' and exists (select from pg_inherits i where i.inhparent = seal_column.relation)
+    or exists (select from pg_class c where c.oid = seal_column.relation and (c.relpersistence = 't' or c.reloftype <> 0)) then
+    raise exception '% is not a table of its own: it is a view, temporary, of a type, a part of another or has parts that inherit', v_table
+      using errcode = 'TABLE', hint = 'Of a partitioned table, seal the whole.';
   end if;
   select string_agg(o, ', ') into v_unknown from jsonb_object_keys(options) o
     where o not in ('required', 'unique', 'format', 'lookup', 'refusal', 'write', 'keep_on_null', 'organization');
@@ -2576,30 +2640,85 @@ begin
     raise exception '% needs a column % of type uuid', v_table, quote_ident(subject) using errcode = 'TABLE';
   end if;
   if "column" = any (v_keys || v_organization || subject) or exists (
-      select from pg_constraint c where "column" = any (select a.attname from unnest(c.conkey) k join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k)
-        and c.conrelid = seal_column.relation and c.contype = 'f') or exists (
-      select from pg_partitioned_table p where p.partrelid = seal_column.relation and v_attribute.attnum = any (p.partattrs::smallint[])) then
+      select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = seal_column.relation and d.objsubid = v_attribute.attnum
+        and d.refclassid = 'pg_class'::regclass and d.refobjid = d.objid and d.refobjsubid = 0) then
     raise exception '%.% is a key: what rows are found, ordered or divided by cannot be sealed', v_table, quote_ident("column") using errcode = 'TABLE';
+  end if;
+  if exists (select from pg_attribute a where a.attrelid = seal_column.relation and a.attgenerated <> ''
+      and a.attname = any (v_keys || v_organization || subject)) then
+    raise exception 'what rows of % are named by is generated: it is not there yet when values are sealed', v_table using errcode = 'TABLE';
+  end if;
+  -- Whatever would go on working with plain text, or without a word with none.
+  select pg_describe_object(d.classid, d.objid, 0), d.classid::regclass::text into v_unknown, v_user
+    from pg_depend d
+    where d.refclassid = 'pg_class'::regclass and d.refobjid = seal_column.relation and d.refobjsubid = v_attribute.attnum
+      and not exists (select from pg_attrdef f where d.classid = 'pg_attrdef'::regclass and f.oid = d.objid
+        and f.adrelid = d.refobjid and f.adnum = d.refobjsubid)
+      and not exists (select from pg_class c where d.classid = 'pg_class'::regclass and c.oid = d.objid and c.relkind = 'S')
+      and not exists (select from pg_constraint c where d.classid = 'pg_constraint'::regclass and c.oid = d.objid and c.contype = 'n')
+    order by d.classid, d.objid limit 1;
+  if found then
+    raise exception '%.% is used by %', v_table, quote_ident("column"), v_unknown using errcode = 'TABLE', hint = case v_user
+      when 'pg_class' then 'Drop it: searchable => true finds values by equality.'
+      when 'pg_constraint' then 'Drop it: the options unique and format take the place of constraints.'
+      else 'Drop it, seal, and make it again without the column, which is always empty; views read by its function.' end;
+  end if;
+  if exists (select from pg_rewrite r where r.ev_class = seal_column.relation) then
+    raise exception '% has rules: they see plain text, and put it where they like', v_table using errcode = 'TABLE', hint = 'Use triggers.';
+  end if;
+  select t.tgname into v_unknown from pg_trigger t
+    where t.tgrelid in (select seal_column.relation union select relid from pg_partition_tree(seal_column.relation))
+      and not t.tgisinternal and t.tgtype & 3 = 3 and t.tgtype & 20 <> 0
+      and (t.tgname < '!!seal_'::name or t.tgname >= '~~seal_'::name) and t.tgfoid not in ('keyring.seal_door()'::regprocedure, 'keyring.guard_door()'::regprocedure)
+    limit 1;
+  if found then
+    raise exception 'trigger % of % would run before values are sealed, or after they are checked', quote_ident(v_unknown), v_table
+      using errcode = 'TABLE', hint = 'Rename it: alter trigger … rename to.';
   end if;
   if permission is not null and not exists (select from access.permissions p where p.name = permission)
     or options ->> 'write' is not null and not exists (select from access.permissions p where p.name = options ->> 'write') then
     raise exception 'no such permission' using errcode = 'TABLE', hint = 'access.define_permission() makes one.';
   end if;
-  -- A row is named by the one uuid of its key beside the organization, else by all of its key.
+  -- A row is named by the one uuid of its key beside the organization, else by all of its key, in binary: so equal keys
+  -- must be equal in binary as well, which PostgreSQL knows of a type as btequalimage (operator class, function 4).
   select min(a.attname) into v_id_column from pg_attribute a
     where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization and a.atttypid = 'uuid'::regtype
     having count(*) = 1;
 
-  v_type := format_type(v_attribute.atttypid, v_attribute.atttypmod);
-  if v_attribute.atttypid in ('varchar'::regtype, 'bpchar'::regtype) then
-    v_type := 'text';
+  select min(a.attname) into v_unknown
+    from pg_index i cross join unnest(i.indkey, i.indclass, i.indcollation) with ordinality as k (attnum, class, collation_id, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    join pg_opclass o on o.oid = k.class
+    where i.indrelid = seal_column.relation and i.indisprimary and k.position <= i.indnkeyatts and a.attname is distinct from v_organization
+      and (not exists (select from pg_amproc p where p.amprocfamily = o.opcfamily and p.amproclefttype = o.opcintype and p.amprocnum = 4)
+        or exists (select from pg_collation c where c.oid = k.collation_id and not c.collisdeterministic));
+  if v_id_column is null and v_unknown is not null then
+    raise exception 'key column % of %: equal values of its type may be written differently, so they cannot name a row', quote_ident(v_unknown), v_table
+      using errcode = 'TABLE', hint = 'Give the table a key of type uuid, bigint or text.';
   end if;
+
+  v_declared := format_type(v_attribute.atttypid, v_attribute.atttypmod);
+  v_type := case when v_declared in ('character varying', 'bpchar') then 'text' else v_declared end;
   v_required := coalesce((options ->> 'required')::boolean, v_attribute.attnotnull);
   v_indexed := searchable or v_unique;
-  -- Off for this one question: rows that a policy would hide from their own owner fail aloud.
+  if v_indexed and v_type ~ '^(json|interval)' then
+    raise exception 'a column of type % can be neither searchable nor unique', v_type using errcode = 'TABLE';
+  end if;
+  if v_unique and exists (select from pg_partitioned_table p where p.partrelid = seal_column.relation and (p.partnatts > 1 or p.partattrs[0] is distinct from (
+      select a.attnum from pg_attribute a where a.attrelid = seal_column.relation and a.attname = v_organization))) then
+    raise exception 'a column of a partitioned table can be unique only where the organization alone divides it' using errcode = 'TABLE';
+  end if;
+  perform '' ~ (options ->> 'format');
+  -- The owner sees all rows for this one question, and nobody else sees the table meanwhile.
+  if v_force then
+    execute format('alter table %s no force row level security', v_table);
+  end if;
   perform set_config('row_security', 'off', true);
   execute format('select exists (select from %s where %I is not null)', v_table, "column") into v_has_rows;
   perform set_config('row_security', 'on', true);
+  if v_force then
+    execute format('alter table %s force row level security', v_table);
+  end if;
   if v_has_rows then
     v_state := 'sealing';
   end if;
@@ -2608,16 +2727,16 @@ begin
     coalesce(options ->> 'lookup', 'exact'), coalesce(options ->> 'refusal', 'null'), coalesce((options ->> 'keep_on_null')::boolean, false), v_state);
 
   -- The columns beside it. `if not exists` is left out on purpose: a column of that name is somebody else's.
-  v_hidden := array["column" || '_sealed']
-    || case when v_indexed then array["column" || '_index_a', "column" || '_index_b'] else '{}' end;
+  v_hidden := array[keyring.part_name("column", '_sealed')]
+    || case when v_indexed then array[keyring.part_name("column", '_index_a'), keyring.part_name("column", '_index_b')] else '{}' end;
   execute format('alter table %s %s', v_table, (select string_agg(format('add column %I bytea', h), ', ') from unnest(v_hidden) h));
-  if v_type <> 'text' or v_attribute.atttypid <> 'text'::regtype then
-    execute format('alter table %s alter column %I drop default, alter column %I type text using %I::text', v_table, "column", "column", "column");
-  end if;
+  -- A default is kept, as text. ANALYZE keeps samples of values: what it has goes with the old type, and it takes no more.
+  execute format('alter table %s alter column %I type text using %I::text, alter column %I set statistics 0, alter column %I set statistics 0',
+    v_table, "column", "column", "column", v_hidden[1]);
   execute format('alter table %s alter column %I drop not null', v_table, "column");
-  execute format('alter table %s add constraint %I check (%I is null%s)', v_table, "column" || '_is_sealed', "column",
-    case when v_has_rows then format(' or %I is null', "column" || '_sealed') else '' end);
-  execute format('comment on column %s.%I is %L', v_table, "column" || '_sealed', 'What was sealed of ' || "column" || '.');
+  execute format('alter table %s add constraint %I check (%I is null%s)', v_table, keyring.part_name("column", '_is_sealed'), "column",
+    case when v_has_rows then format(' or %I is null', v_hidden[1]) else '' end);
+  execute format('comment on column %s.%I is %L', v_table, v_hidden[1], 'What was sealed of ' || "column" || '.');
 
   select string_agg(quote_ident(c.name), ', ' order by c.position), string_agg(quote_literal(c.parts), ', ' order by c.position)
     into v_columns, v_arguments
@@ -2634,30 +2753,32 @@ begin
           where v_id_column is null and k is distinct from v_organization
         union all select subject, 'subject', 99 where subject is not null) x
       group by x.name) c;
+  -- Names sort the triggers: first, last, and behind. None holds the column's name, which may be long, and may change.
   execute format('create trigger %I before insert or update of %I on %s for each row execute function keyring.seal_door(%L)',
-    '!seal_' || "column", "column", v_table, v_id);
-  execute format('create trigger %I before insert on %s for each row when (new.%I is not null or new.%I is not null) execute function keyring.guard_door(%L)',
-    'zz_seal_' || "column", v_table, "column", v_hidden[1], v_id);
-  execute format('create trigger %I before update on %s for each row when (new.%I is not null or (new.%I is not null and (%s) is distinct from (%s))) execute function keyring.guard_door(%L)',
-    'zz_seal_' || "column" || '_update', v_table, "column", v_hidden[1],
-    (select string_agg(format('new.%I', c), ', ') from unnest(array[v_hidden[1]] || v_keys || v_organization || subject) c where c is not null),
-    (select string_agg(format('old.%I', c), ', ') from unnest(array[v_hidden[1]] || v_keys || v_organization || subject) c where c is not null), v_id);
+    '!!seal_' || v_id, "column", v_table, v_id);
+  execute format('create trigger %I before insert on %s for each row when (%s) execute function keyring.guard_door(%L)',
+    '~~seal_' || v_id || '_insert', v_table,
+    (select string_agg(format('new.%I is not null', c), ' or ') from unnest("column" || v_hidden) c), v_id);
+  execute format('create trigger %I before update on %s for each row when (new.%I is not null or (%s) is distinct from (%s)) execute function keyring.guard_door(%L)',
+    '~~seal_' || v_id || '_update', v_table, "column",
+    (select string_agg(format('new.%I', c), ', ') from unnest(v_hidden || v_keys || v_organization || subject) c where c is not null),
+    (select string_agg(format('old.%I', c), ', ') from unnest(v_hidden || v_keys || v_organization || subject) c where c is not null), v_id);
   execute format('create trigger %I after insert or update of %s on %s for each statement execute function keyring.leave_door(%L, %s)',
     '~seal_' || v_id, v_columns, v_table, v_id, v_arguments);
   -- Said of the table and of each part of it that is there.
   execute (
     select string_agg(format('alter table %s enable always trigger %I', t.tgrelid::regclass, t.tgname), '; ')
     from pg_trigger t where t.tgrelid in (select seal_column.relation union select relid from pg_partition_tree(seal_column.relation))
-      and not t.tgisinternal and t.tgname in ('!seal_' || "column", 'zz_seal_' || "column", 'zz_seal_' || "column" || '_update', '~seal_' || v_id));
+      and t.tgname in ('!!seal_' || v_id, '~~seal_' || v_id || '_insert', '~~seal_' || v_id || '_update', '~seal_' || v_id));
 
   -- The function to read by, and to find by.
   v_row := coalesce(format('p.%I', v_id_column), format('keyring.row_key(%s)', (
     select string_agg(format('%s(p.%I)', t.typsend, a.attname), ', ' order by array_position(v_keys, a.attname))
     from pg_attribute a join pg_type t on t.oid = a.atttypid
     where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization)));
-  v_reader := format('%I.%I', v_schema, v_name || '_' || "column");
+  v_reader := format('%I.%I', v_schema, keyring.part_name(v_name, '_' || "column"));
   execute format('create function %s(p %s) returns %s language sql volatile return coalesce(keyring.open_value(%L::uuid, %s, p.%I), p.%I)::%s',
-    v_reader, v_table, v_type, v_id, v_row, v_hidden[1], "column", v_type);
+    v_reader, v_table, v_declared, v_id, v_row, v_hidden[1], "column", v_declared);
   execute format('comment on function %s(%s) is %L', v_reader, v_table,
     E'@behavior -*\nOpens ' || "column" || ': null for who may not, and for what was erased.');
   execute format('revoke execute on function %s(%s) from public; grant execute on function %s(%s) to safetypin_member, safetypin_jobs, safetypin_auditor',
@@ -2670,7 +2791,7 @@ begin
     end loop;
   end if;
   if searchable then
-    v_reader := format('%I.%I', v_schema, v_name || '_by_' || "column");
+    v_reader := format('%I.%I', v_schema, keyring.part_name(v_name, '_by_' || "column"));
     execute format($f$create function %s(value text) returns setof %s language sql stable rows 1
       begin atomic
         -- The row as a whole: naming its columns would forbid to change any of them.
@@ -2682,11 +2803,17 @@ begin
     execute format('revoke execute on function %s(text) from public; grant execute on function %s(text) to safetypin_member, safetypin_jobs', v_reader, v_reader);
     v_said := v_said || format('find with %s(value)', v_reader);
   end if;
-  -- A table of somebody else, sealed by an administrator: the functions are that owner's too.
+  -- A table of somebody else, sealed by an administrator: the functions are that owner's too. What a foreign key changes
+  -- is changed in the owner's name, who then runs the triggers.
   if v_owner <> current_user then
-    execute format('alter function %I.%I(%s) owner to %I', v_schema, v_name || '_' || "column", v_table, v_owner);
+    execute format('alter function %I.%I(%s) owner to %I', v_schema, keyring.part_name(v_name, '_' || "column"), v_table, v_owner);
     if searchable then
       execute format('alter function %s(text) owner to %I', v_reader, v_owner);
+    end if;
+    if exists (select from pg_roles r where r.rolname = current_user and r.rolsuper) then
+      execute format('grant usage on schema keyring to %I', v_owner);
+      execute format('grant execute on function keyring.door(uuid, oid), keyring.is_stamped(uuid, uuid, uuid, uuid, bytea),
+        keyring.seal_value(uuid, uuid, uuid, uuid, text), keyring.row_of(text, text[], jsonb, anyelement), keyring.row_key(bytea[]) to %I', v_owner);
     end if;
   end if;
   return query select unnest(v_said);
@@ -2707,12 +2834,14 @@ declare
   v_organization uuid;
   v_sealed record;
   v_new jsonb;
+  -- One for each column and each depth of triggers: a statement inside of another must not take its mark away.
+  v_mark text := concat('safetypin.inserted_', replace(tg_argv[0], '-', ''), '_', pg_trigger_depth());
 begin
   select d.* into v_door from keyring.door(tg_argv[0]::uuid, tg_relid) d;
   v_value := v_row ->> v_door.door;
   if v_value is null then
     if tg_op = 'INSERT' then
-      perform set_config('safetypin.inserted', '', true);
+      perform set_config(v_mark, '', true);
       if v_door.required and v_row ->> v_door.sealed is null then
         raise exception 'null value in column "%" of relation "%" is refused', v_door.door, tg_table_name
           using errcode = '23502', schema = tg_table_schema, table = tg_table_name, column = v_door.door;
@@ -2720,9 +2849,10 @@ begin
       return new;
     end if;
     -- `excluded` has what this trigger left of the inserted row: taking that for an explicit null would lose the value.
-    if current_setting('safetypin.inserted', true) = concat_ws(' ', tg_argv[0], statement_timestamp()) then
+    if current_setting(v_mark, true) = extract(epoch from statement_timestamp())::text then
       raise exception 'excluded.% is empty: the value is sealed already', v_door.door
-        using errcode = 'KEYEX', hint = 'Write the value once more, instead of excluded.', table = tg_table_name, column = v_door.door;
+        using errcode = 'KEYEX', table = tg_table_name, column = v_door.door,
+        hint = 'Write the value once more, instead of excluded. A MERGE or a query with several parts that inserts values writes no null into others: use two statements.';
     end if;
     if v_door.keep_on_null then
       return new;
@@ -2745,7 +2875,7 @@ begin
   if v_door.state <> 'unsealing' then
     v_new := v_new || jsonb_build_object(v_door.door, null);
     if tg_op = 'INSERT' then
-      perform set_config('safetypin.inserted', concat_ws(' ', tg_argv[0], statement_timestamp()), true);
+      perform set_config(v_mark, extract(epoch from statement_timestamp())::text, true);
     end if;
   end if;
   return jsonb_populate_record(new, v_new);
@@ -2795,10 +2925,11 @@ begin
   v_data := keyring_private.door_data(column_id, organization_id, row_id, uuid_send(v_key_id));
   sealed := uuid_send(v_key_id) || keyring_private.wrap(
     keyring_private.data_key(v_key_id), keyring_private.pad(convert_to(v_value, 'UTF8')), v_data);
-  select '\x02'::bytea || keyring_private.stamp(v_data || sealed, k.inner_pad, k.outer_pad) || sealed into sealed
+  select '\x02'::bytea || keyring_private.stamp(
+      v_data || uuid_send(coalesce(seal_value.subject, seal_value.organization_id)) || sealed, k.inner_pad, k.outer_pad) || sealed into sealed
     from keyring_private.seal_keys k where k.purpose = 'value';
   if v_column.indexed then
-    v_form := keyring_private.lookup_form(v_value, v_column.lookup);
+    v_form := keyring_private.lookup_form(v_value, v_column.lookup, v_column.type);
     index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true);
     index_b := keyring_private.index_value(column_id, 'b', organization_id, v_form, false);
   end if;
@@ -3102,22 +3233,29 @@ CREATE OR REPLACE FUNCTION keyring_private.canonical(value text, type text)
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET "DateStyle" TO 'ISO, YMD'
- SET "IntervalStyle" TO 'iso_8601'
- SET "TimeZone" TO 'UTC'
- SET extra_float_digits TO '1'
 AS $function$
 declare
+  v_length integer := substring(type from '^character.*[(]([0-9]+)[)]$');
   v_text text;
 begin
-  -- `type` is one of the list in keyring.register_column(): PostgreSQL's own, so nobody's code runs here.
-  execute format('select $1::%s::text', type) using value into v_text;
+  if v_length is not null then
+    -- A cast would cut without a word. Spaces too many are cut by PostgreSQL itself.
+    if length(rtrim(value, ' ')) > v_length and rtrim(substr(value, v_length + 1), ' ') <> '' then
+      raise exception 'the value is too long for its column' using errcode = '22001';
+    end if;
+    return case when type like 'character(%' then rtrim(value, ' ') else left(value, v_length) end;
+  end if;
+  begin
+    -- Read as the client has set it, as a plain column would; written as nobody has set it. `type` is one of the list in
+    -- keyring.register_column(): PostgreSQL's own, so nobody's code runs here.
+    execute format('select keyring_private.written($1::%s)', type) using value into v_text;
+  exception when others then
+    -- PostgreSQL's own message would hold the value.
+    raise exception 'the value is not a %', type using errcode = '22023';
+  end;
   return v_text;
-exception when others then
-  -- PostgreSQL's own message would hold the value.
-  raise exception 'the value is not a %', type using errcode = '22023';
 end $function$
-comment 'A value as its type writes it, whatever the client has set; 22023 for what the type does not take.'
+comment 'A value as its type writes it, whatever the client has set; 22023 and 22001 for what the type does not take.'
 
 -- function keyring_private.column_id(name text)
 owner safetypin_keeper
@@ -3359,13 +3497,13 @@ begin
 end $function$
 comment 'The 64-byte key that wraps data keys, derived from both halves; never stored. KEYNO if the application brings another half than the one this root is bound to.'
 
--- function keyring_private.lookup_form(value text, lookup text)
+-- function keyring_private.lookup_form(value text, lookup text, type text)
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION keyring_private.lookup_form(value text, lookup text)
+CREATE OR REPLACE FUNCTION keyring_private.lookup_form(value text, lookup text, type text)
  RETURNS text
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-RETURN CASE lookup WHEN 'exact'::text THEN value WHEN 'lower'::text THEN lower(value) ELSE lower(regexp_replace(value, '[^[:alnum:]]'::text, ''::text, 'g'::text)) END
+RETURN CASE WHEN (type = 'numeric'::text) THEN (trim_scale((value)::numeric))::text WHEN ((value = '-0'::text) AND (type = ANY (ARRAY['real'::text, 'double precision'::text]))) THEN '0'::text WHEN (lookup = 'exact'::text) THEN value WHEN (lookup = 'lower'::text) THEN lower(value) ELSE lower(regexp_replace(value, '[^[:alnum:]]'::text, ''::text, 'g'::text)) END
 comment 'What of a value counts when it is looked for.'
 
 -- function keyring_private.may_open(column_id uuid)
@@ -3684,6 +3822,23 @@ begin
   return v_iv || v_sealed.ciphertext || v_sealed.tag;
 end $function$
 comment 'Seals under a fresh random IV; returns IV, ciphertext and tag in one.'
+
+-- function keyring_private.written(value anyelement)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.written(value anyelement)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "DateStyle" TO 'ISO, YMD'
+ SET "IntervalStyle" TO 'iso_8601'
+ SET "TimeZone" TO 'UTC'
+ SET extra_float_digits TO '1'
+AS $function$
+begin
+  return value::text;
+end $function$
+comment 'A value as text that each client reads alike, whatever it has set.'
 
 -- function platform.beat()
 owner safetypin_definer

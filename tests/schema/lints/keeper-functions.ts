@@ -62,6 +62,7 @@ export const KEEPER_FUNCTIONS: readonly string[] = [
   'keyring_private.unwrap',
   'keyring_private.work_rewrap',
   'keyring_private.wrap',
+  'keyring_private.written',
   // The sealed context: written by the two openers, verified by the accessors.
   'platform.open_job',
   'request.assurance',

@@ -118,9 +118,9 @@ export const tableLints: readonly Lint[] = [
   },
   {
     name: 'a trigger without its place in the order',
-    cure: 'name it _NNN_<task>: 100 stamps, 200 guards, 500 effects, 800 audit, 900 enqueue; !seal… comes first',
+    cure: 'name it _NNN_<task>: 100 stamps, 200 guards, 500 effects, 800 audit, 900 enqueue; !!seal… comes first',
     find: `select format('%s: %s', t.key, g.tgname) as key, 'name' as detail from pg_trigger g join tables t on t.oid = g.tgrelid
-            where not g.tgisinternal and g.tgname !~ '^(_\\d{3}_|!seal)'`,
+            where not g.tgisinternal and g.tgname !~ '^(_\\d{3}_|!!seal)'`,
     defect:
       'create trigger odd before update on access.roles for each row execute function suppress_redundant_updates_trigger()',
   },
@@ -128,7 +128,7 @@ export const tableLints: readonly Lint[] = [
     name: 'PG-60 an audit or guard trigger that replication would skip',
     cure: 'alter table … enable always trigger …',
     find: `select format('%s: %s', t.key, g.tgname) as key, g.tgenabled::text as detail from pg_trigger g join tables t on t.oid = g.tgrelid
-            where not g.tgisinternal and g.tgname ~ '^(_2\\d\\d_|_8\\d\\d_|!seal)' and g.tgenabled <> 'A'`,
+            where not g.tgisinternal and g.tgname ~ '^(_2\\d\\d_|_8\\d\\d_|!!seal)' and g.tgenabled <> 'A'`,
     defect: 'alter table access.roles enable trigger _800_audit',
   },
   {
