@@ -1,11 +1,14 @@
 import type { IncomingMessage } from 'node:http';
 import type { StepTools } from '../sessions/steps.ts';
 import type { RequestSource } from './adaptor.ts';
+import type { OpenedValues } from './sealed-columns.ts';
 
 /** What plans find in the GraphQL context under one name of ours. */
 export interface SafetyPinContext {
   readonly source: RequestSource;
   readonly tools: StepTools;
+  /** Sealed values that came with the rows of this request. */
+  readonly opened: OpenedValues;
 }
 
 declare global {

@@ -19,6 +19,9 @@ import { clientOf } from './gone.ts';
 import { IndexesPlugin } from './indexes.ts';
 import { NamingPlugin } from './naming.ts';
 import { PagingPlugin } from './paging.ts';
+import { sealedPlugin } from './sealed.ts';
+import { type OpenedValues, SealedColumns } from './sealed-columns.ts';
+import { sealedTypes } from './sealed-types.ts';
 import { TagsPlugin } from './tags.ts';
 
 export interface SchemaOptions {
@@ -38,7 +41,10 @@ export interface PresetOptions extends SchemaOptions {
 }
 
 /** What decides the shape of the GraphQL schema; enough to print it. */
-export const schemaPreset = ({ pool, schemas, tagsFile }: SchemaOptions): GraphileConfig.Preset => ({
+export const schemaPreset = (
+  { pool, schemas, tagsFile }: SchemaOptions,
+  sealedColumns = new SealedColumns(),
+): GraphileConfig.Preset => ({
   extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset, AggregatesPreset],
   plugins: [
     CachesPlugin,
@@ -50,6 +56,8 @@ export const schemaPreset = ({ pool, schemas, tagsFile }: SchemaOptions): Graphi
     FiltersPlugin,
     PagingPlugin,
     exposurePlugin(schemas),
+    sealedPlugin(sealedColumns),
+    ...sealedTypes,
     SessionsPlugin,
     IdentityPlugin,
   ],
@@ -60,8 +68,11 @@ export const schemaPreset = ({ pool, schemas, tagsFile }: SchemaOptions): Graphi
 });
 
 /** The whole server: the schema, who asks, and limits in time and size. */
-export const serverPreset = (options: PresetOptions): GraphileConfig.Preset => ({
-  extends: [schemaPreset(options)],
+export const serverPreset = (
+  options: PresetOptions,
+  sealedColumns = new SealedColumns(),
+): GraphileConfig.Preset => ({
+  extends: [schemaPreset(options, sealedColumns)],
   plugins: [executionPlugin(options.execution)],
   grafast: {
     context: ({ node }, { document, operationName }) => {
@@ -69,10 +80,12 @@ export const serverPreset = (options: PresetOptions): GraphileConfig.Preset => (
       // A query ends with its client. A mutation does not: what was asked for is done, whether its answer is read or not.
       const isQuery = getOperationAST(document, operationName)?.operation === 'query';
       const gone = isQuery && node?.res ? clientOf(node.res) : undefined;
+      const opened: OpenedValues = new Map();
+      const withPgClient = options.tools.requests.withPgClient(source, gone);
       return {
         pgSettings: null,
-        withPgClient: options.tools.requests.withPgClient(source, gone),
-        safetypin: { source, tools: options.tools },
+        withPgClient: sealedColumns.opening(withPgClient, opened, isQuery),
+        safetypin: { source, tools: options.tools, opened },
       } as unknown as Partial<Grafast.Context>;
     },
     timeouts: { planning: 500, execution: 30_000 },
