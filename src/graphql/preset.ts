@@ -68,10 +68,7 @@ export const schemaPreset = (
 });
 
 /** The whole server: the schema, who asks, and limits in time and size. */
-export const serverPreset = (
-  options: PresetOptions,
-  sealedColumns = new SealedColumns(),
-): GraphileConfig.Preset => ({
+export const serverPreset = (options: PresetOptions, sealedColumns = new SealedColumns()): GraphileConfig.Preset => ({
   extends: [schemaPreset(options, sealedColumns)],
   plugins: [executionPlugin(options.execution)],
   grafast: {

@@ -68,10 +68,13 @@ export class SealedColumns {
   /** The sealed values in rows, by column. */
   find(rows: readonly unknown[]): ReadonlyMap<string, Sealed> {
     const found = new Map<string, Sealed>();
+    const seen = new Set<string>();
     for (const row of rows) {
       for (const cell of Array.isArray(row) ? row : Object.values(row as object)) {
         if (typeof cell !== 'string' || !cell.includes(this.mark)) continue;
         for (const [token, column, id, value] of cell.matchAll(this.#token) as Iterable<string[]>) {
+          if (seen.has(token as string)) continue;
+          seen.add(token as string);
           let sealed = found.get(column as string);
           if (sealed === undefined) {
             sealed = { tokens: [], rows: [], values: [] };

@@ -1,6 +1,6 @@
 import {
-  type PgCodec,
   PgClassExpressionStep,
+  type PgCodec,
   PgDeleteSingleStep,
   PgInsertSingleStep,
   PgSelectSingleStep,

@@ -21,7 +21,8 @@ export function doorCodec(value: PgCodec): PgCodec {
   return codec;
 }
 
-const doorCodecs = (build: GraphileBuild.Build): PgCodec[] => [...build.allPgCodecs].filter((codec) => values.has(codec));
+const doorCodecs = (build: GraphileBuild.Build): PgCodec[] =>
+  [...build.allPgCodecs].filter((codec) => values.has(codec));
 
 /** Comes ahead of PostGraphile, which would complain about codecs that it does not know. */
 const AnnouncePlugin: GraphileConfig.Plugin = {

@@ -84,7 +84,11 @@ export const sealedPlugin = (columns: SealedColumns): GraphileConfig.Plugin => (
         if (doors.some((door) => isHidden(door, pgAttribute.attname))) setPart(attribute, 'hidden');
         const door = doors.find((one) => one.door === pgAttribute.attname);
         if (door === undefined) return;
-        const { codec, value } = await codecsOf(door, (oid) => helpers.pgCodecs.getCodecFromType(serviceName, oid), state);
+        const { codec, value } = await codecsOf(
+          door,
+          (oid) => helpers.pgCodecs.getCodecFromType(serviceName, oid),
+          state,
+        );
         columns.add(door.id, sql.compile(textOf(value, sql`o.value`)).text);
         attribute.codec = codec;
         setPart(attribute, { door, codec: value });

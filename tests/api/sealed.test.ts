@@ -1,42 +1,214 @@
-// Sealed columns in GraphQL: one field that reads and writes, and nothing that could be searched by.
-import { makeSchema } from 'postgraphile';
-import { printType } from 'postgraphile/graphql';
-import { beforeAll, expect, test } from 'vitest';
-import { schemaPreset } from '../../src/graphql/preset.ts';
-import { type Api, type Member, startApi } from './api.ts';
+// Sealed columns in GraphQL (DESIGN 5): one field that reads and writes, of the type of its values.
+import { beforeAll, describe, expect, test, vi } from 'vitest';
+import type { Json } from './api.ts';
+import { type Clinic, CREATE, create, openClinic, refusals } from './sealed.ts';
 
-const HOST = `
-  create schema clinic;
-  create table clinic.patients (
-    organization_id uuid not null, id uuid default platform.uuid_v7(), name text not null, ssn text, born date, weight numeric,
-    seen timestamptz, facts jsonb, note text,
-    primary key (organization_id, id));
-  create index on clinic.patients (organization_id, name);
-  select access.protect('clinic.patients');
-  select access.define_permission('patient.read_ssn', 'Read social security numbers.', '{owner,admin}');
-  select keyring.seal_column('clinic.patients', 'ssn', subject => 'id', permission => 'patient.read_ssn', searchable => true,
-    options => '{"unique": true}');
-  select keyring.seal_column('clinic.patients', c, subject => 'id', searchable => c = 'born') from unnest('{born,weight,seen,facts,note}'::name[]) c;
-`;
-
-let api: Api;
-let ada: Member;
-let bob: Member;
+let clinic: Clinic;
 beforeAll(async () => {
-  api = await startApi({ host: HOST, environment: { SAFETYPIN_SCHEMAS: 'clinic' } });
-  [ada, bob] = await Promise.all([api.member('Ada'), api.member('Bob')]);
+  // Counts how often values are opened, however many at a time.
+  clinic = await openClinic();
+  await clinic.admin.query('create sequence openings; grant usage on sequence openings to public');
+  await insideOpening("perform nextval('public.openings');");
 });
 
-test('prints', async () => {
-  const { schema } = await makeSchema(schemaPreset({ pool: api.db.pool('authenticator', { max: 1 }), schemas: ['clinic'] }));
-  for (const name of ['Patient', 'PatientInput', 'PatientPatch', 'PatientCondition', 'PatientOrderBy', 'Query', 'Mutation']) {
-    const type = schema.getType(name);
-    console.log(type ? printType(type).split('\n').filter(l => !/Mutation|Query/.test(name) || /atient|ssn|born/i.test(l)).join('\n') : `no ${name}`);
-  }
-  const created = await api.gql(`mutation { createPatient(input: { patient: { name: "Grace", ssn: "078-05-1120", born: "1970-12-31", weight: "70.50", seen: "2020-01-02T03:04:05+02:00", facts: "{\\"a\\":1}" } }) { patient { id name ssn born weight seen facts note nodeId } query { patients { nodes { ssn } } } } }`, {}, ada.accessToken);
-  console.log(created.text);
-  for (const q of ['{ patients { nodes { id name ssn born weight seen facts note } } }', '{ patientsBySsn(value: "078-05-1120") { nodes { name ssn } } }', '{ patientsByBorn(value: "1970-12-31") { nodes { name ssn } } }']) {
-    console.log((await api.gql(q, {}, ada.accessToken)).text, (await api.gql(q, {}, bob.accessToken)).text);
-  }
-  expect(1).toBe(1);
+/** Puts a statement at the beginning of keyring.open_values(); returns what it was before. */
+async function insideOpening(statement: string): Promise<string> {
+  const { rows } = await clinic.admin.query(
+    "select pg_get_functiondef('keyring.open_values(uuid, uuid[], bytea[])'::regprocedure) as text",
+  );
+  await clinic.admin.query(rows[0].text.replace(/\nbegin\n/, (begin: string) => `${begin}${statement}\n`));
+  return rows[0].text;
+}
+
+const openings = async (): Promise<number> =>
+  Number((await clinic.admin.query('select last_value + (is_called::int - 1) as n from openings')).rows[0].n);
+const asAda = (query: string, variables: object = {}) => clinic.api.gql(query, variables, clinic.ada.accessToken);
+
+const GRACE = {
+  name: 'Grace',
+  ssn: '078-05-1120',
+  born: '1906-12-09',
+  weight: '70.50',
+  seen: '2020-01-02T03:04:05+02:00',
+  facts: { allergies: ['rust'] },
+  stay: { days: 3, hours: 4 },
+  visitsPaid: true,
+  code: 'B-0',
+};
+const TOLD = {
+  ...GRACE,
+  seen: '2020-01-02T01:04:05.000000+00:00',
+  stay: { years: 0, months: 0, days: 3, hours: 4 },
+};
+const FIELDS = 'name ssn born weight seen facts stay { years months days hours } visitsPaid code';
+
+describe('a sealed column', () => {
+  test('takes and gives values of its own type, in the payload and in lists', async () => {
+    const made = await create(clinic, clinic.ada, GRACE);
+    expect(made).toMatchObject(TOLD);
+    const { data } = await asAda(`{ patients(condition: { id: "${made.id}" }) { nodes { ${FIELDS} } } }`);
+    expect(data.patients.nodes).toEqual([TOLD]);
+    const { rows } = await clinic.admin.query('select * from clinic.patients where id = $1', [made.id]);
+    expect(JSON.stringify(rows)).not.toMatch(/078|1906|70\.5|rust|B-0/);
+  });
+
+  test('reads by id, by node, through functions, by any name, and twice', async () => {
+    const { nodeId } = await create(clinic, clinic.ada, { name: 'Nell', ssn: '111-11-1111', code: 'N' });
+    const { data, errors } = await asAda(
+      `query($n: ID!) {
+        node(nodeId: $n) { __typename ... on Patient { ssn } }
+        patientByNodeId(nodeId: $n) { number: ssn again: ssn code }
+        heavy(first: 2) { nodes { ssn } edges { cursor node { ssn } } }
+      }`,
+      { n: nodeId },
+    );
+    expect(errors).toBe(undefined);
+    expect(data.node).toEqual({ __typename: 'Patient', ssn: '111-11-1111' });
+    expect(data.patientByNodeId).toEqual({ number: '111-11-1111', again: '111-11-1111', code: 'N' });
+    expect(data.heavy.nodes).toContainEqual({ ssn: '111-11-1111' });
+    const renamed = await asAda(
+      'mutation { rename(input: { old: "Nell", new: "Nella" }) { result { name ssn } query { patients(condition: { name: "Nella" }) { nodes { ssn } } } } }',
+    );
+    expect(renamed.data.rename.result).toEqual({ name: 'Nella', ssn: '111-11-1111' });
+    expect(renamed.data.rename.query.patients.nodes).toEqual([{ ssn: '111-11-1111' }]);
+  });
+
+  test('keeps what an update leaves out, and is emptied by an explicit null', async () => {
+    const { nodeId } = await create(clinic, clinic.ada, { name: 'Otto', ssn: '222-22-2222', born: '2000-02-02' });
+    const update = async (patch: object): Promise<Json> =>
+      (
+        await asAda(
+          'mutation($n: ID!, $p: PatientPatch!) { updatePatientByNodeId(input: { nodeId: $n, patch: $p }) { patient { name ssn born } } }',
+          { n: nodeId, p: patch },
+        )
+      ).data.updatePatientByNodeId.patient;
+    expect(await update({ name: 'Otto K' })).toEqual({ name: 'Otto K', ssn: '222-22-2222', born: '2000-02-02' });
+    expect(await update({ ssn: null })).toEqual({ name: 'Otto K', ssn: null, born: '2000-02-02' });
+    expect(await update({ ssn: '222-22-2223' })).toEqual({ name: 'Otto K', ssn: '222-22-2223', born: '2000-02-02' });
+    const gone = await asAda(
+      'mutation($n: ID!) { deletePatientByNodeId(input: { nodeId: $n }) { patient { name ssn } } }',
+      { n: nodeId },
+    );
+    expect(gone.data.deletePatientByNodeId.patient).toEqual({ name: 'Otto K', ssn: '222-22-2223' });
+  });
+
+  test('that is required is so in what creates, and may be missing in what is read', async () => {
+    const { id } = await create(clinic, clinic.ada, { name: 'Rita' });
+    const visit = (v: object) =>
+      asAda('mutation($v: VisitInput!) { createVisit(input: { visit: $v }) { visit { number reason } } }', { v });
+    expect((await visit({ patientId: id, number: 1 })).errors?.[0]).toMatchObject({
+      message: 'Variable "$v": Field "reason" of required type "String!" was not provided.',
+    });
+    expect((await visit({ patientId: id, number: 1, reason: 'Cough' })).data.createVisit.visit).toEqual({
+      number: 1,
+      reason: 'Cough',
+    });
+  });
+
+  test('that is searchable is found by equality, whatever its type', async () => {
+    await create(clinic, clinic.ada, { name: 'Sven', ssn: '333-33-3333', born: '1999-01-31' });
+    const { data } = await asAda(
+      '{ patientsBySsn(value: "333-33-3333") { nodes { name ssn born } } patientsByBorn(value: "1999-01-31") { nodes { name } } none: patientsBySsn(value: "333-33-3334") { nodes { name } } }',
+    );
+    expect(data.patientsBySsn.nodes).toEqual([{ name: 'Sven', ssn: '333-33-3333', born: '1999-01-31' }]);
+    expect(data.patientsByBorn.nodes).toEqual([{ name: 'Sven' }]);
+    expect(data.none.nodes).toEqual([]);
+    expect((await asAda('{ patientsBySsn { nodes { name } } }')).errors).toHaveLength(1);
+  });
+
+  test('opens in sets: one statement for a column, however deep its values stand', async () => {
+    const names = Array.from({ length: 8 }, (_, n) => `Set ${n}`);
+    for (const name of names) {
+      const { id } = await create(clinic, clinic.ada, { name, ssn: `900-00-000${name.slice(4)}` });
+      const visit = (number: number) =>
+        `createVisit(input: { visit: { patientId: "${id}", number: ${number}, reason: "${name}, ${number}" } }) { clientMutationId }`;
+      await asAda(`mutation { one: ${visit(1)} two: ${visit(2)} }`);
+    }
+    const before = await openings();
+    const { data, errors } = await asAda(
+      'query($in: [String!]) { patients(condition: { nameIn: $in }, orderBy: NAME_ASC) { nodes { name ssn visits { nodes { reason patient { ssn } } } } } }',
+      { in: names },
+    );
+    expect(errors).toBe(undefined);
+    expect(data.patients.nodes).toEqual(
+      names.map((name) => ({
+        name,
+        ssn: `900-00-000${name.slice(4)}`,
+        visits: {
+          nodes: [1, 2].map((number) => ({
+            reason: `${name}, ${number}`,
+            patient: { ssn: `900-00-000${name.slice(4)}` },
+          })),
+        },
+      })),
+    );
+    expect((await openings()) - before).toBe(2);
+  });
+});
+
+describe('a value that does not open', () => {
+  test('leaves the others alone: erased, moved here from another row', async () => {
+    const made: Record<string, Json> = {};
+    for (const [n, name] of ['kept', 'erased', 'moved'].entries())
+      made[name] = await create(clinic, clinic.ada, { name: `Broken ${name}`, ssn: `44${n}-00-0000` });
+    const { admin } = clinic;
+    await admin.query('delete from keyring_private.data_keys where subject = $1', [made.erased.id]);
+    await admin.query('alter table clinic.patients disable trigger zz_seal_ssn_update');
+    await admin.query(
+      'update clinic.patients set ssn_sealed = (select ssn_sealed from clinic.patients where id = $1) where id = $2',
+      [made.kept.id, made.moved.id],
+    );
+    await admin.query('alter table clinic.patients enable always trigger zz_seal_ssn_update');
+    const logged = vi.spyOn(process.stderr, 'write').mockImplementation(() => true);
+    const names = { in: ['Broken erased', 'Broken kept', 'Broken moved'] };
+    const answer = await asAda(
+      'query($in: [String!]) { patients(condition: { nameIn: $in }, orderBy: NAME_ASC) { nodes { name ssn } } }',
+      names,
+    );
+    expect(answer.data.patients.nodes).toEqual([
+      { name: 'Broken erased', ssn: null },
+      { name: 'Broken kept', ssn: '440-00-0000' },
+      { name: 'Broken moved', ssn: null },
+    ]);
+    expect(refusals(answer)).toEqual(['patients.nodes.0.ssn ERASED', 'patients.nodes.2.ssn VALUE_UNREADABLE']);
+    expect(logged.mock.calls.flat().join()).toMatch(/"sqlstate":"KEYBD".*"where":"graphql:patients\.nodes\.ssn"/);
+    expect(logged.mock.calls.flat().join()).not.toMatch(/440-00|\\x02|sealed:/);
+    logged.mockRestore();
+  });
+
+  test('for want of a key fails its fields, not the rows, and undoes nothing', async () => {
+    const { admin } = clinic;
+    await create(clinic, clinic.ada, { name: 'Keyless', ssn: '555-55-5555' });
+    const whole = await insideOpening("raise exception 'no key' using errcode = 'KEYNO';");
+    const read = await asAda('{ patients(condition: { name: "Keyless" }) { nodes { name ssn } } }');
+    const written = await asAda(
+      'mutation { rename(input: { old: "Keyless", new: "Keyless again" }) { result { name ssn } } }',
+    );
+    await admin.query(whole);
+    expect(read.data.patients.nodes).toEqual([{ name: 'Keyless', ssn: null }]);
+    expect(refusals(read)).toEqual(['patients.nodes.0.ssn KEY_UNAVAILABLE']);
+    expect(written.data.rename.result).toEqual({ name: 'Keyless again', ssn: null });
+    expect(refusals(written)).toEqual(['rename.result.ssn KEY_UNAVAILABLE']);
+    const after = await asAda('{ patients(condition: { name: "Keyless again" }) { nodes { ssn } } }');
+    expect(after.data.patients.nodes).toEqual([{ ssn: '555-55-5555' }]);
+  });
+
+  test('is refused in words that hold nothing of it', async () => {
+    const attempts = [
+      { name: 'x', ssn: 'canary' },
+      { name: 'x', born: '31.31.canary' },
+      { name: 'x', weight: 'canary' },
+      { name: 'x', seen: 'canary' },
+      { name: 'x', stay: { days: 'canary' } },
+      { name: 'x', ssn: '078-05-1120' },
+    ];
+    const codes = [];
+    for (const p of attempts) {
+      const answer = await clinic.api.gql(CREATE, { p }, clinic.ada.accessToken);
+      expect(answer.text).not.toMatch(/canary|078-05|ssn_|index|patients_|sealed:/);
+      codes.push(answer.errors?.[0]?.extensions.code);
+    }
+    expect(codes).toEqual([...Array(5).fill('BAD_INPUT'), 'CONFLICT']);
+    expect(clinic.said.join('\n')).not.toMatch(/canary|078-05/);
+  });
 });
