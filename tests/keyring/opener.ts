@@ -16,13 +16,16 @@ export interface Where {
 export class Opener {
   readonly client: pg.Client;
   readonly #app: Application;
+  readonly #credential: Buffer | null;
 
-  private constructor(client: pg.Client, app: Application) {
+  private constructor(client: pg.Client, app: Application, credential: Buffer | null) {
     this.client = client;
     this.#app = app;
+    this.#credential = credential;
   }
 
-  static async beside(db: TestDatabase, app: Application): Promise<Opener> {
+  /** `credential`: of the person whose requests they are. Defaults to nobody's, for what the definer's functions do. */
+  static async beside(db: TestDatabase, app: Application, credential: Buffer | null = null): Promise<Opener> {
     const client = await db.connect('admin');
     // An error takes back its own call only, so that thousands fit into one transaction.
     await client.query(`
@@ -43,14 +46,17 @@ export class Opener {
           end;
         end loop;
       end $$`);
-    return new Opener(client, app);
+    return new Opener(client, app, credential);
   }
 
   /** In an open request, as a role; what was done is kept. */
   async as<T>(role: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
     await this.client.query('begin');
     try {
-      await this.client.query("select sessions.open_request(null, $1, '{}')", [await this.#app.envelopes.seal(null)]);
+      await this.client.query("select sessions.open_request($1, $2, '{}')", [
+        this.#credential,
+        await this.#app.envelopes.seal(this.#credential),
+      ]);
       await this.client.query(`set local role ${role}`);
       const result = await work(this.client);
       await this.client.query('commit');
@@ -78,7 +84,7 @@ export class Opener {
     tries: readonly { readonly sealed: Buffer; readonly at: Where }[],
     call = 'select keyring_private.open($1, $2, $3, $4)',
   ): Promise<string[]> {
-    const { rows } = await this.as('safetypin_definer', (client) =>
+    const { rows } = await this.as(this.#credential ? 'safetypin_member' : 'safetypin_definer', (client) =>
       client.query<{ said: string }>('select * from probe.try_each($1, $2, $3, $4, $5) as said', [
         call,
         ...columnsOf(tries.map(({ at }) => at)),
