@@ -139,6 +139,7 @@ create or replace function keyring.door(column_id uuid, relation oid,
   out subject text, out required boolean, out keep_on_null boolean, out state text)
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 -- The view keyring_private.doors for one column, twice for each row that is written: so without its aggregates.
 declare
@@ -184,6 +185,7 @@ create or replace function keyring.seal_value(column_id uuid, organization_id uu
   out sealed bytea, out index_a bytea, out index_b bytea)
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 -- Borrows from the keeper: sealing. What it gives can be stored by nobody but the triggers; the checks: the active
 -- organization (or the job that goes through the rows), and the permission to write the column.
@@ -235,6 +237,7 @@ comment on function keyring.seal_value(uuid, uuid, uuid, uuid, text) is
 create or replace function keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, subject uuid, sealed bytea) returns boolean
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 begin
   -- Both sides are hashed before they are compared: the time it takes says nothing about the right stamp.

@@ -38,6 +38,7 @@ create or replace function keyring.open_values(column_id uuid, row_ids uuid[], s
   returns table (number integer, value text, problem text)
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 -- Borrows from the keeper: opening. The checks: the permission of the column, and the active organization, which is
 -- part of what each value is bound to: a value of another one does not open.
@@ -103,6 +104,7 @@ comment on function keyring.open_values(uuid, uuid[], bytea[]) is
 create or replace function keyring.open_value(column_id uuid, row_id uuid, sealed bytea) returns text
   language plpgsql volatile cost 1000 security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 declare
   v_opened record;
@@ -122,6 +124,7 @@ comment on function keyring.open_value(uuid, uuid, bytea) is
 create or replace function keyring.blind_index(column_id uuid, slot text, value text) returns bytea
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 -- Borrows from the keeper: the index key. The checks are those of opening: who may not read may not find. To find a row by
 -- a guess is to read it, so that is recorded too.

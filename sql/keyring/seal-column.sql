@@ -11,6 +11,7 @@ create or replace function keyring.register_column(
 ) returns uuid
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
   set standard_conforming_strings = on
 as $$
 -- The check: who calls must be able to act as the table's owner. Types are PostgreSQL's own: their code runs here.
@@ -48,6 +49,7 @@ create or replace function keyring.doors()
     subject text, class text, type text, permission text, write_permission text, required boolean, refusal text, state text)
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
   select d.id, d.relation::regclass, d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys,
       d.subject, d.class, case when d.type like 'character%' then 'text' else d.type end, d.permission, d.write_permission, d.required, d.refusal, d.state
@@ -298,10 +300,10 @@ begin
       and t.tgname in ('!!seal_' || v_id, '~~seal_' || v_id || '_insert', '~~seal_' || v_id || '_update', '~seal_' || v_id));
 
   -- The function to read by, and to find by.
-  v_row := coalesce(format('p.%I', v_id_column), format('keyring.row_key(%s)', (
+  v_row := case when v_id_column is not null then format('p.%I', v_id_column) else format('keyring.row_key(%s)', (
     select string_agg(format('%s(p.%I)', t.typsend, a.attname), ', ' order by array_position(v_keys, a.attname))
     from pg_attribute a join pg_type t on t.oid = a.atttypid
-    where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization)));
+    where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization)) end;
   v_reader := format('%I.%I', v_schema, keyring.part_name(v_name, '_' || "column"));
   execute format('create function %s(p %s) returns %s language sql volatile return coalesce(keyring.open_value(%L::uuid, %s, p.%I), p.%I)::%s',
     v_reader, v_table, v_declared, v_id, v_row, v_hidden[1], "column", v_declared);

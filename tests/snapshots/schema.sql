@@ -2007,6 +2007,7 @@ CREATE OR REPLACE FUNCTION keyring.blind_index(column_id uuid, slot text, value 
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
 AS $function$
 -- Borrows from the keeper: the index key. The checks are those of opening: who may not read may not find. To find a row by
 -- a guess is to read it, so that is recorded too.
@@ -2162,6 +2163,7 @@ CREATE OR REPLACE FUNCTION keyring.door(column_id uuid, relation oid, OUT door t
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
 AS $function$
 -- The view keyring_private.doors for one column, twice for each row that is written: so without its aggregates.
 declare
@@ -2209,6 +2211,7 @@ CREATE OR REPLACE FUNCTION keyring.doors()
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
 AS $function$
   select d.id, d.relation::regclass, d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys,
       d.subject, d.class, case when d.type like 'character%' then 'text' else d.type end, d.permission, d.write_permission, d.required, d.refusal, d.state
@@ -2276,6 +2279,7 @@ CREATE OR REPLACE FUNCTION keyring.is_stamped(column_id uuid, organization_id uu
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
 AS $function$
 begin
   -- Both sides are hashed before they are compared: the time it takes says nothing about the right stamp.
@@ -2308,6 +2312,7 @@ CREATE OR REPLACE FUNCTION keyring.open_value(column_id uuid, row_id uuid, seale
  LANGUAGE plpgsql
  SECURITY DEFINER COST 1000
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
 AS $function$
 declare
   v_opened record;
@@ -2330,6 +2335,7 @@ CREATE OR REPLACE FUNCTION keyring.open_values(column_id uuid, row_ids uuid[], s
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
 AS $function$
 -- Borrows from the keeper: opening. The checks: the permission of the column, and the active organization, which is
 -- part of what each value is bound to: a value of another one does not open.
@@ -2426,6 +2432,7 @@ CREATE OR REPLACE FUNCTION keyring.register_column(relation regclass, column_id 
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
  SET standard_conforming_strings TO 'on'
 AS $function$
 -- The check: who calls must be able to act as the table's owner. Types are PostgreSQL's own: their code runs here.
@@ -2776,10 +2783,10 @@ begin
       and t.tgname in ('!!seal_' || v_id, '~~seal_' || v_id || '_insert', '~~seal_' || v_id || '_update', '~seal_' || v_id));
 
   -- The function to read by, and to find by.
-  v_row := coalesce(format('p.%I', v_id_column), format('keyring.row_key(%s)', (
+  v_row := case when v_id_column is not null then format('p.%I', v_id_column) else format('keyring.row_key(%s)', (
     select string_agg(format('%s(p.%I)', t.typsend, a.attname), ', ' order by array_position(v_keys, a.attname))
     from pg_attribute a join pg_type t on t.oid = a.atttypid
-    where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization)));
+    where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization)) end;
   v_reader := format('%I.%I', v_schema, keyring.part_name(v_name, '_' || "column"));
   execute format('create function %s(p %s) returns %s language sql volatile return coalesce(keyring.open_value(%L::uuid, %s, p.%I), p.%I)::%s',
     v_reader, v_table, v_declared, v_id, v_row, v_hidden[1], "column", v_declared);
@@ -2893,6 +2900,7 @@ CREATE OR REPLACE FUNCTION keyring.seal_value(column_id uuid, organization_id uu
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
 AS $function$
 -- Borrows from the keeper: sealing. What it gives can be stored by nobody but the triggers; the checks: the active
 -- organization (or the job that goes through the rows), and the permission to write the column.
