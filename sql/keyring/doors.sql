@@ -200,6 +200,10 @@ begin
   if not found then
     raise exception 'no such sealed column' using errcode = '22023';
   end if;
+  if pg_trigger_depth() = 0 then
+    -- Called by hand it would answer what its blind index is to who may write a value and read none.
+    raise exception 'values are sealed by triggers' using errcode = 'DENYD';
+  end if;
   if organization_id is distinct from platform.no_organization() and organization_id is distinct from request.organization_id()
       or v_column.write_permission is not null and not request.can(v_column.write_permission) then
     if request.task() is distinct from 'keyring__work' then
@@ -232,7 +236,7 @@ begin
   end if;
 end $$;
 comment on function keyring.seal_value(uuid, uuid, uuid, uuid, text) is
-  'For the triggers: seals a value for a row of a sealed column, with its blind indexes; null for null. CTXNO, DENYD for who may not write it, 22023 and 23514 for what the column does not take, KEYNO without an application key. Never names a value.';
+  'For the triggers: seals a value for a row of a sealed column, with its blind indexes; null for null. CTXNO, DENYD for who may not write it and outside of a trigger, 22023 and 23514 for what the column does not take, KEYNO without an application key. Never names a value.';
 
 create or replace function keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, subject uuid, sealed bytea) returns boolean
   language plpgsql stable security definer

@@ -3,7 +3,7 @@ import { randomBytes, randomInt } from 'node:crypto';
 import type pg from 'pg';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
-import { Application, type Person, refusal } from '../support/actors.ts';
+import { Application, type Person, refusal, withoutGuard } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
 import { Opener } from './opener.ts';
 
@@ -215,5 +215,40 @@ describe('PG-70: malformed, for whoever may open the column', () => {
     expect([...seen.keys()].filter((said) => !['KEYBD', 'KEYER'].includes(said))).toEqual([]);
     expect(seen.get('KEYBD')).toBeGreaterThan(count * 0.6);
     expect(await pid()).toBe(before);
+  });
+});
+
+describe('PG-72: who may not open a column', () => {
+  it('cannot have a guess sealed, to hold its blind index against those of the rows', async () => {
+    const eve = await app.person('eve');
+    const owner = await db.connect('owner');
+    await owner.query(`
+      create table clinic.vault (organization_id uuid not null, id uuid default platform.uuid_v7(), ssn text, primary key (organization_id, id));
+      select access.protect('clinic.vault');
+      select keyring.seal_column('clinic.vault', 'ssn', subject => 'id', permission => 'audit.read', searchable => true, options => '{"write": "row.read"}');`);
+    await app.rows(eve.credential, "insert into clinic.vault (ssn) values ('078-05-1120')");
+    const { rows } = await admin.query("select id from keyring.doors() where relation = 'clinic.vault'::regclass");
+    await admin.query('delete from access.membership_roles where organization_id = $1', [eve.organization]);
+    await admin.query(
+      `insert into access.membership_roles (organization_id, membership_id, role_id)
+        select m.organization_id, m.id, r.id from access.memberships m join access.roles r using (organization_id)
+        where m.organization_id = $1 and r.name = 'viewer'`,
+      [eve.organization],
+    );
+    const read = 'select clinic.vault_ssn(v) as ssn from clinic.vault v';
+    expect(await app.rows(eve.credential, read)).toEqual([{ ssn: null }]);
+    expect(await app.rows(eve.credential, "select * from clinic.vault_by_ssn('078-05-1120')")).toEqual([]);
+    const guess = () =>
+      app.rows(
+        eve.credential,
+        `select s.index_a = v.ssn_index_a as found
+           from clinic.vault v, keyring.seal_value($1, v.organization_id, v.id, v.id, '078-05-1120') s`,
+        [rows[0].id],
+      );
+    expect(await refusal(guess())).toBe('DENYD');
+    const guard = 'pg_trigger_depth() = 0';
+    await withoutGuard(db, 'keyring.seal_value(uuid,uuid,uuid,uuid,text)', guard, 'false', async () => {
+      expect(await guess()).toEqual([{ found: true }]);
+    });
   });
 });
