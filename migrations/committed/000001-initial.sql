@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:56ca87b09b89171800b4f0311c7051d7354ada08
+--! Hash: sha1:38f02061e0d7e8773a4c2b9a5c2756773d54dd41
 --! Message: initial
 
 --! Included all.sql
@@ -1847,6 +1847,7 @@ create or replace function keyring.door(column_id uuid, relation oid,
   out subject text, out required boolean, out keep_on_null boolean, out state text)
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 -- The view keyring_private.doors for one column, twice for each row that is written: so without its aggregates.
 declare
@@ -1892,6 +1893,7 @@ create or replace function keyring.seal_value(column_id uuid, organization_id uu
   out sealed bytea, out index_a bytea, out index_b bytea)
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 -- Borrows from the keeper: sealing. What it gives can be stored by nobody but the triggers; the checks: the active
 -- organization (or the job that goes through the rows), and the permission to write the column.
@@ -1947,6 +1949,7 @@ comment on function keyring.seal_value(uuid, uuid, uuid, uuid, text) is
 create or replace function keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, subject uuid, sealed bytea) returns boolean
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 begin
   -- Both sides are hashed before they are compared: the time it takes says nothing about the right stamp.
@@ -2387,6 +2390,7 @@ create or replace function keyring.open_values(column_id uuid, row_ids uuid[], s
   returns table (number integer, value text, problem text)
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 -- Borrows from the keeper: opening. The checks: the permission of the column, and the active organization, which is
 -- part of what each value is bound to: a value of another one does not open.
@@ -2452,6 +2456,7 @@ comment on function keyring.open_values(uuid, uuid[], bytea[]) is
 create or replace function keyring.open_value(column_id uuid, row_id uuid, sealed bytea) returns text
   language plpgsql volatile cost 1000 security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 declare
   v_opened record;
@@ -2471,6 +2476,7 @@ comment on function keyring.open_value(uuid, uuid, bytea) is
 create or replace function keyring.blind_index(column_id uuid, slot text, value text) returns bytea
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
 -- Borrows from the keeper: the index key. The checks are those of opening: who may not read may not find. To find a row by
 -- a guess is to read it, so that is recorded too.
@@ -2513,6 +2519,7 @@ create or replace function keyring.register_column(
 ) returns uuid
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
   set standard_conforming_strings = on
 as $$
 -- The check: who calls must be able to act as the table's owner. Types are PostgreSQL's own: their code runs here.
@@ -2550,6 +2557,7 @@ create or replace function keyring.doors()
     subject text, class text, type text, permission text, write_permission text, required boolean, refusal text, state text)
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
+  set row_security = on
 as $$
   select d.id, d.relation::regclass, d.door, d.sealed, d.index_a, d.index_b, d.organization, d.row_id, d.row_keys,
       d.subject, d.class, case when d.type like 'character%' then 'text' else d.type end, d.permission, d.write_permission, d.required, d.refusal, d.state
@@ -2800,10 +2808,10 @@ begin
       and t.tgname in ('!!seal_' || v_id, '~~seal_' || v_id || '_insert', '~~seal_' || v_id || '_update', '~seal_' || v_id));
 
   -- The function to read by, and to find by.
-  v_row := coalesce(format('p.%I', v_id_column), format('keyring.row_key(%s)', (
+  v_row := case when v_id_column is not null then format('p.%I', v_id_column) else format('keyring.row_key(%s)', (
     select string_agg(format('%s(p.%I)', t.typsend, a.attname), ', ' order by array_position(v_keys, a.attname))
     from pg_attribute a join pg_type t on t.oid = a.atttypid
-    where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization)));
+    where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization)) end;
   v_reader := format('%I.%I', v_schema, keyring.part_name(v_name, '_' || "column"));
   execute format('create function %s(p %s) returns %s language sql volatile return coalesce(keyring.open_value(%L::uuid, %s, p.%I), p.%I)::%s',
     v_reader, v_table, v_declared, v_id, v_row, v_hidden[1], "column", v_declared);
