@@ -1,5 +1,5 @@
 // `safetypin shell`: what is typed, piped or in a file, run statement by statement, and what came of it.
-import { sqlstateOf } from '../platform/errors.ts';
+import { SQLSTATE, sqlstateOf } from '../platform/errors.ts';
 import { explainSqlError } from '../platform/sql/error.ts';
 import { formatExpanded, formatResult, printable } from '../platform/sql/table.ts';
 import { meaningOf } from './commands.ts';
@@ -75,9 +75,11 @@ export class Shell {
     const { register, name } = this.#options;
     // As many lines before it as stand before it in the file.
     const text = '\n'.repeat(line) + statement;
-    const known = register.get(sqlstateOf(error) ?? '');
     const account = explainSqlError(error, { text, offset: line, name });
     const code = sqlstateOf(error);
+    // What the operator has canceled did not take too long.
+    const isCanceled = code === SQLSTATE.canceled && /user request/.test(account);
+    const known = isCanceled ? undefined : register.get(code ?? '');
     const head = code === null || account.includes(code) ? account : `ERROR ${code}: ${account}`;
     return known === undefined ? head : `${head}\n  ${known.code}: ${known.message}`;
   }

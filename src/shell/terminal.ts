@@ -44,7 +44,10 @@ export class Terminal {
     });
     terminal.on('SIGINT', () => this.#interrupt(terminal));
     terminal.on('close', () => {
-      if (!this.#isBusy) this.#finish(0);
+      if (this.#isBusy) return;
+      // What comes next in this terminal begins on a line of its own.
+      output.write('\n');
+      this.#finish(0);
     });
     note(GREETING);
     this.#ask(terminal);
