@@ -167,8 +167,10 @@ program
         // A defect ends the shell in order too: its session would be left open otherwise.
         for (const name of ['uncaughtException', 'unhandledRejection'] as const) {
           process.on(name, (error: unknown) => {
+            // A second one, such as of saying the first, would go round in circles.
+            if (told.signal.aborted) process.exit(1);
+            told.abort();
             say(`safetypin: unexpected error: ${error instanceof Error ? error.stack : error}`);
-            end();
           });
         }
         onParentGone(config.parent, end);
