@@ -6,7 +6,7 @@ import { Envelopes, type Sealer } from './envelopes.ts';
 import { Losses } from './losses.ts';
 import type { Observe, RequestNote } from './observe.ts';
 import { StatementNames } from './statements.ts';
-import { type Gone, type RequestClient, RequestTransaction, type TransactionState } from './transaction.ts';
+import { corked, type Gone, type RequestClient, RequestTransaction, type TransactionState } from './transaction.ts';
 
 export type { RequestClient } from './transaction.ts';
 
@@ -62,13 +62,6 @@ const OPEN_NAME = 'open_request';
 const ROLLBACK_MILLISECONDS = 5000;
 
 const ignore = (): void => {};
-
-/** Corks writes, so that begin, opening and the first statement leave in one packet. */
-function corked(connection: pg.PoolClient): { uncork(): void } {
-  const { stream } = (connection as unknown as { connection: { stream: { cork(): void; uncork(): void } } }).connection;
-  stream.cork();
-  return stream;
-}
 
 function isIdle(connection: pg.PoolClient): boolean {
   return (connection as unknown as { getTransactionStatus(): string | null }).getTransactionStatus() === 'I';
@@ -200,6 +193,7 @@ export function createRequests(options: RequestsOptions): Requests {
         running: 0,
         savepoints: 0,
         closed: false,
+        ending: undefined,
         openError: undefined,
         firstError: undefined,
       };
@@ -219,7 +213,7 @@ export function createRequests(options: RequestsOptions): Requests {
       const isWhole = await unwatched();
       if (!isWhole) throw new AppError(SQLSTATE.canceled, 'the client has gone');
       const ending = performance.now();
-      const { command } = await connection.query('commit');
+      const { command } = await (state.ending ?? connection.query('commit'));
       observe('commit', ending, performance.now(), source);
       if (command !== 'COMMIT') throw new AppError(SQLSTATE.transactionAborted, 'the transaction was rolled back');
       return result;

@@ -11,13 +11,19 @@ import {
 import { context, type ExecutionExtra, type Step, UnbatchedStep } from 'postgraphile/grafast';
 import { type SQL, sql } from 'postgraphile/pg-sql2';
 import type { SafetyPinContext } from './context.ts';
-import { refusalOf, type SealedColumns } from './sealed-columns.ts';
+import { type Opened, refusalOf, type SealedColumns } from './sealed-columns.ts';
 import type { Door } from './sealed-doors.ts';
 
 /** What a cell begins with that holds plain text: the column is being sealed, and the job has not come to this row. */
 const PLAIN = '=';
 /** What stands in a cell whose value the asker may not read, where the column says that this is an error. */
 const REFUSED = '!';
+
+/** What a row holds where a sealed value is: its token, or what has come of it. */
+type Cell = string | Opened | null;
+
+/** Hands on what the rows have by then, which is no text any more. */
+const CELL = { ...TYPES.text, name: 'sealed_cell', fromPg: (cell: unknown) => cell } as unknown as typeof TYPES.text;
 
 /** Finds what was opened for a cell. */
 class OpenedStep extends UnbatchedStep {
@@ -26,18 +32,21 @@ class OpenedStep extends UnbatchedStep {
   override isSyncAndSafe = false;
   readonly #fromPg: PgCodec['fromPg'];
 
-  constructor($cell: Step<string | null>, fromPg: PgCodec['fromPg']) {
+  constructor($cell: Step<Cell>, fromPg: PgCodec['fromPg']) {
     super();
     this.#fromPg = fromPg;
     this.addDependency($cell);
     this.addDependency(context().get('safetypin') as Step<SafetyPinContext>);
   }
 
-  override unbatchedExecute(_extra: ExecutionExtra, cell: string | null, { opened }: SafetyPinContext): unknown {
+  override unbatchedExecute(_extra: ExecutionExtra, cell: Cell, { opened }: SafetyPinContext): unknown {
     if (cell === null || cell === undefined) return null;
-    if (cell.startsWith(PLAIN)) return this.#fromPg(cell.slice(PLAIN.length));
-    if (cell === REFUSED) throw refusalOf('DENYD');
-    const found = opened.get(cell);
+    let found: Opened | undefined;
+    if (typeof cell === 'string') {
+      if (cell.startsWith(PLAIN)) return this.#fromPg(cell.slice(PLAIN.length));
+      if (cell === REFUSED) throw refusalOf('DENYD');
+      found = opened.get(cell);
+    } else found = cell;
     if (found === undefined) throw new Error('a sealed value was not opened');
     if ('problem' in found) throw found.problem;
     return found.value === null ? null : this.#fromPg(found.value);
@@ -78,6 +87,9 @@ function cellOf(door: Door, codec: PgCodec, row: SQL, mark: string): SQL {
 /** The plan of a sealed column's field. */
 export function openedOf($row: Step, door: Door, codec: PgCodec, columns: SealedColumns): Step {
   const $parent = $row instanceof PgClassExpressionStep ? $row.getParentStep() : $row;
-  const cell = pgClassExpression($parent as PgSelectSingleStep, TYPES.text);
-  return new OpenedStep(cell`${cellOf(door, codec, aliasOf($row), columns.mark)}`, codec.fromPg);
+  const cell = pgClassExpression($parent as PgSelectSingleStep, CELL);
+  return new OpenedStep(
+    cell`${cellOf(door, codec, aliasOf($row), columns.mark)}` as unknown as Step<Cell>,
+    codec.fromPg,
+  );
 }

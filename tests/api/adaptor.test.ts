@@ -69,6 +69,31 @@ async function baseline(): Promise<object> {
   return rows[0];
 }
 
+/** How many writes went into each packet on the one connection. */
+async function packetsOf(work: () => Promise<unknown>): Promise<readonly number[]> {
+  const packets: number[] = [];
+  const client = await pool.connect();
+  const { stream } = (
+    client as unknown as {
+      connection: { stream: { _writev: (...args: unknown[]) => void; _write: (...args: unknown[]) => void } };
+    }
+  ).connection;
+  client.release();
+  const { _writev: writev, _write: write } = stream;
+  stream._writev = function (chunks: unknown, ...rest) {
+    packets.push((chunks as unknown[]).length);
+    return writev.call(this, chunks, ...rest);
+  };
+  stream._write = function (...args) {
+    packets.push(1);
+    return write.apply(this, args);
+  };
+  await work();
+  stream._writev = writev;
+  stream._write = write;
+  return packets;
+}
+
 describe('one connection for everybody (PG-50)', () => {
   const fresh = {
     current_user: 'safetypin_authenticator',
@@ -214,27 +239,8 @@ describe('opening', () => {
   });
 
   test('begin, opening and the first statement leave together', async () => {
-    const packets: number[] = [];
     await requests.inRequest(source(ada), (c) => c.query(LOOK));
-    const client = await pool.connect();
-    const { stream } = (
-      client as unknown as {
-        connection: { stream: { _writev: (...args: unknown[]) => void; _write: (...args: unknown[]) => void } };
-      }
-    ).connection;
-    client.release();
-    const { _writev: writev, _write: write } = stream;
-    stream._writev = function (chunks: unknown, ...rest) {
-      packets.push((chunks as unknown[]).length);
-      return writev.call(this, chunks, ...rest);
-    };
-    stream._write = function (...args) {
-      packets.push(1);
-      return write.apply(this, args);
-    };
-    await requests.inRequest(source(ada), (c) => c.query(LOOK));
-    stream._writev = writev;
-    stream._write = write;
+    const packets = await packetsOf(() => requests.inRequest(source(ada), (c) => c.query(LOOK)));
     expect(packets).toHaveLength(2);
     expect(packets[0]).toBeGreaterThan(5);
     expect(packets[1]).toBe(1);
@@ -300,6 +306,37 @@ describe('a transaction', () => {
       return (await c.query({ text: 'select 5 as five' })).rows;
     });
     expect(rows).toEqual([{ five: 5 }]);
+  });
+
+  test('that is finished sends its commit with the last statement, and takes nothing behind it', async () => {
+    const last = (c: RequestClient) => c.finish(() => c.query({ text: 'select 6 as six', name: 'six' }));
+    await requests.inRequest(source(ada), last);
+    const packets = await packetsOf(async () => {
+      const done = await requests.inRequest(source(ada), async (c) => {
+        await c.query(LOOK);
+        const { rows } = await last(c);
+        expect(await refusal(c.query({ text: 'select 7' }))).toBe('57014');
+        return rows;
+      });
+      expect(done).toEqual([{ six: 6 }]);
+    });
+    expect(packets).toHaveLength(2);
+    const before = await attempts();
+    const failing = requests.inRequest(source(null), async (c) => {
+      await write(c);
+      await c.finish(() => c.query({ text: 'select 1/0' }));
+    });
+    expect(await refusal(failing)).toBe('22012');
+    expect(await attempts()).toBe(before);
+    // Inside a savepoint, or beside a statement under way, it is a statement like any other.
+    await requests.inRequest(source(ada), async (c) => {
+      await c.withTransaction((t) => t.finish(() => t.query({ text: 'select 1' })));
+      const beside = c.query({ text: 'select 2' });
+      await c.finish(() => c.query({ text: 'select 3' }));
+      await beside;
+      expect((await c.query({ text: 'select 4 as four' })).rows).toEqual([{ four: 4 }]);
+    });
+    expect(await baseline()).toMatchObject({ current_user: 'safetypin_authenticator', context: null });
   });
 
   test('takes no statement after its end', async () => {

@@ -153,12 +153,18 @@ describe('a value that does not open', () => {
       made[name] = await create(clinic, clinic.ada, { name: `Broken ${name}`, ssn: `44${n}-00-0000` });
     const { admin } = clinic;
     await admin.query('delete from keyring_private.data_keys where subject = $1', [made.erased.id]);
-    await admin.query('alter table clinic.patients disable trigger zz_seal_ssn_update');
+    const { rows } = await admin.query(
+      `select format('alter table clinic.patients %s trigger %I', how, tgname) as text
+        from pg_trigger, unnest('{disable,enable always}'::text[]) with ordinality h (how, n)
+        where tgrelid = 'clinic.patients'::regclass and tgfoid = 'keyring.guard_door()'::regprocedure order by n`,
+    );
+    const half = rows.length / 2;
+    for (const { text } of rows.slice(0, half)) await admin.query(text);
     await admin.query(
       'update clinic.patients set ssn_sealed = (select ssn_sealed from clinic.patients where id = $1) where id = $2',
       [made.kept.id, made.moved.id],
     );
-    await admin.query('alter table clinic.patients enable always trigger zz_seal_ssn_update');
+    for (const { text } of rows.slice(half)) await admin.query(text);
     const logged = vi.spyOn(process.stderr, 'write').mockImplementation(() => true);
     const names = { in: ['Broken erased', 'Broken kept', 'Broken moved'] };
     const answer = await asAda(
