@@ -5,7 +5,8 @@ import { GraphQLError } from 'postgraphile/graphql';
  *
  * Cost is an estimate of the values that an answer can hold, made before anything runs (cost.ts):
  * a field costs 1 for each row it is in; a page costs its size times what is asked of each row, whether it is written out,
- * comes in a variable, or is left to the default; counting or aggregating a whole list costs 100, and a mutation 10.
+ * comes in a variable, or is left to the default; counting or aggregating a whole list costs 100, a mutation 10, and a
+ * sealed value 5.
  */
 export const LIMITS = {
   tokens: 4000,

@@ -101,7 +101,7 @@ class Walk {
     // What stands beside the rows of a connection is about the list as a whole.
     const isRow = paged && (name === 'nodes' || name === 'edges');
     if (node.selectionSet === undefined) {
-      const once = { own: paged && WHOLE.test(name) ? WHOLE_LIST : 1, pages: [] };
+      const once = { own: paged && WHOLE.test(name) ? WHOLE_LIST : costOf(field), pages: [] };
       return isRow ? { once: NOTHING, row: once } : { once, row: NOTHING };
     }
     const type = field && getNamedType(field.type);
@@ -112,7 +112,7 @@ class Walk {
       depth + 1,
       hasPages && !isList,
     );
-    const own = this.#ownOf(parent, paged && WHOLE.test(name));
+    const own = this.#ownOf(parent, paged && WHOLE.test(name)) + costOf(field) - 1;
     if (hasPages) {
       const size = Object.fromEntries((node.arguments ?? []).map((argument) => [argument.name.value, argument.value]));
       return {
@@ -138,6 +138,10 @@ class Walk {
     return MUTATION;
   }
 }
+
+/** What a field says that it costs, or 1. */
+const costOf = (field: GraphQLField<unknown, unknown> | undefined): number =>
+  typeof field?.extensions.cost === 'number' ? field.extensions.cost : 1;
 
 function checkDepth(value: ValueNode, depth: number): void {
   if (depth > LIMITS.valueDepth) throw limitError('a value in it is nested too deeply', 'valueDepth');

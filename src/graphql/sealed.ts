@@ -7,6 +7,9 @@ import { type Door, isHidden, readDoors } from './sealed-doors.ts';
 import { openedOf, textOf } from './sealed-step.ts';
 import { doorCodec } from './sealed-types.ts';
 
+/** What opening a value costs (limits.ts): about what five others take of the database. */
+const OPENING = 5;
+
 /** What of a sealed column is left beside reading and writing it. */
 const NO_SEARCH = ['-filterBy', '-condition:attribute:filterBy', '-orderBy', '-attribute:orderBy'] as const;
 const NO_COUNT = ['-aggregate', '-groupBy', '-havingBy'] as unknown as readonly GraphileBuild.BehaviorString[];
@@ -127,7 +130,11 @@ export const sealedPlugin = (columns: SealedColumns): GraphileConfig.Plugin => (
       GraphQLObjectType_fields_field(field, _build, { scope }) {
         const part = doorOf(scope.pgFieldAttribute);
         if (part === undefined) return field;
-        return { ...field, plan: ($row: Step) => openedOf($row, part.door, part.codec, columns) };
+        return {
+          ...field,
+          plan: ($row: Step) => openedOf($row, part.door, part.codec, columns),
+          extensions: { ...field.extensions, cost: OPENING },
+        };
       },
       GraphQLInputObjectType_fields_field(field, build, { scope }) {
         const part = doorOf((scope as { pgAttribute?: object }).pgAttribute);

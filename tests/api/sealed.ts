@@ -22,7 +22,12 @@ export const HOST = `
     foreign key (organization_id, patient_id) references clinic.patients (organization_id, id) on delete cascade);
   select access.protect('clinic.visits');
   select keyring.seal_column('clinic.visits', 'reason', subject => 'patient_id');
-  create table clinic.plain (like clinic.patients including defaults, primary key (organization_id, id));
+  create table clinic.charts (
+    organization_id uuid not null, id uuid default platform.uuid_v7(), born date, code text, primary key (organization_id, id));
+  insert into clinic.charts (organization_id, born, code) values (platform.uuid_v7(), '1900-01-01', 'old');
+  select access.protect('clinic.charts');
+  select keyring.seal_column('clinic.charts', 'born', permission => 'patient.read_ssn');
+  select keyring.seal_column('clinic.charts', 'code', permission => 'patient.read_ssn', options => '{"refusal": "error"}');
   create function clinic.heavy() returns setof clinic.patients language sql stable begin atomic select p from clinic.patients p; end;
   create function clinic.rename(old text, new text) returns clinic.patients language sql volatile
     begin atomic update clinic.patients set name = new where name = old returning *; end;
@@ -77,3 +82,16 @@ export const create = async ({ api }: Clinic, who: Member, patient: object): Pro
 /** Where something went wrong, and the code of it. */
 export const refusals = ({ errors }: GraphQLAnswer): string[] =>
   (errors ?? []).map(({ path, extensions }) => `${path?.join('.')} ${extensions.code}`);
+
+/** Works on a table as if no trigger stood before it, and puts each back as it was. */
+export async function withoutTriggers(admin: pg.Client, table: string, work: () => Promise<unknown>): Promise<void> {
+  const { rows } = await admin.query<{ off: string; on: string }>(
+    `select format('alter table %s disable trigger %I', tgrelid::regclass, tgname) as off,
+        format('alter table %s enable %s trigger %I', tgrelid::regclass, case tgenabled when 'A' then 'always' end, tgname) as on
+      from pg_trigger where tgrelid = $1::regclass and not tgisinternal`,
+    [table],
+  );
+  for (const { off } of rows) await admin.query(off);
+  await work();
+  for (const { on } of rows) await admin.query(on);
+}
