@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:38f02061e0d7e8773a4c2b9a5c2756773d54dd41
+--! Hash: sha1:b5f91b81f33fcbe64797ef5452e1afd471b09afd
 --! Message: initial
 
 --! Included all.sql
@@ -2727,7 +2727,8 @@ begin
     join pg_opclass o on o.oid = k.class
     where i.indrelid = seal_column.relation and i.indisprimary and k.position <= i.indnkeyatts and a.attname is distinct from v_organization
       and (not exists (select from pg_amproc p where p.amprocfamily = o.opcfamily and p.amproclefttype = o.opcintype and p.amprocnum = 4)
-        or exists (select from pg_collation c where c.oid = k.collation_id and not c.collisdeterministic));
+        or exists (select from pg_collation c where c.oid = k.collation_id and not c.collisdeterministic)
+        or a.atttypid = 'bpchar'::regtype and a.atttypmod = -1);
   if v_id_column is null and v_unknown is not null then
     raise exception 'key column % of %: equal values of its type may be written differently, so they cannot name a row', quote_ident(v_unknown), v_table
       using errcode = 'TABLE', hint = 'Give the table a key of type uuid, bigint or text.';
@@ -4273,6 +4274,7 @@ declare
   v_role name;
   v_key name[];
   v_columns text;
+  v_hidden name[];
   v_sequence regclass;
   v_said text[] := '{}';
   v_table text := relation::text;
@@ -4305,6 +4307,10 @@ begin
   if v_key is null then
     raise exception '% needs a primary key', v_table using errcode = 'TABLE';
   end if;
+
+  -- What stands beside a sealed column is written by its triggers alone (see keyring/doors.sql).
+  select array_agg(h) into v_hidden
+    from keyring.doors() d cross join unnest(array[d.sealed, d.index_a, d.index_b]) h where d.relation = protect.relation;
 
   -- Foreign policies would widen or defeat ours, for permissive ones add up.
   if exists (select from pg_policy p where p.polrelid = relation and p.polname !~ '^safetypin_' and p.polroles && (
@@ -4361,7 +4367,7 @@ begin
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity <> 'a'
+        and a.attgenerated = '' and a.attidentity <> 'a' and a.attname <> all (coalesce(v_hidden, '{}'))
         and (a.attname <> all (v_key) or not a.atthasdef);
     if "insert" is not null and v_columns is not null then
       execute format('grant insert (%s) on table %s to %I', v_columns, v_table, v_role);
@@ -4376,7 +4382,7 @@ begin
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity = '' and a.attname <> all (v_key);
+        and a.attgenerated = '' and a.attidentity = '' and a.attname <> all (v_key || coalesce(v_hidden, '{}'));
     if "update" is not null and v_columns is not null then
       execute format('grant update (%s) on table %s to %I', v_columns, v_table, v_role);
     end if;

@@ -89,6 +89,7 @@ declare
   v_role name;
   v_key name[];
   v_columns text;
+  v_hidden name[];
   v_sequence regclass;
   v_said text[] := '{}';
   v_table text := relation::text;
@@ -121,6 +122,10 @@ begin
   if v_key is null then
     raise exception '% needs a primary key', v_table using errcode = 'TABLE';
   end if;
+
+  -- What stands beside a sealed column is written by its triggers alone (see keyring/doors.sql).
+  select array_agg(h) into v_hidden
+    from keyring.doors() d cross join unnest(array[d.sealed, d.index_a, d.index_b]) h where d.relation = protect.relation;
 
   -- Foreign policies would widen or defeat ours, for permissive ones add up.
   if exists (select from pg_policy p where p.polrelid = relation and p.polname !~ '^safetypin_' and p.polroles && (
@@ -177,7 +182,7 @@ begin
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity <> 'a'
+        and a.attgenerated = '' and a.attidentity <> 'a' and a.attname <> all (coalesce(v_hidden, '{}'))
         and (a.attname <> all (v_key) or not a.atthasdef);
     if "insert" is not null and v_columns is not null then
       execute format('grant insert (%s) on table %s to %I', v_columns, v_table, v_role);
@@ -192,7 +197,7 @@ begin
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity = '' and a.attname <> all (v_key);
+        and a.attgenerated = '' and a.attidentity = '' and a.attname <> all (v_key || coalesce(v_hidden, '{}'));
     if "update" is not null and v_columns is not null then
       execute format('grant update (%s) on table %s to %I', v_columns, v_table, v_role);
     end if;

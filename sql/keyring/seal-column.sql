@@ -219,7 +219,8 @@ begin
     join pg_opclass o on o.oid = k.class
     where i.indrelid = seal_column.relation and i.indisprimary and k.position <= i.indnkeyatts and a.attname is distinct from v_organization
       and (not exists (select from pg_amproc p where p.amprocfamily = o.opcfamily and p.amproclefttype = o.opcintype and p.amprocnum = 4)
-        or exists (select from pg_collation c where c.oid = k.collation_id and not c.collisdeterministic));
+        or exists (select from pg_collation c where c.oid = k.collation_id and not c.collisdeterministic)
+        or a.atttypid = 'bpchar'::regtype and a.atttypmod = -1);
   if v_id_column is null and v_unknown is not null then
     raise exception 'key column % of %: equal values of its type may be written differently, so they cannot name a row', quote_ident(v_unknown), v_table
       using errcode = 'TABLE', hint = 'Give the table a key of type uuid, bigint or text.';
