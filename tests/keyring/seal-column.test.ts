@@ -1,6 +1,7 @@
 // keyring.seal_column against every kind of table, column and name: sealed, or TABLE with what is to be done (F13).
 import type pg from 'pg';
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { examine } from '../../src/platform/doctor/doctor.ts';
 import { Application, type Person, refusal } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
 
@@ -522,5 +523,50 @@ describe('a table in parts', () => {
     await owner.query('create unlogged table s.t (id uuid primary key default gen_random_uuid(), n text, v text)');
     await seal("'s.t', 'v'");
     await works();
+  });
+});
+
+describe('the doctor', () => {
+  const says = async (only = 'sealed columns') =>
+    (await examine(db.access, { only })).map((one) => `${one.level}: ${one.line}`).join();
+  const host = "create function s.f() returns trigger language plpgsql as 'begin return new; end'; create trigger";
+  const first = "(select tgname from pg_trigger where tgrelid = 's.t'::regclass and tgname like";
+
+  it.each([
+    [
+      'a trigger before all',
+      `${host} "! a" before insert on s.t for each row execute function s.f()`,
+      'runs before values are sealed or after they are checked: "! a" on s.t',
+    ],
+    ['a trigger behind all', `${host} "é" before update on s.t1 for each row execute function s.f()`, 'é'],
+    ['a rule', 'create rule r as on insert to s.t1 do also nothing', 'rules see values before they are sealed: s.t1'],
+    [
+      'a guard that is gone',
+      `do $$ begin execute format('drop trigger %I on s.t', ${first} '~~%' limit 1)); end $$`,
+      'triggers of sealed columns are gone or renamed: s.t',
+    ],
+    [
+      'the trigger that says which column is which, renamed',
+      `do $$ begin execute format('alter trigger %I on s.t rename to x', ${first} '~seal%')); end $$`,
+      'gone or renamed: s.t',
+    ],
+    [
+      'a table that inherits',
+      'create table s.u (id uuid primary key, v text); select keyring.seal_column($$s.u$$, $$v$$); create table s.heir () inherits (s.u)',
+      'without its triggers, and takes no values: s.heir',
+    ],
+    [
+      'PG-60 a trigger that is off for replication',
+      `do $$ begin execute format('alter table s.t1 enable trigger %I', ${first} '!!%')); end $$`,
+      'switched off: !!seal_',
+    ],
+  ])('sees %s', async (name, breaking, said) => {
+    await owner.query(`create table s.t (id uuid default gen_random_uuid() primary key, n text, v text) partition by hash (id);
+      create table s.t1 partition of s.t for values with (modulus 1, remainder 0)`);
+    await seal("'s.t', 'v'");
+    const check = name.startsWith('PG-60') ? 'triggers' : 'sealed columns';
+    expect(await says(check)).toMatch(/^ok: /);
+    await admin.query(breaking);
+    expect(await says(check)).toContain(said);
   });
 });

@@ -4,6 +4,7 @@ import { retarget, withClient } from '../connection.ts';
 import { StartupError } from '../startup-error.ts';
 import { type Check, type Finding, type Subject, warn } from './check.ts';
 import { CLUSTER } from './cluster.ts';
+import { DOORS } from './doors.ts';
 import { OBJECTS } from './objects.ts';
 import { PERIMETER } from './perimeter.ts';
 import { POOLER } from './pooling.ts';
@@ -12,7 +13,7 @@ import { SERVER } from './server.ts';
 
 export type { Finding, Level } from './check.ts';
 
-const CHECKS: readonly Check[] = [...SERVER, ...CLUSTER, ...PERIMETER, ...ROLES, ...OBJECTS, ...POOLER];
+const CHECKS: readonly Check[] = [...SERVER, ...CLUSTER, ...PERIMETER, ...ROLES, ...OBJECTS, DOORS, ...POOLER];
 
 export interface ExamineOptions {
   /** DATABASE_POOLED. Defaults to false. */

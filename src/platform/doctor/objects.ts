@@ -148,7 +148,7 @@ const triggers: Check = {
          join pg_catalog.pg_class c on c.oid = t.tgrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
          join pg_catalog.pg_proc p on p.oid = t.tgfoid
         where not t.tgisinternal and n.nspname !~ '^(pg_|information_schema$)'
-          and (t.tgenabled = 'D' or (p.pronamespace = to_regnamespace('audit') and t.tgenabled <> 'A'))
+          and (t.tgenabled = 'D' or (p.pronamespace in (to_regnamespace('audit'), to_regnamespace('keyring')) and t.tgenabled <> 'A'))
         order by 1`,
     );
     if (off.length === 0) return ok('no trigger is switched off');
