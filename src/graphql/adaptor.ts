@@ -16,6 +16,8 @@ export interface RequestSource {
   readonly credential: Buffer | null;
   readonly ip: string | null;
   readonly userAgent: string | null;
+  /** Why sensitive values are read, as the client says it: a code for the audit trail. */
+  readonly purpose?: string;
   /** What is learnt of the request on its way, for the log, the metrics and the trace. */
   readonly note?: RequestNote;
 }
@@ -136,7 +138,8 @@ export function createRequests(options: RequestsOptions): Requests {
   }
 
   function open(connection: pg.PoolClient, source: RequestSource, envelope: Buffer): Promise<unknown> {
-    const metadata = JSON.stringify({ ip: source.ip, userAgent: source.userAgent, requestId: source.requestId });
+    const { ip, userAgent, requestId, purpose } = source;
+    const metadata = JSON.stringify({ ip, userAgent, requestId, purpose });
     const values = [source.credential, envelope, metadata];
     connection.query('begin').catch(ignore);
     const name = names.use(connection, OPEN_NAME);

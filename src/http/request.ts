@@ -9,12 +9,15 @@ import type { ClientAddress } from './client-address.ts';
 
 const USER_AGENT_LENGTH = 512;
 const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
+/** A word, not a text: it stands in the audit trail in clear. */
+const PURPOSE = /^[a-z0-9][a-z0-9._:/-]{0,63}$/i;
 const BEARER = /^Bearer +([^ ]+) *$/i;
 
 /** Who is asking, before any token was looked at. */
 export function anonymousSource(request: IncomingMessage, clientAddress: ClientAddress): RequestSource {
   const { headers, socket } = request;
   const forwarded = headers['x-forwarded-for'];
+  const purpose = headers['x-purpose'];
   const userAgent = headers['user-agent']?.slice(0, USER_AGENT_LENGTH).toWellFormed() ?? null;
   return {
     requestId: requestIdOf(request, clientAddress),
@@ -22,6 +25,7 @@ export function anonymousSource(request: IncomingMessage, clientAddress: ClientA
     note: {},
     ip: clientAddress(socket.remoteAddress, Array.isArray(forwarded) ? forwarded.join(',') : forwarded),
     userAgent,
+    ...(typeof purpose === 'string' && PURPOSE.test(purpose) ? { purpose } : {}),
   };
 }
 

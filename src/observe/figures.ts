@@ -153,6 +153,7 @@ export const REFUSAL_REASONS = [
 /** Every series that can be told ahead begins at nothing: a rate sees only what rises. */
 export function beginAtNothing(series: EventSeries): void {
   for (const [name, ...values] of Object.values(NAMED)) series[name].add(0, ...values);
+  series.events.add(0, 'value.mismatch');
   series.signIns.add(0, 'signed_in', 'none');
   for (const reason of REFUSAL_REASONS) series.signIns.add(0, 'refused', reason);
 }

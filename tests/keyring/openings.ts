@@ -92,7 +92,11 @@ export class Openings {
   }
 
   async #batch(size: number, task: string): Promise<number> {
-    const { rows } = await this.admin.query('select id from graphile_worker.add_job($1)', [task]);
+    // Later, so that no worker takes it before it is locked here.
+    const { rows } = await this.admin.query(
+      "select id from graphile_worker.add_job($1, run_at => now() + interval '1 hour')",
+      [task],
+    );
     const id = rows[0].id;
     await this.admin.query(
       "update graphile_worker._private_jobs set locked_at = now(), locked_by = 'test' where id = $1",

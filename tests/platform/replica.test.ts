@@ -13,6 +13,7 @@ import { giveTo } from '../../src/platform/embedded/cluster.ts';
 import type { EmbeddedCluster } from '../../src/platform/embedded/embedded.ts';
 import { buildDatabase } from '../../src/platform/migrate/migrate.ts';
 import { loadSecrets } from '../../src/platform/secrets.ts';
+import { CLINIC, PATIENTS } from '../keyring/openings.ts';
 import { DATA_PREFIX, removeRun } from '../support/abandoned.ts';
 import { accessTo } from '../support/access.ts';
 import { Application, type Person, refusal } from '../support/actors.ts';
@@ -36,6 +37,8 @@ beforeAll(async () => {
   const db = handleOf('safetypin', access);
   app = await Application.beside(db);
   ada = await app.person('ada');
+  await (await db.connect('owner')).query(CLINIC);
+  await app.rows(ada.credential, PATIENTS);
   beating = await db.connect('authenticator');
 
   // A base backup as any tool makes it, then a standby that follows.
@@ -77,15 +80,17 @@ beforeAll(async () => {
   });
 });
 
-async function organizationsOnReplica(): Promise<number> {
+async function rowsOnReplica(text: string): Promise<number> {
   await replica.query('begin');
   try {
     await replica.query("select set_config('role', sessions.open_request($1, null, '{}'), true)", [ada.credential]);
-    return (await replica.query('select from access.organizations')).rowCount ?? 0;
+    return (await replica.query(text)).rowCount ?? 0;
   } finally {
     await replica.query('rollback');
   }
 }
+
+const organizationsOnReplica = () => rowsOnReplica('select from access.organizations');
 
 const beat = async () => (await beating.query('select platform.beat() as beat')).rows[0].beat;
 
@@ -96,6 +101,14 @@ it('opens requests while the primary is heard, and refuses them five seconds aft
   expect(await organizationsOnReplica()).toBe(1);
   await sleep(5000);
   expect(await refusal(organizationsOnReplica())).toBe('OLDCP');
+});
+
+it('F5 opens no sensitive value: nothing can be recorded there', async () => {
+  await beat();
+  await sleep(300);
+  expect(await rowsOnReplica('select from clinic.patients')).toBe(20);
+  expect(await refusal(rowsOnReplica('select clinic.patients_ssn(p) from clinic.patients p'))).toBe('KEYRO');
+  expect(await refusal(rowsOnReplica("select clinic.patients_by_ssn('078-05-1101')"))).toBe('KEYRO');
 });
 
 it('sees a revocation as soon as it is sent one', async () => {

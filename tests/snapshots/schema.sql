@@ -1386,8 +1386,9 @@ begin
   if v_context.kind = '1' then
     v_session := v_context.subject_id;
   end if;
-  if v_context.metadata::jsonb ->> 'purpose' is not null then
-    v_said := jsonb_build_object('purpose', left(v_context.metadata::jsonb ->> 'purpose', 64));
+  -- A word, not a text, which could be about anybody: it stands here in clear.
+  if v_context.metadata::jsonb ->> 'purpose' ~* '^[a-z0-9][a-z0-9._:/-]{0,63}$' then
+    v_said := jsonb_build_object('purpose', v_context.metadata::jsonb ->> 'purpose');
   end if;
   insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
       request_id, database_role, relation, row_id, details, entry)

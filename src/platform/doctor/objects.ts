@@ -1,4 +1,4 @@
-// The doctor's checks of what is in the database: owners, PUBLIC, extensions, row-level security, triggers.
+// The doctor's checks of what is in the database: owners, PUBLIC, extensions, row-level security, triggers, readings.
 import { type Check, listed, NOT_SYSTEM, ok, RUN_TIME, rows, unsafe, type Verdict, warn, wrong } from './check.ts';
 
 const owned: Check = {
@@ -156,4 +156,30 @@ const triggers: Check = {
   },
 };
 
-export const OBJECTS: readonly Check[] = [owned, publicRights, extensions, rowSecurity, triggers];
+const readings: Check = {
+  name: 'readings',
+  async look({ admin }) {
+    // F5: what a rollback takes back is the record, not what was read.
+    const [row] = await rows<{ alerts: number; last: string; waiting: boolean }>(
+      admin,
+      `select count(*)::int as alerts, to_char(max(e.occurred_at) at time zone 'UTC', 'YYYY-MM-DD HH24:MI') as last,
+         (select s.waiting > 0 and coalesce(s.judged_at < clock_timestamp() - interval '1 hour', true)
+            from keyring.openings_state() s) as waiting
+         from audit.events e
+        where e.organization_id = platform.no_organization() and e.action = 'value.mismatch'
+          and e.occurred_at > clock_timestamp() - interval '30 days'`,
+    );
+    if (row && row.alerts > 0) {
+      const times = row.alerts === 1 ? 'once' : `${row.alerts} times`;
+      return warn(
+        `sensitive values were read and not recorded, ${times} in 30 days, last at ${row.last} UTC: look at value.mismatch in audit.events`,
+      );
+    }
+    if (row?.waiting) {
+      return warn('readings of sensitive columns wait to be compared with their records: is a worker running?');
+    }
+    return ok('what was read of sensitive columns is recorded');
+  },
+};
+
+export const OBJECTS: readonly Check[] = [owned, publicRights, extensions, rowSecurity, triggers, readings];
