@@ -94,6 +94,7 @@ comment on function audit_private.append(text, uuid, uuid, jsonb, text, text, uu
 create or replace function audit_private.append_set(action text, ids uuid[], relation text, row_ids text[], details jsonb[]) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
 -- What append() does, for many events of one action at once; the context is verified once.
 declare

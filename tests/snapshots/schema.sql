@@ -1364,6 +1364,7 @@ CREATE OR REPLACE FUNCTION audit_private.append_set(action text, ids uuid[], rel
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 -- What append() does, for many events of one action at once; the context is verified once.
 declare
@@ -2060,6 +2061,7 @@ CREATE OR REPLACE FUNCTION keyring.compare_openings(batch integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
 AS $function$
 declare
   v_check keyring_private.opening_checks;
@@ -2400,6 +2402,7 @@ CREATE OR REPLACE FUNCTION keyring.openings_state(OUT judged_at timestamp with t
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
 AS $function$
   select c.judged_at, greatest(case when s.is_called then s.last_value else 0 end - c.judged_to, 0)
     from keyring_private.opening_checks c cross join keyring_private.opening_numbers s
@@ -3629,7 +3632,9 @@ CREATE OR REPLACE FUNCTION keyring_private.record_reading(action text, sealed_co
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
+-- One plan for all: one for each call would cost a third of it.
 -- The numbers are taken by the insert itself, so the lock on the table comes first: see above.
 declare
   v_details jsonb;
