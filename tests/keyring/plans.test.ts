@@ -118,3 +118,26 @@ it('nor does any step from the first mail to a new password, nor what belongs to
   ]);
   for (const [what, value] of hers) expect(heard.includes(asInPlans(value)), what).toBe(false);
 });
+
+it('nor does writing, reading and finding in a sealed column', async () => {
+  const ada = await app.person('ada');
+  const owner = await db.connect('owner');
+  await owner.query(`
+    create schema clinic;
+    create table clinic.patients (organization_id uuid not null, id uuid default platform.uuid_v7(), ssn text, primary key (organization_id, id));
+    select access.protect('clinic.patients');
+    select keyring.seal_column('clinic.patients', 'ssn', subject => 'id', searchable => true);`);
+  const steps: [string, unknown[]][] = [
+    ['insert into clinic.patients (ssn) values ($1), ($2)', ['078-05-1120', '078-05-1121']],
+    ['select clinic.patients_ssn(p) from clinic.patients p', []],
+    ['select * from clinic.patients_by_ssn($1)', ['078-05-1120']],
+    ['update clinic.patients set ssn = $1 where clinic.patients_ssn(patients) = $2', ['078-05-1122', '078-05-1120']],
+  ];
+  // The first one makes keys, the second opens what is there.
+  await app.rows(ada.credential, "insert into clinic.patients (ssn) values ('078-05-1119')");
+  const said = await overheard(async (client) => {
+    for (const [text, values] of steps) await client.query(text, values);
+  }, ada.credential);
+  expect(said).toContain(asInPlans(Buffer.from('078-05-1122')));
+  expect(await found(said)).toEqual([]);
+});

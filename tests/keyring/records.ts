@@ -34,6 +34,17 @@ export async function recordByGraphql({ api }: Loud, token: string, canary: Cana
   await update({ ssn: canary('graphql new ssn') });
   await update({ ssn: canary('graphql ssn of nobody'), age: 300 });
   await update({ ssn: `${canary('graphql broken ssn')}\u0000` });
+  await api.gql('{ patients { nodes { name ssn notes history } } }', {}, token);
+  await api.gql(
+    'query($s: String!) { patientsBySsn(value: $s) { nodes { name ssn } } }',
+    { s: canary('graphql ssn that is looked for') },
+    token,
+  );
+  await api.gql(
+    'query($s: String!) { patients(condition: { ssn: $s }) { nodes { name } } }',
+    { s: canary('graphql ssn in a condition') },
+    token,
+  );
   await update({ history: { drug: canary('graphql history') } });
   await api.gql(CREATE, { p: patient('graphql') }, token);
   await api.gql(CREATE, { p: { ...patient('graphql old'), age: 300 } }, token);
