@@ -27,7 +27,6 @@ export const LOUD: Readonly<Record<string, string>> = {
   log_min_duration_statement: '0',
   log_duration: 'on',
   log_error_verbosity: 'verbose',
-  log_min_error_statement: 'debug5',
   log_min_messages: 'debug5',
   log_lock_waits: 'on',
   deadlock_timeout: '10ms',
@@ -95,6 +94,8 @@ export async function startLoud(): Promise<Loud> {
   const db = handleOf('safetypin', access);
   closers.push(db.drop);
   const admin = await db.connect('admin');
+  // Not before: each of its messages would have the whole migration with it.
+  await admin.query('alter database safetypin set log_min_error_statement = debug5');
   await admin.query('create extension if not exists pg_stat_statements');
   const owner = await db.connect('owner');
   await owner.query(CLINIC);
