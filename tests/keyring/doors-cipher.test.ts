@@ -215,7 +215,7 @@ describe('PG-70: malformed, for whoever may open the column', () => {
     expect([...seen.keys()].filter((said) => !['KEYBD', 'KEYER'].includes(said))).toEqual([]);
     expect(seen.get('KEYBD')).toBeGreaterThan(count * 0.6);
     expect(await pid()).toBe(before);
-  });
+  }, 300_000);
 });
 
 describe('PG-72: who may not open a column', () => {

@@ -152,7 +152,7 @@ describe('PG-70: a value that was not sealed here', () => {
     if (after.resident !== null) expect(after.resident - (warm.resident ?? 0)).toBeLessThan(8 * 1024);
     expect(await pid()).toBe(before);
     expect((await opener.open([{ sealed: long, at }]))[0]).toBe(`opened ${'x'.repeat(1500)}`);
-  });
+  }, 300_000);
 });
 
 describe('PG-70: an envelope that was not sealed here', () => {

@@ -126,8 +126,9 @@ export async function recordBySql(loud: Loud, credential: Buffer, canary: Canary
  */
 export async function recordByCopy(loud: Loud, credential: Buffer, folder: string, canary: Canary): Promise<void> {
   const client = await loud.db.connect('admin');
-  const copy = async (name: string, age: number, expected: string) => {
+  const copy = async (name: string, age: number, expected: string, verbosity = 'verbose') => {
     await client.query('begin');
+    await client.query(`set local log_error_verbosity = ${verbosity}`);
     await loud.open(client, credential);
     const { rows } = await client.query('select request.organization_id() as id');
     await client.query('reset role');
@@ -141,5 +142,7 @@ export async function recordByCopy(loud: Loud, credential: Buffer, folder: strin
   };
   await copy('copied', 40, 'no refusal');
   await copy('copied and too old', 300, '23514');
+  // This leaves the line out.
+  await copy('copied in few words', 300, '23514', 'terse');
   await client.end();
 }

@@ -21,6 +21,7 @@ const FILES = [
   'hostile/graphql.test.ts',
   'identity/password.test.ts',
   'keyring/application-keys.test.ts',
+  'keyring/moved.test.ts',
   'keyring/sensitive-crash.test.ts',
   'matrix/graphql.test.ts',
   'platform/sql-statements.test.ts',
