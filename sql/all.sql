@@ -22,6 +22,7 @@
 --!include keyring/functions.sql
 --!include keyring/works.sql
 --!include keyring/rotation.sql
+--!include keyring/export.sql
 --!include keyring/doors.sql
 --!include keyring/sensitive.sql
 --!include keyring/door-triggers.sql

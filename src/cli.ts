@@ -265,6 +265,31 @@ keys
   });
 
 keys
+  .command('export')
+  .description(
+    'write the wrapped keys to a file: apart from the data, and of no use without the half of the application',
+  )
+  .argument('<file>', 'must not be there yet')
+  .action((file: string) =>
+    withDatabase(async (access, config) => {
+      const { exportTo } = await import('./keyring/command.ts');
+      await exportTo(resolve(config.invokedFrom, file), { access, config, print, say });
+    }),
+  );
+
+keys
+  .command('import')
+  .description('take the keys of such a file into the database that made it, or a copy of it from a backup')
+  .argument('<file>')
+  .option('--erase', 'erase what the file does not have: people who were erased since the backup')
+  .action((file: string, options: { erase?: boolean }) =>
+    withDatabase(async (access, config) => {
+      const { importFrom } = await import('./keyring/command.ts');
+      await importFrom(resolve(config.invokedFrom, file), options.erase ?? false, { access, config, print, say });
+    }),
+  );
+
+keys
   .command('work')
   .description('do what waits to be done with keys and sealed values, here, until nothing is left')
   .action(() =>

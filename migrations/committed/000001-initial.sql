@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:7743d9973d6bbd10028afd0dc6f04473429bd182
+--! Hash: sha1:4dbe3e85ffdea0a8d9b8d37b046311bceab3ea8d
 --! Message: initial
 
 --! Included all.sql
@@ -93,14 +93,16 @@ comment on function platform.limit_value(text) is 'The number in force for a lim
 
 create or replace function platform.uuid_v7() returns uuid
   language sql volatile parallel safe
--- A version 4 uuid has the right variant already; the time goes over its first 48 bits, and two bits turn 4 into 7.
--- No `set`, and `return`: so it is inlined.
-return encode(
-  set_bit(set_bit(
-    overlay(uuid_send(gen_random_uuid())
-      placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3)
-      from 1 for 6),
-    52, 1), 53, 1), 'hex')::uuid;
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- A version 4 uuid has the right variant already; the time goes over its first 48 bits, and two bits turn 4 into 7.
+  select encode(
+    set_bit(set_bit(
+      overlay(uuid_send(gen_random_uuid())
+        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3)
+        from 1 for 6),
+      52, 1), 53, 1), 'hex')::uuid
+$$;
 comment on function platform.uuid_v7() is 'A new UUID version 7 (RFC 9562).';
 
 create or replace function platform.no_organization() returns uuid
@@ -740,7 +742,7 @@ create table if not exists keyring_private.seal_keys (
 );
 alter table keyring_private.seal_keys enable row level security, force row level security;
 comment on table keyring_private.seal_keys is 'HMAC-SHA-256 keys of this database, kept as the two padded blocks of RFC 2104.';
-comment on column keyring_private.seal_keys.purpose is 'request: seals contexts. guess: guesses of attempts at rest. value: stamps of values in other tables.';
+comment on column keyring_private.seal_keys.purpose is 'request: seals contexts. guess: guesses of attempts at rest. value: stamps of values in other tables. export: signs files of keys.';
 comment on column keyring_private.seal_keys.inner_pad is 'Key xor 0x36.';
 comment on column keyring_private.seal_keys.outer_pad is 'Key xor 0x5c.';
 
@@ -1142,6 +1144,23 @@ begin
 end $$;
 comment on function keyring_private.data_key(uuid) is 'A data key, unwrapped. KEYER if it was destroyed: what it sealed is erased.';
 
+create or replace function keyring_private.newest_root() returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_version integer;
+begin
+  -- A rotation that is just over deletes the one that we saw. Then there is a newer one.
+  for i in 1..5 loop
+    select r.version into v_version from keyring_private.roots r order by r.version desc limit 1 for key share;
+    exit when found;
+  end loop;
+  return v_version;
+end $$;
+comment on function keyring_private.newest_root() is
+  'The root under which new keys are wrapped, held until this transaction ends: no rotation deletes it meanwhile.';
+
 create or replace function keyring_private.ensure_data_key(subject uuid) returns uuid
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
@@ -1154,13 +1173,8 @@ begin
   if found then
     return v_id;
   end if;
-  -- Held until this transaction ends: a rotation that is just over must not delete the root under our feet. Then there
-  -- is a newer one.
-  for i in 1..5 loop
-    select r.version into v_version from keyring_private.roots r order by r.version desc limit 1 for key share;
-    exit when found;
-  end loop;
   v_id := platform.uuid_v7();
+  v_version := keyring_private.newest_root();
   insert into keyring_private.data_keys (id, subject, root_version, wrapped)
     values (v_id, ensure_data_key.subject, v_version, keyring_private.wrap(
       keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64),
@@ -1483,7 +1497,7 @@ create or replace function keyring.works()
   set search_path = pg_catalog, pg_temp
   set row_security = on
 as $$
-  select w.id, w.kind, w.column_id, c.name, w.done, w.total,
+  select w.id, w.kind, w.column_id, coalesce(c.name, c.relation::text), w.done, w.total,
          case when w.finished_at is not null then 100
               else least(99, 100 * w.done / nullif(w.total, 0))::integer end,
          w.created_at, w.updated_at, w.finished_at, w.problem
@@ -1642,13 +1656,13 @@ begin
   with keks as materialized (
       select r.version, keyring_private.key_encryption_key(r.version) as key from keyring_private.roots r where r.version <= v_root),
     old as (
-      select k.column_id from keyring_private.index_keys k where k.root_version < v_root limit batch for no key update skip locked)
+      select k.column_id, k.slot from keyring_private.index_keys k where k.root_version < v_root limit batch for no key update skip locked)
     update keyring_private.index_keys k
       set root_version = v_root, wrapped = keyring_private.wrap(
         n.key, keyring_private.unwrap(o.key, k.wrapped, '\x03'::bytea || uuid_send(k.column_id)),
         '\x03'::bytea || uuid_send(k.column_id))
       from old, keks o, keks n
-      where k.column_id = old.column_id and o.version = k.root_version and n.version = v_root;
+      where k.column_id = old.column_id and k.slot = old.slot and o.version = k.root_version and n.version = v_root;
   get diagnostics v_count = row_count;
   if v_count > 0 then
     return v_count;
@@ -1703,6 +1717,184 @@ reset role;
 reset row_security;
 revoke create on schema keyring_private, keyring from safetypin_keeper;
 --! EndIncluded keyring/rotation.sql
+--! Included keyring/export.sql
+-- Purpose: the wrapped keys in a file of their own, apart from the data. A backup of the data that is restored takes its
+-- keys from today's file: who was erased since has none there. Roots are in it, the application's half is not: the file
+-- opens nothing by itself. Called by `safetypin keys export` and `import` as safetypin_keeper; granted to nobody.
+
+grant create on schema keyring_private to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function keyring_private.export_check(digest bytea) returns bytea
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select sha256(k.outer_pad || sha256(k.inner_pad || digest)) from keyring_private.seal_keys k where k.purpose = 'export');
+end $$;
+comment on function keyring_private.export_check(bytea) is 'HMAC-SHA-256 that only this database, or a copy of it, makes: of an exported file, and of nothing as its name.';
+
+create or replace function keyring_private.export_roots() returns setof text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object('root', r.version, 'half', encode(r.half, 'hex'), 'application', encode(r.application_id, 'hex'),
+      'check', encode(r.check_value, 'hex'), 'created', r.created_at)::text
+    from keyring_private.roots r where r.check_value is not null order by r.version
+$$;
+comment on function keyring_private.export_roots() is 'Lines of an exported file: the roots.';
+
+create or replace function keyring_private.export_index_keys() returns setof text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object('column', k.column_id, 'slot', k.slot, 'root', k.root_version, 'wrapped', encode(k.wrapped, 'base64'),
+      'created', k.created_at)::text
+    from keyring_private.index_keys k order by k.column_id, k.slot
+$$;
+comment on function keyring_private.export_index_keys() is 'Lines of an exported file: the keys of blind indexes.';
+
+create or replace function keyring_private.export_data_keys(after uuid, batch integer) returns table (id uuid, line text)
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select k.id, jsonb_build_object('key', k.id, 'subject', k.subject, 'root', k.root_version, 'wrapped', encode(k.wrapped, 'base64'),
+      'created', k.created_at, 'retired', k.retired_at)::text
+    from keyring_private.data_keys k
+    where k.id > after
+    order by k.id
+    limit batch
+$$;
+comment on function keyring_private.export_data_keys(uuid, integer) is 'Lines of an exported file: data keys, in the order of their ids.';
+
+-- The halves come sealed under a transport key, and never as a parameter of a statement: those are what logs print.
+create or replace function keyring_private.sealed_roots(transport uuid, sealed bytea)
+  returns table (version integer, half bytea, application_id bytea, check_value bytea, created_at timestamptz)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_opened bytea;
+  v_one bytea;
+begin
+  v_opened := keyring_private.unwrap(
+    (select t.key from keyring_private.transport_keys t where t.id = transport and t.retired_at is null), sealed,
+    '\x04'::bytea || uuid_send(transport));
+  for i in 0 .. length(v_opened) / 84 - 1 loop
+    v_one := substr(v_opened, 84 * i + 1, 84);
+    version := ('x' || encode(substr(v_one, 1, 4), 'hex'))::bit(32)::integer;
+    half := substr(v_one, 5, 32);
+    application_id := substr(v_one, 37, 8);
+    check_value := substr(v_one, 45, 32);
+    created_at := to_timestamp(('x' || encode(substr(v_one, 77, 8), 'hex'))::bit(64)::bigint / 1000.0);
+    return next;
+  end loop;
+end $$;
+comment on function keyring_private.sealed_roots(uuid, bytea) is
+  'Roots that come sealed under a transport key: 84 bytes each (version 4, half 32, application 8, check 32, milliseconds since 1970 8). KEYBD if they do not open.';
+
+create or replace function keyring_private.import_roots(transport uuid, sealed bytea) returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count integer;
+begin
+  if exists (select from keyring_private.works w where w.kind = 'rewrap' and w.finished_at is null) then
+    raise exception 'a rotation is under way' using errcode = 'CNFLT';
+  end if;
+  insert into keyring_private.roots (version, half, application_id, check_value, created_at)
+    select s.version, s.half, s.application_id, s.check_value, s.created_at
+      from keyring_private.sealed_roots(import_roots.transport, import_roots.sealed) s
+    on conflict on constraint roots_pkey do update
+      set half = excluded.half, application_id = excluded.application_id, check_value = excluded.check_value
+      -- A root that no application has come to yet has no keys.
+      where roots.check_value is null;
+  get diagnostics v_count = row_count;
+  if exists (
+      select from keyring_private.sealed_roots(import_roots.transport, import_roots.sealed) s
+        join keyring_private.roots r on r.version = s.version
+        where r.half <> s.half) then
+    raise exception 'this database has made other roots since' using errcode = 'CNFLT';
+  end if;
+  return v_count;
+end $$;
+comment on function keyring_private.import_roots(uuid, bytea) is
+  'Adds roots of an exported file; returns how many were not there. CNFLT where this database has another root of that number, or while a rotation is under way.';
+
+create or replace function keyring_private.import_index_keys(lines jsonb, out added bigint, out renewed bigint, out replaced bigint)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- A key that was replaced since: the values that were restored must be indexed anew.
+  select count(*) into replaced
+    from jsonb_to_recordset(lines) l ("column" uuid, slot text, created timestamptz)
+    join keyring_private.index_keys k on k.column_id = l."column" and k.slot = l.slot and k.created_at <> l.created;
+  with written as (
+    insert into keyring_private.index_keys as k (column_id, slot, root_version, wrapped, created_at)
+      select l."column", l.slot, l.root, decode(l.wrapped, 'base64'), l.created
+        from jsonb_to_recordset(lines) l ("column" uuid, slot text, root integer, wrapped text, created timestamptz)
+        where exists (select from keyring_private.sealed_columns c where c.id = l."column")
+      on conflict on constraint index_keys_pkey do update
+        set root_version = excluded.root_version, wrapped = excluded.wrapped, created_at = excluded.created_at
+        where k.root_version < excluded.root_version
+      returning xmax = 0 as is_new)
+    select count(*) filter (where is_new), count(*) filter (where not is_new) into added, renewed from written;
+end $$;
+comment on function keyring_private.import_index_keys(jsonb) is
+  'Adds keys of blind indexes, and takes those under a newer root; counts those whose columns must be indexed anew.';
+
+create or replace function keyring_private.import_data_keys(lines jsonb, out added bigint, out renewed bigint, out unknown bigint)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select count(*) into unknown
+    from jsonb_to_recordset(lines) l (subject uuid)
+    where not exists (select from identity.people p where p.id = l.subject)
+      and not exists (select from access.organizations o where o.id = l.subject);
+  -- Of two current keys of one subject the one of the file stays current.
+  update keyring_private.data_keys k set retired_at = clock_timestamp()
+    from jsonb_to_recordset(lines) l (key uuid, subject uuid, retired timestamptz)
+    where k.subject = l.subject and k.retired_at is null and k.id <> l.key and l.retired is null;
+  with written as (
+    insert into keyring_private.data_keys as k (id, subject, root_version, wrapped, created_at, retired_at)
+      select l.key, l.subject, l.root, decode(l.wrapped, 'base64'), l.created, l.retired
+        from jsonb_to_recordset(lines) l (key uuid, subject uuid, root integer, wrapped text, created timestamptz, retired timestamptz)
+      on conflict on constraint data_keys_pkey do update
+        set root_version = excluded.root_version, wrapped = excluded.wrapped, retired_at = excluded.retired_at
+        where k.root_version < excluded.root_version and k.subject = excluded.subject
+      returning xmax = 0 as is_new)
+    select count(*) filter (where is_new), count(*) filter (where not is_new) into added, renewed from written;
+end $$;
+comment on function keyring_private.import_data_keys(jsonb) is
+  'Adds data keys, and takes those under a newer root; counts those of a subject that is neither a person nor an organization here.';
+
+create or replace function keyring_private.keys_without(ids uuid[], made timestamptz, erase boolean, out missing bigint, out younger bigint)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select count(*) filter (where k.created_at < made), count(*) filter (where k.created_at >= made) into missing, younger
+    from keyring_private.data_keys k
+    where not exists (select from unnest(ids) i (id) where i.id = k.id);
+  if erase and younger > 0 then
+    raise exception 'this database has made keys since that file was written' using errcode = 'CNFLT';
+  end if;
+  if erase then
+    delete from keyring_private.data_keys k
+      where k.created_at < made and not exists (select from unnest(ids) i (id) where i.id = k.id);
+  end if;
+end $$;
+comment on function keyring_private.keys_without(uuid[], timestamptz, boolean) is
+  'Counts the data keys that an exported file does not have: missing there, so erased between the backup and the file, or younger than it. Deletes the missing ones if told to; CNFLT if there are younger ones, since then that file is not today''s.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring_private from safetypin_keeper;
+--! EndIncluded keyring/export.sql
 --! Included keyring/doors.sql
 -- Purpose: sealed columns of anybody's table. The column itself is a door: text goes in by it, and it is empty again
 -- before the row reaches a page or the log; what was written stands sealed in a column beside it.
@@ -1828,7 +2020,7 @@ begin
     where k.column_id = index_value.column_id and k.slot = index_value.slot;
   v_is_new := v_key is null;
   if v_is_new and make and not exists (select from keyring_private.index_keys k where k.column_id = index_value.column_id) then
-    select max(r.version) into v_version from keyring_private.roots r;
+    v_version := keyring_private.newest_root();
     insert into keyring_private.index_keys (column_id, slot, root_version, wrapped)
       values (index_value.column_id, index_value.slot, v_version, keyring_private.wrap(
         keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(index_value.column_id)))
@@ -2054,9 +2246,7 @@ create or replace function keyring_private.record_reading(
 ) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan
 as $$
--- One plan for all: one for each call would cost a third of it.
 -- The numbers are taken by the insert itself, so the lock on the table comes first: see above.
 declare
   v_details jsonb;
@@ -2064,14 +2254,12 @@ declare
   v_events uuid[];
   v_numbers bigint[];
 begin
-  -- As in keyring_private.doors, where the door is the first in the trigger's list of columns.
-  select format('%s.%s', n.nspname, c.relname), jsonb_build_object('column', sealed_column.id, 'name', a.attname)
+  select format('%s.%s', n.nspname, c.relname), jsonb_build_object('column', sealed_column.id, 'name', d.door)
     into v_relation, v_details
-    from pg_class c
+    from keyring_private.doors d
+    join pg_class c on c.oid = d.relation
     join pg_namespace n on n.oid = c.relnamespace
-    join pg_trigger t on t.tgrelid = c.oid and t.tgname = '~seal_' || sealed_column.id
-    join pg_attribute a on a.attrelid = c.oid and a.attnum = t.tgattr[0]
-    where c.oid = sealed_column.relation;
+    where d.id = sealed_column.id;
   with kept as (
     insert into keyring_private.openings (number, event_id)
       select nextval('keyring_private.opening_numbers'), platform.uuid_v7()
@@ -2089,7 +2277,6 @@ comment on function keyring_private.record_reading(text, keyring_private.sealed_
 create or replace function keyring.compare_openings(batch integer) returns integer
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
-  set row_security = on
 as $$
 declare
   v_check keyring_private.opening_checks;
@@ -2186,7 +2373,6 @@ comment on function keyring.compare_openings(integer) is
 create or replace function keyring.openings_state(out judged_at timestamptz, out waiting bigint)
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
-  set row_security = on
 as $$
   select c.judged_at, greatest(case when s.is_called then s.last_value else 0 end - c.judged_to, 0)
     from keyring_private.opening_checks c cross join keyring_private.opening_numbers s
@@ -2731,8 +2917,7 @@ begin
     join pg_opclass o on o.oid = k.class
     where i.indrelid = seal_column.relation and i.indisprimary and k.position <= i.indnkeyatts and a.attname is distinct from v_organization
       and (not exists (select from pg_amproc p where p.amprocfamily = o.opcfamily and p.amproclefttype = o.opcintype and p.amprocnum = 4)
-        or exists (select from pg_collation c where c.oid = k.collation_id and not c.collisdeterministic)
-        or a.atttypid = 'bpchar'::regtype and a.atttypmod = -1);
+        or exists (select from pg_collation c where c.oid = k.collation_id and not c.collisdeterministic));
   if v_id_column is null and v_unknown is not null then
     raise exception 'key column % of %: equal values of its type may be written differently, so they cannot name a row', quote_ident(v_unknown), v_table
       using errcode = 'TABLE', hint = 'Give the table a key of type uuid, bigint or text.';
@@ -2981,22 +3166,25 @@ set local row_security = on;
 
 create or replace function audit_private.field(value bytea) returns bytea
   language sql immutable parallel safe
--- This and the next without `set` and as `return`: so they are inlined, which takes two thirds off an entry.
-return coalesce(int4send(length(value)) || value, int4send(-1));
+  set search_path = pg_catalog, pg_temp
+as $$ select case when value is null then int4send(-1) else int4send(length(value)) || value end $$;
 comment on function audit_private.field(bytea) is 'One field of a canonical entry: length and bytes, or -1 for null.';
 
 create or replace function audit_private.encode_entry(
   id uuid, occurred_at timestamptz, organization_id uuid, action text, actor_id uuid, session_id uuid,
   request_id uuid, database_role text, relation text, row_id text, details jsonb
 ) returns bytea
-  language sql stable parallel safe
-return '\x01'::bytea
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select '\x01'::bytea
     || audit_private.field(uuid_send(id)) || audit_private.field(timestamptz_send(occurred_at))
     || audit_private.field(uuid_send(organization_id)) || audit_private.field(convert_to(action, 'UTF8'))
     || audit_private.field(uuid_send(actor_id)) || audit_private.field(uuid_send(session_id))
     || audit_private.field(uuid_send(request_id)) || audit_private.field(convert_to(database_role, 'UTF8'))
     || audit_private.field(convert_to(relation, 'UTF8')) || audit_private.field(convert_to(row_id, 'UTF8'))
-    || audit_private.field(convert_to(details::text, 'UTF8'));
+    || audit_private.field(convert_to(details::text, 'UTF8'))
+$$;
 comment on function audit_private.encode_entry(uuid, timestamptz, uuid, text, uuid, uuid, uuid, text, text, text, jsonb) is
   'The canonical entry of an event, version 1.';
 
@@ -3064,7 +3252,6 @@ comment on function audit_private.append(text, uuid, uuid, jsonb, text, text, uu
 create or replace function audit_private.append_set(action text, ids uuid[], relation text, row_ids text[], details jsonb[]) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan
 as $$
 -- What append() does, for many events of one action at once; the context is verified once.
 declare
@@ -3087,9 +3274,8 @@ begin
   if v_context.kind = '1' then
     v_session := v_context.subject_id;
   end if;
-  -- A word, not a text, which could be about anybody: it stands here in clear.
-  if v_context.metadata::jsonb ->> 'purpose' ~* '^[a-z0-9][a-z0-9._:/-]{0,63}$' then
-    v_said := jsonb_build_object('purpose', v_context.metadata::jsonb ->> 'purpose');
+  if v_context.metadata::jsonb ->> 'purpose' is not null then
+    v_said := jsonb_build_object('purpose', left(v_context.metadata::jsonb ->> 'purpose', 64));
   end if;
   insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
       request_id, database_role, relation, row_id, details, entry)
@@ -4277,7 +4463,6 @@ declare
   v_role name;
   v_key name[];
   v_columns text;
-  v_hidden name[];
   v_sequence regclass;
   v_said text[] := '{}';
   v_table text := relation::text;
@@ -4310,10 +4495,6 @@ begin
   if v_key is null then
     raise exception '% needs a primary key', v_table using errcode = 'TABLE';
   end if;
-
-  -- What stands beside a sealed column is written by its triggers alone (see keyring/doors.sql).
-  select array_agg(h) into v_hidden
-    from keyring.doors() d cross join unnest(array[d.sealed, d.index_a, d.index_b]) h where d.relation = protect.relation;
 
   -- Foreign policies would widen or defeat ours, for permissive ones add up.
   if exists (select from pg_policy p where p.polrelid = relation and p.polname !~ '^safetypin_' and p.polroles && (
@@ -4370,7 +4551,7 @@ begin
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity <> 'a' and a.attname <> all (coalesce(v_hidden, '{}'))
+        and a.attgenerated = '' and a.attidentity <> 'a'
         and (a.attname <> all (v_key) or not a.atthasdef);
     if "insert" is not null and v_columns is not null then
       execute format('grant insert (%s) on table %s to %I', v_columns, v_table, v_role);
@@ -4385,7 +4566,7 @@ begin
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity = '' and a.attname <> all (v_key || coalesce(v_hidden, '{}'));
+        and a.attgenerated = '' and a.attidentity = '' and a.attname <> all (v_key);
     if "update" is not null and v_columns is not null then
       execute format('grant update (%s) on table %s to %I', v_columns, v_table, v_role);
     end if;
@@ -6012,7 +6193,7 @@ declare
   v_inner bytea;
   v_outer bytea;
 begin
-  foreach v_purpose in array array['request', 'guess', 'value'] loop
+  foreach v_purpose in array array['request', 'guess', 'value', 'export'] loop
     if not exists (select from keyring_private.seal_keys k where k.purpose = v_purpose) then
       -- A key as long as the block of SHA-256, so that the pads of RFC 2104 are the key xor a constant.
       v_key := extensions.gen_random_bytes(64);
@@ -6110,6 +6291,8 @@ insert into audit.actions (name, category, severity, description) values
   ('organization.create', 'administration', 'notice', 'An organization was founded.'),
   ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
   ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
+  ('key.export', 'administration', 'warning', 'The wrapped keys were written to a file.'),
+  ('key.import', 'administration', 'alert', 'Wrapped keys were taken from a file.'),
   ('key.rotate', 'administration', 'notice', 'A key of the key tree was replaced.'),
   ('column.seal', 'keys', 'notice', 'A column of a table was sealed, or what it demands was changed.'),
   ('value.open', 'access', 'info', 'A value of a sensitive column was opened.'),

@@ -25,6 +25,8 @@ insert into audit.actions (name, category, severity, description) values
   ('organization.create', 'administration', 'notice', 'An organization was founded.'),
   ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
   ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
+  ('key.export', 'administration', 'warning', 'The wrapped keys were written to a file.'),
+  ('key.import', 'administration', 'alert', 'Wrapped keys were taken from a file.'),
   ('key.rotate', 'administration', 'notice', 'A key of the key tree was replaced.'),
   ('column.seal', 'keys', 'notice', 'A column of a table was sealed, or what it demands was changed.'),
   ('value.open', 'access', 'info', 'A value of a sensitive column was opened.'),

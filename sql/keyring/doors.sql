@@ -122,7 +122,7 @@ begin
     where k.column_id = index_value.column_id and k.slot = index_value.slot;
   v_is_new := v_key is null;
   if v_is_new and make and not exists (select from keyring_private.index_keys k where k.column_id = index_value.column_id) then
-    select max(r.version) into v_version from keyring_private.roots r;
+    v_version := keyring_private.newest_root();
     insert into keyring_private.index_keys (column_id, slot, root_version, wrapped)
       values (index_value.column_id, index_value.slot, v_version, keyring_private.wrap(
         keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(index_value.column_id)))

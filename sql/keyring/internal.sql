@@ -145,6 +145,23 @@ begin
 end $$;
 comment on function keyring_private.data_key(uuid) is 'A data key, unwrapped. KEYER if it was destroyed: what it sealed is erased.';
 
+create or replace function keyring_private.newest_root() returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_version integer;
+begin
+  -- A rotation that is just over deletes the one that we saw. Then there is a newer one.
+  for i in 1..5 loop
+    select r.version into v_version from keyring_private.roots r order by r.version desc limit 1 for key share;
+    exit when found;
+  end loop;
+  return v_version;
+end $$;
+comment on function keyring_private.newest_root() is
+  'The root under which new keys are wrapped, held until this transaction ends: no rotation deletes it meanwhile.';
+
 create or replace function keyring_private.ensure_data_key(subject uuid) returns uuid
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
@@ -157,13 +174,8 @@ begin
   if found then
     return v_id;
   end if;
-  -- Held until this transaction ends: a rotation that is just over must not delete the root under our feet. Then there
-  -- is a newer one.
-  for i in 1..5 loop
-    select r.version into v_version from keyring_private.roots r order by r.version desc limit 1 for key share;
-    exit when found;
-  end loop;
   v_id := platform.uuid_v7();
+  v_version := keyring_private.newest_root();
   insert into keyring_private.data_keys (id, subject, root_version, wrapped)
     values (v_id, ensure_data_key.subject, v_version, keyring_private.wrap(
       keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64),

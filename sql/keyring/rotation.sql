@@ -142,13 +142,13 @@ begin
   with keks as materialized (
       select r.version, keyring_private.key_encryption_key(r.version) as key from keyring_private.roots r where r.version <= v_root),
     old as (
-      select k.column_id from keyring_private.index_keys k where k.root_version < v_root limit batch for no key update skip locked)
+      select k.column_id, k.slot from keyring_private.index_keys k where k.root_version < v_root limit batch for no key update skip locked)
     update keyring_private.index_keys k
       set root_version = v_root, wrapped = keyring_private.wrap(
         n.key, keyring_private.unwrap(o.key, k.wrapped, '\x03'::bytea || uuid_send(k.column_id)),
         '\x03'::bytea || uuid_send(k.column_id))
       from old, keks o, keks n
-      where k.column_id = old.column_id and o.version = k.root_version and n.version = v_root;
+      where k.column_id = old.column_id and k.slot = old.slot and o.version = k.root_version and n.version = v_root;
   get diagnostics v_count = row_count;
   if v_count > 0 then
     return v_count;

@@ -10,7 +10,7 @@ declare
   v_inner bytea;
   v_outer bytea;
 begin
-  foreach v_purpose in array array['request', 'guess', 'value'] loop
+  foreach v_purpose in array array['request', 'guess', 'value', 'export'] loop
     if not exists (select from keyring_private.seal_keys k where k.purpose = v_purpose) then
       -- A key as long as the block of SHA-256, so that the pads of RFC 2104 are the key xor a constant.
       v_key := extensions.gen_random_bytes(64);

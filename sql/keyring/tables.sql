@@ -13,7 +13,7 @@ create table if not exists keyring_private.seal_keys (
 );
 alter table keyring_private.seal_keys enable row level security, force row level security;
 comment on table keyring_private.seal_keys is 'HMAC-SHA-256 keys of this database, kept as the two padded blocks of RFC 2104.';
-comment on column keyring_private.seal_keys.purpose is 'request: seals contexts. guess: guesses of attempts at rest. value: stamps of values in other tables.';
+comment on column keyring_private.seal_keys.purpose is 'request: seals contexts. guess: guesses of attempts at rest. value: stamps of values in other tables. export: signs files of keys.';
 comment on column keyring_private.seal_keys.inner_pad is 'Key xor 0x36.';
 comment on column keyring_private.seal_keys.outer_pad is 'Key xor 0x5c.';
 

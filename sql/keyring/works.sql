@@ -129,7 +129,7 @@ create or replace function keyring.works()
   set search_path = pg_catalog, pg_temp
   set row_security = on
 as $$
-  select w.id, w.kind, w.column_id, c.name, w.done, w.total,
+  select w.id, w.kind, w.column_id, coalesce(c.name, c.relation::text), w.done, w.total,
          case when w.finished_at is not null then 100
               else least(99, 100 * w.done / nullif(w.total, 0))::integer end,
          w.created_at, w.updated_at, w.finished_at, w.problem

@@ -1,4 +1,5 @@
 // `safetypin keys`: what an operator sees of the key tree, and does with it.
+import { dirname } from 'node:path';
 import type pg from 'pg';
 import type { Config } from '../config.ts';
 import type { DatabaseAccess } from '../platform/access.ts';
@@ -49,6 +50,35 @@ export async function newKeyFile(path: string, after: string | undefined, say: S
   const made = await (after === undefined ? file.create() : new KeyFile(after, { make: false }).copyWithNext(path));
   if (!made) throw new StartupError(`${path} is there already: no key is written over`);
   say(`made ${path}. Keep a copy where neither the database nor its backups are: without it nothing opens`);
+}
+
+/** Writes the wrapped keys to a file, apart from the data and from the application's half. */
+export async function exportTo(path: string, { access, config, say }: Tools): Promise<void> {
+  const { exportKeys } = await import('./export.ts');
+  const provider = openProvider(config);
+  if (provider.folder === dirname(path)) {
+    throw new StartupError(`${path} would lie beside the application's half, and both together open everything`);
+  }
+  const count = await asKeeper(access, (keeper) => exportKeys(keeper, path));
+  say(`${path} holds ${count} data keys. Keep it apart from backups of the data, and no longer than you must`);
+}
+
+/** Takes the keys of such a file, and says what came of it. */
+export async function importFrom(path: string, erase: boolean, { access, print }: Tools): Promise<void> {
+  const { importKeys } = await import('./import.ts');
+  const { added, renewed, unknown, reindex, missing, younger } = await asKeeper(access, (keeper) =>
+    importKeys(keeper, path, erase),
+  );
+  print(`${added} added, ${renewed} renewed`);
+  if (unknown > 0) print(`${unknown} of subjects that are neither people nor organizations of this database`);
+  if (reindex > 0) print(`${reindex} indexes were made under another key: index their columns anew`);
+  if (younger > 0) print(`${younger} keys of this database are younger than the file, and stay`);
+  if (missing > 0 && erase) print(`${missing} keys that the file does not have were erased`);
+  if (missing > 0 && !erase) {
+    print(
+      `${missing} keys of this database are not in the file: erased since the backup. --erase erases them here too`,
+    );
+  }
 }
 
 /** Does the works that wait, in the foreground. */
@@ -106,3 +136,7 @@ async function alone(
 
 const asOwner: <T>(access: DatabaseAccess, work: (client: pg.Client) => Promise<T>) => Promise<T> = (access, work) =>
   withClient(retarget(access.admin, access.database, OWNER_OPTIONS), work);
+
+/** The keeper's tables are for the keeper alone; an administrator may become it. */
+const asKeeper: <T>(access: DatabaseAccess, work: (client: pg.Client) => Promise<T>) => Promise<T> = (access, work) =>
+  withClient(retarget(access.admin, access.database, '-c role=safetypin_keeper'), work);

@@ -14,12 +14,14 @@ interface Contents {
 
 export class KeyFile implements KeyProvider {
   readonly name: string;
+  readonly folder: string;
   readonly #path: string;
   readonly #make: boolean;
 
   /** `make`: whether a file that is not there is made. */
   constructor(path: string, { make }: { make: boolean }) {
     this.name = `file ${path}`;
+    this.folder = dirname(path);
     this.#path = path;
     this.#make = make;
   }

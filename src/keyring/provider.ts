@@ -18,6 +18,8 @@ export interface Halves {
 export interface KeyProvider {
   /** What people call it. */
   readonly name: string;
+  /** The folder it lies in, where it is a file. */
+  readonly folder?: string;
   /** What there is now, asked for anew each time. */
   halves(): Promise<Halves>;
   /** 32 bytes that further keys of the application are derived from. They outlive every rotation of the half. */

@@ -3082,7 +3082,7 @@ CREATE OR REPLACE FUNCTION keyring.works()
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
 AS $function$
-  select w.id, w.kind, w.column_id, c.name, w.done, w.total,
+  select w.id, w.kind, w.column_id, coalesce(c.name, c.relation::text), w.done, w.total,
          case when w.finished_at is not null then 100
               else least(99, 100 * w.done / nullif(w.total, 0))::integer end,
          w.created_at, w.updated_at, w.finished_at, w.problem
@@ -3364,13 +3364,8 @@ begin
   if found then
     return v_id;
   end if;
-  -- Held until this transaction ends: a rotation that is just over must not delete the root under our feet. Then there
-  -- is a newer one.
-  for i in 1..5 loop
-    select r.version into v_version from keyring_private.roots r order by r.version desc limit 1 for key share;
-    exit when found;
-  end loop;
   v_id := platform.uuid_v7();
+  v_version := keyring_private.newest_root();
   insert into keyring_private.data_keys (id, subject, root_version, wrapped)
     values (v_id, ensure_data_key.subject, v_version, keyring_private.wrap(
       keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64),
@@ -3400,6 +3395,64 @@ begin
     where t.retired_at > clock_timestamp() - make_interval(secs => platform.limit_value('envelope.seconds') + 5));
 end $function$
 comment 'Whether each envelope that is good now brings the next half too. Asks all processes again if one of them does not hold it.'
+
+-- function keyring_private.export_check(digest bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.export_check(digest bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (select sha256(k.outer_pad || sha256(k.inner_pad || digest)) from keyring_private.seal_keys k where k.purpose = 'export');
+end $function$
+comment 'HMAC-SHA-256 that only this database, or a copy of it, makes: of an exported file, and of nothing as its name.'
+
+-- function keyring_private.export_data_keys(after uuid, batch integer)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.export_data_keys(after uuid, batch integer)
+ RETURNS TABLE(id uuid, line text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select k.id, jsonb_build_object('key', k.id, 'subject', k.subject, 'root', k.root_version, 'wrapped', encode(k.wrapped, 'base64'),
+      'created', k.created_at, 'retired', k.retired_at)::text
+    from keyring_private.data_keys k
+    where k.id > after
+    order by k.id
+    limit batch
+$function$
+comment 'Lines of an exported file: data keys, in the order of their ids.'
+
+-- function keyring_private.export_index_keys()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.export_index_keys()
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_build_object('column', k.column_id, 'slot', k.slot, 'root', k.root_version, 'wrapped', encode(k.wrapped, 'base64'),
+      'created', k.created_at)::text
+    from keyring_private.index_keys k order by k.column_id, k.slot
+$function$
+comment 'Lines of an exported file: the keys of blind indexes.'
+
+-- function keyring_private.export_roots()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.export_roots()
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_build_object('root', r.version, 'half', encode(r.half, 'hex'), 'application', encode(r.application_id, 'hex'),
+      'check', encode(r.check_value, 'hex'), 'created', r.created_at)::text
+    from keyring_private.roots r where r.check_value is not null order by r.version
+$function$
+comment 'Lines of an exported file: the roots.'
 
 -- function keyring_private.guess_mac(attempt uuid, guess bytea)
 owner safetypin_keeper
@@ -3453,6 +3506,90 @@ begin
 end $function$
 comment 'Whether the application of this request brings what each root is bound to. False before the first one came.'
 
+-- function keyring_private.import_data_keys(lines jsonb, OUT added bigint, OUT renewed bigint, OUT unknown bigint)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.import_data_keys(lines jsonb, OUT added bigint, OUT renewed bigint, OUT unknown bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  select count(*) into unknown
+    from jsonb_to_recordset(lines) l (subject uuid)
+    where not exists (select from identity.people p where p.id = l.subject)
+      and not exists (select from access.organizations o where o.id = l.subject);
+  -- Of two current keys of one subject the one of the file stays current.
+  update keyring_private.data_keys k set retired_at = clock_timestamp()
+    from jsonb_to_recordset(lines) l (key uuid, subject uuid, retired timestamptz)
+    where k.subject = l.subject and k.retired_at is null and k.id <> l.key and l.retired is null;
+  with written as (
+    insert into keyring_private.data_keys as k (id, subject, root_version, wrapped, created_at, retired_at)
+      select l.key, l.subject, l.root, decode(l.wrapped, 'base64'), l.created, l.retired
+        from jsonb_to_recordset(lines) l (key uuid, subject uuid, root integer, wrapped text, created timestamptz, retired timestamptz)
+      on conflict on constraint data_keys_pkey do update
+        set root_version = excluded.root_version, wrapped = excluded.wrapped, retired_at = excluded.retired_at
+        where k.root_version < excluded.root_version and k.subject = excluded.subject
+      returning xmax = 0 as is_new)
+    select count(*) filter (where is_new), count(*) filter (where not is_new) into added, renewed from written;
+end $function$
+comment 'Adds data keys, and takes those under a newer root; counts those of a subject that is neither a person nor an organization here.'
+
+-- function keyring_private.import_index_keys(lines jsonb, OUT added bigint, OUT renewed bigint, OUT replaced bigint)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.import_index_keys(lines jsonb, OUT added bigint, OUT renewed bigint, OUT replaced bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- A key that was replaced since: the values that were restored must be indexed anew.
+  select count(*) into replaced
+    from jsonb_to_recordset(lines) l ("column" uuid, slot text, created timestamptz)
+    join keyring_private.index_keys k on k.column_id = l."column" and k.slot = l.slot and k.created_at <> l.created;
+  with written as (
+    insert into keyring_private.index_keys as k (column_id, slot, root_version, wrapped, created_at)
+      select l."column", l.slot, l.root, decode(l.wrapped, 'base64'), l.created
+        from jsonb_to_recordset(lines) l ("column" uuid, slot text, root integer, wrapped text, created timestamptz)
+        where exists (select from keyring_private.sealed_columns c where c.id = l."column")
+      on conflict on constraint index_keys_pkey do update
+        set root_version = excluded.root_version, wrapped = excluded.wrapped, created_at = excluded.created_at
+        where k.root_version < excluded.root_version
+      returning xmax = 0 as is_new)
+    select count(*) filter (where is_new), count(*) filter (where not is_new) into added, renewed from written;
+end $function$
+comment 'Adds keys of blind indexes, and takes those under a newer root; counts those whose columns must be indexed anew.'
+
+-- function keyring_private.import_roots(transport uuid, sealed bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.import_roots(transport uuid, sealed bytea)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_count integer;
+begin
+  if exists (select from keyring_private.works w where w.kind = 'rewrap' and w.finished_at is null) then
+    raise exception 'a rotation is under way' using errcode = 'CNFLT';
+  end if;
+  insert into keyring_private.roots (version, half, application_id, check_value, created_at)
+    select s.version, s.half, s.application_id, s.check_value, s.created_at
+      from keyring_private.sealed_roots(import_roots.transport, import_roots.sealed) s
+    on conflict on constraint roots_pkey do update
+      set half = excluded.half, application_id = excluded.application_id, check_value = excluded.check_value
+      -- A root that no application has come to yet has no keys.
+      where roots.check_value is null;
+  get diagnostics v_count = row_count;
+  if exists (
+      select from keyring_private.sealed_roots(import_roots.transport, import_roots.sealed) s
+        join keyring_private.roots r on r.version = s.version
+        where r.half <> s.half) then
+    raise exception 'this database has made other roots since' using errcode = 'CNFLT';
+  end if;
+  return v_count;
+end $function$
+comment 'Adds roots of an exported file; returns how many were not there. CNFLT where this database has another root of that number, or while a rotation is under way.'
+
 -- function keyring_private.index_value(column_id uuid, slot text, organization_id uuid, value text, make boolean)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring_private.index_value(column_id uuid, slot text, organization_id uuid, value text, make boolean)
@@ -3471,7 +3608,7 @@ begin
     where k.column_id = index_value.column_id and k.slot = index_value.slot;
   v_is_new := v_key is null;
   if v_is_new and make and not exists (select from keyring_private.index_keys k where k.column_id = index_value.column_id) then
-    select max(r.version) into v_version from keyring_private.roots r;
+    v_version := keyring_private.newest_root();
     insert into keyring_private.index_keys (column_id, slot, root_version, wrapped)
       values (index_value.column_id, index_value.slot, v_version, keyring_private.wrap(
         keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(index_value.column_id)))
@@ -3513,6 +3650,27 @@ begin
 end $function$
 comment 'The 64-byte key that wraps data keys, derived from both halves; never stored. KEYNO if the application brings another half than the one this root is bound to.'
 
+-- function keyring_private.keys_without(ids uuid[], made timestamp with time zone, erase boolean, OUT missing bigint, OUT younger bigint)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.keys_without(ids uuid[], made timestamp with time zone, erase boolean, OUT missing bigint, OUT younger bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  select count(*) filter (where k.created_at < made), count(*) filter (where k.created_at >= made) into missing, younger
+    from keyring_private.data_keys k
+    where not exists (select from unnest(ids) i (id) where i.id = k.id);
+  if erase and younger > 0 then
+    raise exception 'this database has made keys since that file was written' using errcode = 'CNFLT';
+  end if;
+  if erase then
+    delete from keyring_private.data_keys k
+      where k.created_at < made and not exists (select from unnest(ids) i (id) where i.id = k.id);
+  end if;
+end $function$
+comment 'Counts the data keys that an exported file does not have: missing there, so erased between the backup and the file, or younger than it. Deletes the missing ones if told to; CNFLT if there are younger ones, since then that file is not today''s.'
+
 -- function keyring_private.lookup_form(value text, lookup text, type text)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring_private.lookup_form(value text, lookup text, type text)
@@ -3552,6 +3710,25 @@ begin
   return v_column;
 end $function$
 comment 'The column, if who asks may open it; null, or DENYD where the column says so, if not. CTXNO without a request.'
+
+-- function keyring_private.newest_root()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.newest_root()
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_version integer;
+begin
+  -- A rotation that is just over deletes the one that we saw. Then there is a newer one.
+  for i in 1..5 loop
+    select r.version into v_version from keyring_private.roots r order by r.version desc limit 1 for key share;
+    exit when found;
+  end loop;
+  return v_version;
+end $function$
+comment 'The root under which new keys are wrapped, held until this transaction ends: no rotation deletes it meanwhile.'
 
 -- function keyring_private.next_root(work keyring_private.works)
 owner safetypin_keeper
@@ -3716,6 +3893,32 @@ begin
 end $function$
 comment 'Seals a text for a subject, bound to column, organization (zero uuid if none) and row; null stays null. KEYNO without an application key.'
 
+-- function keyring_private.sealed_roots(transport uuid, sealed bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.sealed_roots(transport uuid, sealed bytea)
+ RETURNS TABLE(version integer, half bytea, application_id bytea, check_value bytea, created_at timestamp with time zone)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_opened bytea;
+  v_one bytea;
+begin
+  v_opened := keyring_private.unwrap(
+    (select t.key from keyring_private.transport_keys t where t.id = transport and t.retired_at is null), sealed,
+    '\x04'::bytea || uuid_send(transport));
+  for i in 0 .. length(v_opened) / 84 - 1 loop
+    v_one := substr(v_opened, 84 * i + 1, 84);
+    version := ('x' || encode(substr(v_one, 1, 4), 'hex'))::bit(32)::integer;
+    half := substr(v_one, 5, 32);
+    application_id := substr(v_one, 37, 8);
+    check_value := substr(v_one, 45, 32);
+    created_at := to_timestamp(('x' || encode(substr(v_one, 77, 8), 'hex'))::bit(64)::bigint / 1000.0);
+    return next;
+  end loop;
+end $function$
+comment 'Roots that come sealed under a transport key: 84 bytes each (version 4, half 32, application 8, check 32, milliseconds since 1970 8). KEYBD if they do not open.'
+
 -- function keyring_private.stamp(data bytea, inner_pad bytea, outer_pad bytea)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring_private.stamp(data bytea, inner_pad bytea, outer_pad bytea)
@@ -3802,13 +4005,13 @@ begin
   with keks as materialized (
       select r.version, keyring_private.key_encryption_key(r.version) as key from keyring_private.roots r where r.version <= v_root),
     old as (
-      select k.column_id from keyring_private.index_keys k where k.root_version < v_root limit batch for no key update skip locked)
+      select k.column_id, k.slot from keyring_private.index_keys k where k.root_version < v_root limit batch for no key update skip locked)
     update keyring_private.index_keys k
       set root_version = v_root, wrapped = keyring_private.wrap(
         n.key, keyring_private.unwrap(o.key, k.wrapped, '\x03'::bytea || uuid_send(k.column_id)),
         '\x03'::bytea || uuid_send(k.column_id))
       from old, keks o, keks n
-      where k.column_id = old.column_id and o.version = k.root_version and n.version = v_root;
+      where k.column_id = old.column_id and k.slot = old.slot and o.version = k.root_version and n.version = v_root;
   get diagnostics v_count = row_count;
   if v_count > 0 then
     return v_count;
@@ -5247,7 +5450,7 @@ comment 'The database''s half of the key-encryption key. Useless without the app
 
 -- table keyring_private.seal_keys
 owner safetypin_keeper row security forced
-purpose text not null -- request: seals contexts. guess: guesses of attempts at rest. value: stamps of values in other tables.
+purpose text not null -- request: seals contexts. guess: guesses of attempts at rest. value: stamps of values in other tables. export: signs files of keys.
 inner_pad bytea not null -- Key xor 0x36.
 outer_pad bytea not null -- Key xor 0x5c.
 constraint seal_keys_inner_pad_length CHECK ((length(inner_pad) = 64))

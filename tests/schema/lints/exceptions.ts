@@ -76,6 +76,10 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'keyring.compare_openings(batch integer) -> audit': 'what is missing is told to the trail',
     'keyring_private.record_reading(action text, sealed_column keyring_private.sealed_columns, row_ids uuid[], subjects uuid[]) -> audit':
       'a reading is recorded in the same transaction',
+    'keyring_private.import_data_keys(lines jsonb, OUT added bigint, OUT renewed bigint, OUT unknown bigint) -> access':
+      'says of how many keys the subject is not there any more',
+    'keyring_private.import_data_keys(lines jsonb, OUT added bigint, OUT renewed bigint, OUT unknown bigint) -> identity':
+      'as for access',
     'keyring.rotate_application(next bytea) -> audit': 'a rotation is recorded by who does it',
     'keyring.rotate_root() -> audit': 'as for rotate_application',
     'keyring.rotate_transport() -> audit': 'as for rotate_application',
