@@ -63,6 +63,7 @@
 --!include api/session.sql
 --!include api/recovery.sql
 --!include api/functions.sql
+--!include api/keys.sql
 --!include api/shell.sql
 --!include api/jobs.sql
 

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:4dbe3e85ffdea0a8d9b8d37b046311bceab3ea8d
+--! Hash: sha1:e2209502028b415466cd68539b7872a4fe5db6bc
 --! Message: initial
 
 --! Included all.sql
@@ -5829,6 +5829,47 @@ reset role;
 reset row_security;
 revoke create on schema api, api_steps from safetypin_definer;
 --! EndIncluded api/functions.sql
+--! Included api/keys.sql
+-- Purpose: what the API says about keys: how far a rotation or a sealing is. Counts are over all organizations, so there
+-- are none here.
+
+do $$
+begin
+  if to_regtype('api.key_work') is null then
+    create type api.key_work as (
+      id uuid, kind text, "column" text, percent integer, created_at timestamptz, updated_at timestamptz, finished_at timestamptz);
+  end if;
+end $$;
+comment on type api.key_work is 'Work on keys or sealed values: a rotation, or the sealing of a column that has rows.';
+comment on column api.key_work.id is 'Id, in the order of their making.';
+comment on column api.key_work.kind is 'rewrap: keys under a new root. seal, unseal: a column. reseal: values under new data keys. reindex: blind indexes under new keys.';
+comment on column api.key_work."column" is 'The sealed column, or its table; null if it is about keys.';
+comment on column api.key_work.percent is 'How far it is; null while that is not known.';
+comment on column api.key_work.created_at is 'When it was asked for.';
+comment on column api.key_work.updated_at is 'When it went on last.';
+comment on column api.key_work.finished_at is 'When nothing was left; null while there is.';
+
+grant create on schema api to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api.key_works() returns setof api.key_work
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not coalesce(request.can('key.read'), false) then
+    raise exception 'key.read is needed' using errcode = 'DENYD';
+  end if;
+  return query
+    select w.id, w.kind, w.column_name, w.percent, w.created_at, w.updated_at, w.finished_at from keyring.works() w;
+end $$;
+comment on function api.key_works() is 'Work on keys and sealed values, oldest first. Demands key.read.';
+
+reset role;
+reset row_security;
+revoke create on schema api from safetypin_definer;
+--! EndIncluded api/keys.sql
 --! Included api/shell.sql
 -- Purpose: an operator's SQL session (`safetypin shell`). It acts as its person and may what she may; what is here says that
 -- it began, what it was told to run, and that it ended. A statement is recorded in a transaction of its own that commits
@@ -6155,6 +6196,7 @@ set local role safetypin_keeper;
 grant execute on function keyring.transport_key(bytea[]) to safetypin_authenticator, safetypin_jobs, safetypin_auditor;
 grant execute on function keyring.bind_application() to safetypin_anonymous;
 grant execute on function keyring.clean_up(integer), keyring.work(integer), keyring.compare_openings(integer) to safetypin_jobs;
+grant execute on function keyring.works() to safetypin_definer;
 grant execute on function keyring.works(), keyring.tree(), keyring.openings_state(), keyring.transport_state(), keyring.rotate_root(),
   keyring.rotate_application(bytea), keyring.rotate_transport()
   to safetypin_owner;
@@ -6397,6 +6439,7 @@ insert into access.permissions (name, description, default_roles) values
   ('session.read',        'See the sessions of members.',                '{owner,admin}'),
   ('session.end',         'End the sessions of members.',                '{owner,admin}'),
   ('audit.read',          'Read the audit trail.',                       '{owner,admin}'),
+  ('key.read',            'See how far work on keys and sealed values is.', '{owner}'),
   ('row.read',            'Read rows of the application''s tables.',     '{owner,admin,member,viewer}'),
   ('row.create',          'Add rows to the application''s tables.',      '{owner,admin,member}'),
   ('row.update',          'Change rows of the application''s tables.',   '{owner,admin,member}'),
@@ -6484,7 +6527,7 @@ grant execute on function
 grant execute on function
   api_steps.switch_organization(uuid, bytea, bytea),
   api.logout(), api.revoke_session(uuid), api.revoke_other_sessions(),
-  api.create_organization(text), api.my_organizations(),
+  api.create_organization(text), api.my_organizations(), api.key_works(),
   api_steps.start_shell(), api_steps.record_statement(text), api_steps.end_shell()
   to safetypin_member;
 

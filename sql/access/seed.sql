@@ -17,6 +17,7 @@ insert into access.permissions (name, description, default_roles) values
   ('session.read',        'See the sessions of members.',                '{owner,admin}'),
   ('session.end',         'End the sessions of members.',                '{owner,admin}'),
   ('audit.read',          'Read the audit trail.',                       '{owner,admin}'),
+  ('key.read',            'See how far work on keys and sealed values is.', '{owner}'),
   ('row.read',            'Read rows of the application''s tables.',     '{owner,admin,member,viewer}'),
   ('row.create',          'Add rows to the application''s tables.',      '{owner,admin,member}'),
   ('row.update',          'Change rows of the application''s tables.',   '{owner,admin,member}'),

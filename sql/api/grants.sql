@@ -23,7 +23,7 @@ grant execute on function
 grant execute on function
   api_steps.switch_organization(uuid, bytea, bytea),
   api.logout(), api.revoke_session(uuid), api.revoke_other_sessions(),
-  api.create_organization(text), api.my_organizations(),
+  api.create_organization(text), api.my_organizations(), api.key_works(),
   api_steps.start_shell(), api_steps.record_statement(text), api_steps.end_shell()
   to safetypin_member;
 

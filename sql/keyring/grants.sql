@@ -8,6 +8,7 @@ set local role safetypin_keeper;
 grant execute on function keyring.transport_key(bytea[]) to safetypin_authenticator, safetypin_jobs, safetypin_auditor;
 grant execute on function keyring.bind_application() to safetypin_anonymous;
 grant execute on function keyring.clean_up(integer), keyring.work(integer), keyring.compare_openings(integer) to safetypin_jobs;
+grant execute on function keyring.works() to safetypin_definer;
 grant execute on function keyring.works(), keyring.tree(), keyring.openings_state(), keyring.transport_state(), keyring.rotate_root(),
   keyring.rotate_application(bytea), keyring.rotate_transport()
   to safetypin_owner;

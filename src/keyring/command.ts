@@ -91,7 +91,7 @@ export async function workOnKeys(tools: Tools): Promise<void> {
 }
 
 async function work(owner: pg.Client, keys: ApplicationKeys, { access, say }: Tools): Promise<void> {
-  const progress = progressOn(process.stderr);
+  const progress = progressOn(process.stderr, say);
   try {
     await workByHand({ access, keys, owner, onProgress: progress.show, say });
   } finally {
@@ -100,7 +100,7 @@ async function work(owner: pg.Client, keys: ApplicationKeys, { access, say }: To
 }
 
 /** One line that changes, on a terminal; elsewhere a line for each ten percent. */
-function progressOn(stream: NodeJS.WriteStream) {
+function progressOn(stream: NodeJS.WriteStream, say: Say) {
   const paint = painter(stream);
   let last = '';
   return {
@@ -109,7 +109,7 @@ function progressOn(stream: NodeJS.WriteStream) {
       const line = workLine(first, new Date(), paint);
       if (stream.isTTY) stream.write(`\r\u001b[K${line}`);
       const step = `${first.id} ${Math.floor((first.percent ?? 0) / 10)} ${first.problem}`;
-      if (!stream.isTTY && step !== last) stream.write(`${line}\n`);
+      if (!stream.isTTY && step !== last) say(line);
       last = step;
     },
     end(): void {

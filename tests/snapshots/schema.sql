@@ -425,6 +425,23 @@ AS $function$
 $function$
 comment 'The person who is signed in; null for nobody.'
 
+-- function api.key_works()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.key_works()
+ RETURNS SETOF api.key_work
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not coalesce(request.can('key.read'), false) then
+    raise exception 'key.read is needed' using errcode = 'DENYD';
+  end if;
+  return query
+    select w.id, w.kind, w.column_name, w.percent, w.created_at, w.updated_at, w.finished_at from keyring.works() w;
+end $function$
+comment 'Work on keys and sealed values, oldest first. Demands key.read.'
+
 -- function api.logout()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.logout()
@@ -5728,6 +5745,15 @@ comment 'Whether something was made.'
 -- type api.ended_outcome
 owner safetypin_owner enum 'ENDED', 'REFUSED'
 comment 'Whether something was ended; REFUSED says nothing about why.'
+
+-- type api.key_work
+id uuid -- Id, in the order of their making.
+kind text -- rewrap: keys under a new root. seal, unseal: a column. reseal: values under new data keys. reindex: blind indexes under new keys.
+"column" text -- The sealed column, or its table; null if it is about keys.
+percent integer -- How far it is; null while that is not known.
+created_at timestamp with time zone -- When it was asked for.
+updated_at timestamp with time zone -- When it went on last.
+finished_at timestamp with time zone -- When nothing was left; null while there is.
 
 -- type api.profile
 id uuid

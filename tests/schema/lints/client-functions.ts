@@ -51,6 +51,7 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
     ...ACCESSORS,
     ...DOORS,
     'api.create_organization',
+    'api.key_works',
     'api.logout',
     'api.my_organizations',
     'api.revoke_other_sessions',
