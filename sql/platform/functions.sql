@@ -109,6 +109,11 @@ declare
   v_task platform.tasks;
   v_context platform_private.job_contexts;
 begin
+  -- As for a request, see sessions.open_request(): the job can be opened anew with another envelope.
+  if envelope is not null and not exists (
+      select from keyring_private.transport_keys t where uuid_send(t.id) = substr(envelope, 2, 16) and t.retired_at is null) then
+    raise exception 'the transport key of this job is gone' using errcode = 'KEYNO';
+  end if;
   select t.* into v_task
     from graphile_worker.jobs j
     join platform.tasks t on t.name = j.task_identifier
@@ -139,7 +144,7 @@ begin
   return 'safetypin_jobs';
 end $$;
 comment on function platform.open_job(bigint, bytea) is
-  'Opens the context of a job that is locked by a worker now; returns the role to run as. CTXJB if it is not running or was not made by platform.enqueue(), CTXRV if who asked for it may not do it any more.';
+  'Opens the context of a job that is locked by a worker now; returns the role to run as. CTXJB if it is not running or was not made by platform.enqueue(), CTXRV if who asked for it may not do it any more, KEYNO if the envelope''s transport key is gone or was taken back.';
 
 reset role;
 reset row_security;

@@ -8,6 +8,8 @@ let api: Api;
 let ada: Member;
 let said: string[];
 let printed: string[];
+/** What server and worker say. */
+const heard: string[] = [];
 const tools = () => {
   said = [];
   printed = [];
@@ -23,7 +25,7 @@ const me = async () =>
   (await api.gql('{ currentUser { displayName } }', {}, ada.accessToken)).data.currentUser.displayName;
 
 beforeAll(async () => {
-  api = await startApi();
+  api = await startApi({ say: (line) => void heard.push(line) });
   ada = await api.member('Ada');
 });
 
@@ -52,6 +54,14 @@ test('CR-08 rotates the root and the transport key while the server serves, and 
   await workOnKeys(tools());
   expect(said).toEqual(['nothing is to be done']);
 }, 60_000);
+
+test('a worker whose transport key was taken back opens its next job anew, and no try fails', async () => {
+  await rotateKeys('transport', tools());
+  heard.length = 0;
+  // Its mails are sent by the worker.
+  await api.member('Bob');
+  expect(heard.filter((line) => line.includes('failed'))).toEqual([]);
+});
 
 test('is refused while somebody else rotates', async () => {
   const other = await api.db.connect('admin');
