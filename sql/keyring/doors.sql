@@ -107,7 +107,9 @@ return case
   end;
 comment on function keyring_private.lookup_form(text, text, text) is 'What of a value counts when it is looked for.';
 
-create or replace function keyring_private.index_value(column_id uuid, slot text, organization_id uuid, value text, make boolean) returns bytea
+create or replace function keyring_private.index_value(
+  column_id uuid, slot text, organization_id uuid, value text, make boolean, credential_hash bytea default null
+) returns bytea
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
@@ -116,7 +118,8 @@ declare
   v_is_new boolean;
   v_version integer;
 begin
-  select keyring_private.unwrap(keyring_private.key_encryption_key(k.root_version), k.wrapped, '\x03'::bytea || uuid_send(k.column_id))
+  select keyring_private.unwrap(
+      keyring_private.key_encryption_key(k.root_version, index_value.credential_hash), k.wrapped, '\x03'::bytea || uuid_send(k.column_id))
     into v_key
     from keyring_private.index_keys k
     where k.column_id = index_value.column_id and k.slot = index_value.slot;
@@ -131,7 +134,7 @@ begin
   end if;
   return extensions.hmac(uuid_send(organization_id) || convert_to(value, 'UTF8'), v_key, 'sha256');
 end $$;
-comment on function keyring_private.index_value(uuid, text, uuid, text, boolean) is
+comment on function keyring_private.index_value(uuid, text, uuid, text, boolean, bytea) is
   'Blind index of a value in one slot; null where the slot has no key. The first value of a column makes the key.';
 
 create or replace function keyring.door(column_id uuid, relation oid,
@@ -192,6 +195,7 @@ as $$
 declare
   v_column keyring_private.sealed_columns;
   v_value text := value;
+  v_standing record;
   v_form text;
   v_key_id uuid;
   v_data bytea;
@@ -204,8 +208,9 @@ begin
     -- Called by hand it would answer what its blind index is to who may write a value and read none.
     raise exception 'values are sealed by triggers' using errcode = 'DENYD';
   end if;
-  if organization_id is distinct from platform.no_organization() and organization_id is distinct from request.organization_id()
-      or v_column.write_permission is not null and not request.can(v_column.write_permission) then
+  v_standing := request_private.standing(v_column.write_permission);
+  if organization_id is distinct from '00000000-0000-0000-0000-000000000000' and organization_id is distinct from v_standing.organization_id
+      or v_column.write_permission is not null and not v_standing.may then
     if request.task() is distinct from 'keyring__work' then
       if request.kind() is null then
         raise exception 'sealing needs a request that is open' using errcode = 'CTXNO';
@@ -225,14 +230,14 @@ begin
   v_key_id := keyring_private.ensure_data_key(coalesce(seal_value.subject, seal_value.organization_id));
   v_data := keyring_private.door_data(column_id, organization_id, row_id, uuid_send(v_key_id));
   sealed := uuid_send(v_key_id) || keyring_private.wrap(
-    keyring_private.data_key(v_key_id), keyring_private.pad(convert_to(v_value, 'UTF8')), v_data);
+    keyring_private.find_data_key(v_key_id, v_standing.credential_hash), keyring_private.pad(convert_to(v_value, 'UTF8')), v_data);
   select '\x02'::bytea || keyring_private.stamp(
       v_data || uuid_send(coalesce(seal_value.subject, seal_value.organization_id)) || sealed, k.inner_pad, k.outer_pad) || sealed into sealed
     from keyring_private.seal_keys k where k.purpose = 'value';
   if v_column.indexed then
     v_form := keyring_private.lookup_form(v_value, v_column.lookup, v_column.type);
-    index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true);
-    index_b := keyring_private.index_value(column_id, 'b', organization_id, v_form, false);
+    index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true, v_standing.credential_hash);
+    index_b := keyring_private.index_value(column_id, 'b', organization_id, v_form, false, v_standing.credential_hash);
   end if;
 end $$;
 comment on function keyring.seal_value(uuid, uuid, uuid, uuid, text) is

@@ -11,41 +11,47 @@ grant create on schema keyring_private to safetypin_keeper;
 set local role safetypin_keeper;
 set local row_security = on;
 
-create or replace function keyring_private.application_halves() returns bytea
+create or replace function keyring_private.application_halves(credential_hash bytea default null) returns bytea
   language plpgsql stable parallel restricted
   set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_envelope bytea;
   v_setting text := current_setting('safetypin.envelope', true);
-  v_credential bytea := (select c.credential_hash from request_private.sealed_context c);
+  v_credential bytea := credential_hash;
+  v_seconds bigint;
+  v_life bigint;
   v_key bytea;
 begin
-  if v_credential is null or coalesce(v_setting, '') = '' or length(v_setting) not in (242, 306)
-    or translate(v_setting, '0123456789abcdef', '') <> '' then
+  -- Who has read the context of this transaction already brings it from there.
+  if v_credential is null then
+    v_credential := (select c.credential_hash from request_private.sealed_context c);
+  end if;
+  if v_credential is null or coalesce(v_setting, '') = '' or length(v_setting) not in (242, 306) or v_setting ~ '[^0-9a-f]' then
     raise exception 'no application key in this request' using errcode = 'KEYNO';
   end if;
   v_envelope := decode(v_setting, 'hex');
+  select max(l.value) filter (where l.name = 'envelope.seconds'), max(l.value) filter (where l.name = 'transport_key.seconds')
+    into v_seconds, v_life
+    from platform.limits l where l.name in ('envelope.seconds', 'transport_key.seconds');
   if substr(v_envelope, 18, 8) <= timestamptz_send(clock_timestamp())
     -- An envelope is short-lived: one that claims more was not made by an application of ours.
-    or substr(v_envelope, 18, 8) > timestamptz_send(clock_timestamp()
-         + make_interval(secs => platform.limit_value('envelope.seconds') + 5)) then
+    or substr(v_envelope, 18, 8) > timestamptz_send(clock_timestamp() + make_interval(secs => v_seconds + 5)) then
     raise exception 'the application key in this request has run out' using errcode = 'KEYNO';
   end if;
   select t.key into v_key
     from keyring_private.transport_keys t
     where t.id = encode(substr(v_envelope, 2, 16), 'hex')::uuid
       -- Twice its life: an application replaces its key after one, and its last envelope is still good for a minute.
-      and t.created_at > clock_timestamp() - make_interval(secs => 2 * platform.limit_value('transport_key.seconds'))
+      and t.created_at > clock_timestamp() - make_interval(secs => 2 * v_life)
       -- One that was retired opens what was on its way then.
-      and (t.retired_at is null
-        or t.retired_at > clock_timestamp() - make_interval(secs => platform.limit_value('envelope.seconds')));
+      and (t.retired_at is null or t.retired_at > clock_timestamp() - make_interval(secs => v_seconds));
   if v_key is null then
     raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
   return keyring_private.unwrap(v_key, substr(v_envelope, 26), substr(v_envelope, 1, 25) || v_credential);
 end $$;
-comment on function keyring_private.application_halves() is
+comment on function keyring_private.application_halves(bytea) is
   'What the application holds, from this transaction''s envelope: its half of the key (32 bytes), and the next one behind it while it changes. KEYNO if there is none, it ran out or its transport key is gone; KEYBD if it is for another credential.';
 
 -- Functions of a secret are plpgsql and use it in expressions alone: a statement, or a function in SQL, that takes it as a
@@ -59,7 +65,7 @@ begin
 end $$;
 comment on function keyring_private.half_id(bytea) is 'Which half of the application''s this is: eight bytes that say nothing of it.';
 
-create or replace function keyring_private.key_encryption_key(version integer) returns bytea
+create or replace function keyring_private.key_encryption_key(version integer, credential_hash bytea default null) returns bytea
   language plpgsql stable parallel restricted
   set search_path = pg_catalog, pg_temp
 as $$
@@ -72,7 +78,7 @@ begin
   if not found then
     return null;
   end if;
-  v_halves := keyring_private.application_halves();
+  v_halves := keyring_private.application_halves(credential_hash);
   v_half := substr(v_halves, 1, 32);
   if v_root.application_id is not null and keyring_private.half_id(v_half) <> v_root.application_id then
     v_half := substr(v_halves, 33, 32);
@@ -84,7 +90,7 @@ begin
   -- HKDF's extract step (RFC 5869) with the database's half as salt; 64 bytes, as the cipher wants.
   return extensions.hmac('safetypin kek '::bytea || int4send(v_root.version) || v_half, v_root.half, 'sha512');
 end $$;
-comment on function keyring_private.key_encryption_key(integer) is
+comment on function keyring_private.key_encryption_key(integer, bytea) is
   'The 64-byte key that wraps data keys, derived from both halves; never stored. KEYNO if the application brings another half than the one this root is bound to.';
 
 create or replace function keyring_private.root_check(key bytea) returns bytea
@@ -128,20 +134,35 @@ begin
 end $$;
 comment on function keyring_private.column_id(text) is 'Id of a sealed column by its name; P0002 if there is none.';
 
-create or replace function keyring_private.data_key(key_id uuid) returns bytea
+create or replace function keyring_private.find_data_key(key_id uuid, credential_hash bytea default null) returns bytea
   language plpgsql stable parallel restricted
   set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_key keyring_private.data_keys;
 begin
-  select k.* into v_key from keyring_private.data_keys k where k.id = data_key.key_id;
+  select k.* into v_key from keyring_private.data_keys k where k.id = find_data_key.key_id;
   if not found then
-    raise exception 'the key of this value was destroyed' using errcode = 'KEYER';
+    return null;
   end if;
   return keyring_private.unwrap(
-    keyring_private.key_encryption_key(v_key.root_version), v_key.wrapped,
+    keyring_private.key_encryption_key(v_key.root_version, credential_hash), v_key.wrapped,
     '\x02'::bytea || uuid_send(v_key.id) || uuid_send(v_key.subject));
+end $$;
+comment on function keyring_private.find_data_key(uuid, bytea) is
+  'A data key, unwrapped; null if it was destroyed. The credential''s hash, if the caller has it from the context of this transaction: that saves reading it again.';
+
+create or replace function keyring_private.data_key(key_id uuid) returns bytea
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_key bytea := keyring_private.find_data_key(key_id);
+begin
+  if v_key is null then
+    raise exception 'the key of this value was destroyed' using errcode = 'KEYER';
+  end if;
+  return v_key;
 end $$;
 comment on function keyring_private.data_key(uuid) is 'A data key, unwrapped. KEYER if it was destroyed: what it sealed is erased.';
 

@@ -201,6 +201,26 @@ begin
 end $$;
 comment on function request.can(text) is 'Whether the asker holds a permission (noun.verb) in the active organization, now. In policies always as (select request.can(…)).';
 
+create or replace function request_private.standing(permission text, out organization_id uuid, out credential_hash bytea, out may boolean)
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select c.organization_id, c.credential_hash,
+      standing.permission is null or exists (
+        select from access_private.held_permissions h
+          where h.organization_id = c.organization_id and h.person_id = c.person_id
+            and h.permission = standing.permission and h.valid @> clock_timestamp())
+    into standing.organization_id, standing.credential_hash, standing.may
+    from request_private.session_context c;
+  if not found then
+    organization_id := request.organization_id();
+    may := case when permission is null then request.kind() is not null else request.can(permission) end;
+  end if;
+end $$;
+comment on function request_private.standing(text) is
+  'organization_id() and can() in one query, for what is asked once for each value: whether the asker holds a permission (null: whether there is a request at all). The hash of the credential, null if another query must ask for it.';
+
 create or replace function request.task() returns text
   language plpgsql stable parallel restricted security definer
   set search_path = pg_catalog, pg_temp

@@ -246,8 +246,8 @@ describe('CR-09 a transport key that was taken back', () => {
     ).toBe('KEYNO');
     await withoutGuard(
       db,
-      'keyring_private.application_halves()',
-      /and \(t\.retired_at is null\s+or [^\n]*\)\)\)/,
+      'keyring_private.application_halves(bytea)',
+      /and \(t\.retired_at is null\s+or [^\n]*\)\)/,
       '',
       async () => {
         await nameOf(fresh, ada);

@@ -267,7 +267,7 @@ describe('sealed values', () => {
     expect(await tryIt(3600)).toBe('KEYNO');
     await withoutGuard(
       db,
-      'keyring_private.application_halves()',
+      'keyring_private.application_halves(bytea)',
       /substr\(v_envelope, 18, 8\) <= timestamptz_send/,
       'false and $&',
       async () => {

@@ -136,7 +136,7 @@ describe('CR-08 a rotation of the root', () => {
     // Though its half said that it were the bound one.
     await withoutGuard(
       db,
-      'keyring_private.key_encryption_key(integer)',
+      'keyring_private.key_encryption_key(integer, bytea)',
       "raise exception 'the application does not hold its half of this key' using errcode = 'KEYNO'",
       'v_half := substr(v_halves, 1, 32)',
       async () => {

@@ -27,7 +27,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
   'PG-51 a policy or function that believes a setting': {
     'keyring.compare_openings(batch integer)': 'the isolation that the transaction has, not one of ours',
     'keyring_private.demand_record()': 'whether the transaction is read-only: what it says is so',
-    'keyring_private.application_halves()': 'opens the sealed envelope in the setting; a forged one does not open',
+    'keyring_private.application_halves(credential_hash bytea)':
+      'opens the sealed envelope in the setting; a forged one does not open',
     'keyring.seal_door()': 'a mark of the statement at hand: forged, it refuses or erases what its forger writes',
     'request_private.sealed_context': 'reads the context and verifies its seal: the one place that does',
     'request_private.write_context(context text, envelope bytea)': 'refuses when the setting holds a context already',
@@ -91,6 +92,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
       'numbers that rules compare with are changed by operators, and that is recorded',
     'platform.open_job(job_id bigint, envelope bytea) -> keyring': 'the key of the seal is a key',
     'request.can(permission text) -> access': 'the accessors are the ground of every domain and ask the live state',
+    'request_private.standing(permission text, OUT organization_id uuid, OUT credential_hash bytea, OUT may boolean) -> access':
+      'as request.can(), which it asks for once with the organization',
     'request_private.job_stands(context_id uuid) -> access':
       'a job ends with the rights of who asked for it, so they are read in each statement',
     'request_private.job_stands(context_id uuid) -> identity': 'as for memberships',

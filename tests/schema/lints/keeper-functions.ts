@@ -47,6 +47,7 @@ export const KEEPER_FUNCTIONS: readonly string[] = [
   'keyring_private.export_data_keys',
   'keyring_private.export_index_keys',
   'keyring_private.export_roots',
+  'keyring_private.find_data_key',
   'keyring_private.guess_mac',
   'keyring_private.half_id',
   'keyring_private.holds_roots',
@@ -60,6 +61,7 @@ export const KEEPER_FUNCTIONS: readonly string[] = [
   'keyring_private.may_open',
   'keyring_private.newest_root',
   'keyring_private.next_root',
+  'keyring_private.open_recorded',
   'keyring_private.open',
   'keyring_private.pad',
   'keyring_private.record_reading',
@@ -87,6 +89,7 @@ export const KEEPER_FUNCTIONS: readonly string[] = [
   'request_private.body',
   'request_private.job_stands',
   'request_private.seal',
+  'request_private.standing',
   'request_private.write_context',
   'sessions.open_request',
 ];
