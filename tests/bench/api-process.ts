@@ -15,13 +15,14 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-process.once('message', async ({ cluster, database, dataDirectory }: ServerOrder) => {
+process.once('message', async ({ cluster, database, dataDirectory, schemas = '' }: ServerOrder) => {
   const port = await freePort();
   const config = loadConfig({
     PORT: String(port),
     SAFETYPIN_DATA_DIR: dataDirectory,
     // One issuer for every process of a run.
     PUBLIC_URL: 'http://bench.invalid',
+    SAFETYPIN_SCHEMAS: schemas,
   });
   const started = {
     config,

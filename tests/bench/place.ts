@@ -14,6 +14,8 @@ export interface ServerOrder {
   readonly cluster: TestCluster;
   readonly database: string;
   readonly dataDirectory: string;
+  /** Schemas of tables of one's own that the API serves, comma between. */
+  readonly schemas?: string;
 }
 
 export interface Load {
@@ -28,7 +30,7 @@ export interface Load {
 export interface Place extends AsyncDisposable {
   readonly order: ServerOrder;
   /** Starts a program of this folder as a server; returns its port. */
-  serve(program: string): Promise<number>;
+  serve(program: string, more?: Pick<ServerOrder, 'schemas'>): Promise<number>;
   /** Requests a second that succeed; throws if any fails. */
   load(load: Load): Promise<number>;
 }
@@ -71,10 +73,10 @@ export async function openPlace(): Promise<Place> {
     const generator = start('load.mjs');
     return {
       order,
-      async serve(program) {
+      async serve(program, more) {
         const child = start(program);
         const port = answer<number>(child);
-        child.send(order);
+        child.send({ ...order, ...more });
         return port;
       },
       async load(load) {

@@ -4,8 +4,10 @@ import { auditedUpdate } from './audited-update.ts';
 import { type Bench, type Row, table } from './bench.ts';
 import { envelope, envelopePipelined } from './envelope.ts';
 import { graphqlList } from './graphql-list.ts';
+import { rewrap } from './key-works.ts';
 import { openPlace } from './place.ts';
 import { rlsScale } from './rls-scale.ts';
+import { sealedList } from './sealed-list.ts';
 import { sealing } from './sealing.ts';
 import { signIn } from './sign-in.ts';
 import { firstStart, memory, start } from './whole.ts';
@@ -17,7 +19,9 @@ const BENCHES: readonly Bench[] = [
   signIn,
   rlsScale,
   auditedUpdate,
+  sealedList,
   ...sealing,
+  rewrap,
   start,
   firstStart,
   memory,

@@ -13,29 +13,29 @@ const table = (name: string): string => `
     primary key (organization_id, id));
   select access.protect('shop.${name}', audited => false);`;
 
-/** Two tables of a hundred rows with the same values, one of them sealed. */
-export async function makeTables(member: Opened): Promise<void> {
-  await member.as('owner', `create schema shop; ${table('plain')} ${table('sealed')}`);
-  await member.as(
-    'owner',
-    "select keyring.seal_column('shop.sealed', 'ssn', subject => 'id', permission => 'row.read')",
-  );
+/** Two tables alike, of which `patients` has a sealed column. */
+export const TABLES = `
+  create schema shop; ${table('guests')} ${table('patients')}
+  select keyring.seal_column('shop.patients', 'ssn', subject => 'id', permission => 'row.read');`;
+
+/** A hundred rows in each, with the same values. */
+export async function fillTables(member: Opened): Promise<void> {
   await member.inRequest(async (client) => {
-    for (const name of ['plain', 'sealed']) {
+    for (const name of ['guests', 'patients']) {
       await client.query(
         `insert into shop.${name} (n, ssn) select n, '078-05-' || n from generate_series(1001, 1000 + ${ROWS}) n`,
       );
     }
   });
-  for (const name of ['shop.plain', 'shop.sealed', 'keyring_private.data_keys']) {
+  for (const name of ['shop.guests', 'shop.patients', 'keyring_private.data_keys']) {
     await member.as('admin', `vacuum analyze ${name}`);
   }
 }
 
 /** The id of the sealed column, as its trigger names it. */
-export async function columnOf(client: pg.Client): Promise<string> {
+async function columnOf(client: pg.Client): Promise<string> {
   const { rows } = await client.query(
-    "select substr(tgname, 7) as id from pg_trigger where tgrelid = 'shop.sealed'::regclass and tgname like '~seal%'",
+    "select substr(tgname, 7) as id from pg_trigger where tgrelid = 'shop.patients'::regclass and tgname like '~seal%'",
   );
   return rows[0].id;
 }
@@ -54,7 +54,8 @@ const ofValues = ({ name, sealed, plain, values, what }: Statements): Bench => (
   name,
   async run(place: Place, isFull: boolean) {
     await using member = await openMember(place);
-    await makeTables(member);
+    await member.as('owner', TABLES);
+    await fillTables(member);
     const column = await member.inRequest(columnOf);
     const perValue = (title: string, text: string) => () =>
       member.inRequest(async (client) => {
@@ -87,9 +88,9 @@ const inSets = (values: number): Statements => ({
   sealed: (column) => `
     select o.value as ssn
     from (select array_agg(l.id) as ids, array_agg(l.ssn_sealed) as sealed
-          from (select id, ssn_sealed from shop.sealed order by id limit ${values}) l) a,
+          from (select id, ssn_sealed from shop.patients order by id limit ${values}) l) a,
       keyring.open_values('${column}', a.ids, a.sealed) o`,
-  plain: `select id, ssn from shop.plain order by id limit ${values}`,
+  plain: `select id, ssn from shop.guests order by id limit ${values}`,
   values,
   what: 'rows listed and their values opened as a set',
 });
@@ -97,15 +98,15 @@ const inSets = (values: number): Statements => ({
 export const sealing: readonly Bench[] = [
   ofValues({
     name: 'seal_value',
-    sealed: () => "update shop.sealed set ssn = '078-05-' || n + 1 returning '078-05-1000' as ssn",
-    plain: "update shop.plain set ssn = '078-05-' || n + 1 returning '078-05-1000' as ssn",
+    sealed: () => "update shop.patients set ssn = '078-05-' || n + 1 returning '078-05-1000' as ssn",
+    plain: "update shop.guests set ssn = '078-05-' || n + 1 returning '078-05-1000' as ssn",
     values: ROWS,
     what: 'rows updated in one statement',
   }),
   ofValues({
     name: 'open_value',
-    sealed: () => 'select shop.sealed_ssn(p) as ssn from shop.sealed p',
-    plain: 'select ssn from shop.plain',
+    sealed: () => 'select shop.patients_ssn(p) as ssn from shop.patients p',
+    plain: 'select ssn from shop.guests',
     values: ROWS,
     what: 'rows read in one statement, each value for itself',
   }),

@@ -2026,7 +2026,8 @@ AS $function$
 -- Borrows from the keeper: the index key. The checks are those of opening: who may not read may not find. To find a row by
 -- a guess is to read it, so that is recorded too.
 declare
-  v_column keyring_private.sealed_columns := keyring_private.may_open(blind_index.column_id);
+  v_asker record := keyring_private.may_open(blind_index.column_id);
+  v_column keyring_private.sealed_columns := v_asker.opened;
   v_value text := value;
 begin
   if v_column.id is null or not v_column.indexed or value is null then
@@ -2039,9 +2040,8 @@ begin
   if v_column.type <> 'text' then
     v_value := keyring_private.canonical(v_value, v_column.type);
   end if;
-  return keyring_private.index_value(v_column.id, slot,
-    case when v_column.tenant then request.organization_id() else platform.no_organization() end,
-    keyring_private.lookup_form(v_value, v_column.lookup, v_column.type), false);
+  return keyring_private.index_value(v_column.id, slot, v_asker.organization_id,
+    keyring_private.lookup_form(v_value, v_column.lookup, v_column.type), false, v_asker.credential_hash);
 end $function$
 comment 'The blind index of a value in the active organization, in slot a or b; null where the slot is not in use, and for who may not open the column.'
 
@@ -2329,17 +2329,31 @@ CREATE OR REPLACE FUNCTION keyring.open_value(column_id uuid, row_id uuid, seale
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
 AS $function$
+-- Borrows from the keeper: opening, with the checks of open_values(). A statement over a set of one costs more than the
+-- same steps one after the other.
 declare
-  v_opened record;
+  v_asker record;
+  v_key bytea;
 begin
   if sealed is null then
     return null;
   end if;
-  select o.* into v_opened from keyring.open_values(column_id, array[row_id], array[sealed]) o;
-  if v_opened.problem = 'KEYBD' then
+  v_asker := keyring_private.may_open(column_id);
+  if (v_asker.opened).id is null then
+    return null;
+  end if;
+  if (v_asker.opened).class = 'sensitive' then
+    return keyring_private.open_recorded(column_id, row_id, sealed);
+  end if;
+  if length(sealed) < 113 or get_byte(sealed, 0) <> 2 or (length(sealed) - 81) % 16 <> 0 then
     raise exception 'the value cannot be opened' using errcode = 'KEYBD';
   end if;
-  return v_opened.value;
+  v_key := keyring_private.find_data_key(encode(substr(sealed, 18, 16), 'hex')::uuid, v_asker.credential_hash);
+  if v_key is null then
+    return null;
+  end if;
+  return convert_from(keyring_private.unpad(keyring_private.unwrap(v_key, substr(sealed, 34),
+    keyring_private.door_data(column_id, v_asker.organization_id, row_id, substr(sealed, 18, 16)))), 'UTF8');
 end $function$
 comment 'Opens one value of a sealed column. Null for null, for what was erased, and for who may not (or DENYD, as the column says). KEYBD for what was not sealed for this row, KEYNO without an application key, CTXNO without a request.'
 
@@ -2351,11 +2365,14 @@ CREATE OR REPLACE FUNCTION keyring.open_values(column_id uuid, row_ids uuid[], s
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 -- Borrows from the keeper: opening. The checks: the permission of the column, and the active organization, which is
 -- part of what each value is bound to: a value of another one does not open.
 declare
-  v_column keyring_private.sealed_columns := keyring_private.may_open(open_values.column_id);
+  v_asker record := keyring_private.may_open(open_values.column_id);
+  v_column keyring_private.sealed_columns := v_asker.opened;
+  v_credential bytea := v_asker.credential_hash;
   v_prefix bytea;
 begin
   if v_column.id is null then
@@ -2370,8 +2387,7 @@ begin
   if v_column.class = 'sensitive' then
     perform keyring_private.demand_record();
   end if;
-  v_prefix := '\x02'::bytea || uuid_send(v_column.id)
-    || uuid_send(case when v_column.tenant then request.organization_id() else platform.no_organization() end);
+  v_prefix := '\x02'::bytea || uuid_send(v_column.id) || uuid_send(v_asker.organization_id);
   -- Set by set, not value by value: the key-encryption key once, each data key once. Here the construction of cipher.sql
   -- stands written out; a test holds the two against each other.
   return query
@@ -2381,20 +2397,24 @@ begin
         from unnest(open_values.row_ids, open_values.sealed) with ordinality u (r, s, n)
         -- What cannot be a sealed value is taken apart nowhere below.
         cross join lateral (select case when length(u.s) >= 113 and get_byte(u.s, 0) = 2 and (length(u.s) - 81) % 16 = 0 then u.s end as s) w
+    ), wrapped as materialized (
+      select k.id, k.subject, k.root_version, k.wrapped
+        from keyring_private.data_keys k where k.id in (select a.key_id from asked a)
     ), roots as materialized (
-      select r.version, keyring_private.key_encryption_key(r.version) as key
-        from (select distinct k.root_version as version from asked a join keyring_private.data_keys k on k.id = a.key_id) r
+      select r.version, keyring_private.key_encryption_key(r.version, v_credential) as key
+        from (select distinct w.root_version as version from wrapped w) r
     ), keys as materialized (
-      select k.id, k.subject, keyring_private.unwrap(r.key, k.wrapped, '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject)) as key
-        from keyring_private.data_keys k join roots r on r.version = k.root_version
-        where k.id in (select a.key_id from asked a)
+      select k.id, k.subject, substr(k.key, 1, 32) as mac_key, substr(k.key, 33, 32) as cipher_key
+        from (
+          select w.id, w.subject, keyring_private.unwrap(r.key, w.wrapped, '\x02'::bytea || uuid_send(w.id) || uuid_send(w.subject)) as key
+            from wrapped w join roots r on r.version = w.root_version offset 0) k
     ), opened as materialized (
-      select a.n, a.r, k.subject, a.is_null, k.key is null and a.key_id is not null as is_erased,
+      select a.n, a.r, k.subject, a.is_null, k.id is null and a.key_id is not null as is_erased,
           case when extensions.hmac(substr(extensions.hmac(
-                a.data || substr(a.s, 34, length(a.s) - 65) || int8send(length(a.data) * 8::bigint), substr(k.key, 1, 32), 'sha512'), 1, 32),
-              substr(k.key, 1, 32), 'sha512')
-            = extensions.hmac(substr(a.s, length(a.s) - 31), substr(k.key, 1, 32), 'sha512')
-          then extensions.decrypt_iv(substr(a.s, 50, length(a.s) - 81), substr(k.key, 33, 32), substr(a.s, 34, 16), 'aes-cbc/pad:none') end as padded
+                a.data || substr(a.s, 34, length(a.s) - 65) || int8send(length(a.data) * 8::bigint), k.mac_key, 'sha512'), 1, 32),
+              k.mac_key, 'sha512')
+            = extensions.hmac(substr(a.s, length(a.s) - 31), k.mac_key, 'sha512')
+          then extensions.decrypt_iv(substr(a.s, 50, length(a.s) - 81), k.cipher_key, substr(a.s, 34, 16), 'aes-cbc/pad:none') end as padded
         from asked a left join keys k on k.id = a.key_id
     ), recorded as materialized (
       -- All is recorded before any of it is given out.
@@ -2924,6 +2944,7 @@ AS $function$
 declare
   v_column keyring_private.sealed_columns;
   v_value text := value;
+  v_standing record;
   v_form text;
   v_key_id uuid;
   v_data bytea;
@@ -2936,8 +2957,9 @@ begin
     -- Called by hand it would answer what its blind index is to who may write a value and read none.
     raise exception 'values are sealed by triggers' using errcode = 'DENYD';
   end if;
-  if organization_id is distinct from platform.no_organization() and organization_id is distinct from request.organization_id()
-      or v_column.write_permission is not null and not request.can(v_column.write_permission) then
+  v_standing := request_private.standing(v_column.write_permission);
+  if organization_id is distinct from '00000000-0000-0000-0000-000000000000' and organization_id is distinct from v_standing.organization_id
+      or v_column.write_permission is not null and not v_standing.may then
     if request.task() is distinct from 'keyring__work' then
       if request.kind() is null then
         raise exception 'sealing needs a request that is open' using errcode = 'CTXNO';
@@ -2957,14 +2979,14 @@ begin
   v_key_id := keyring_private.ensure_data_key(coalesce(seal_value.subject, seal_value.organization_id));
   v_data := keyring_private.door_data(column_id, organization_id, row_id, uuid_send(v_key_id));
   sealed := uuid_send(v_key_id) || keyring_private.wrap(
-    keyring_private.data_key(v_key_id), keyring_private.pad(convert_to(v_value, 'UTF8')), v_data);
+    keyring_private.find_data_key(v_key_id, v_standing.credential_hash), keyring_private.pad(convert_to(v_value, 'UTF8')), v_data);
   select '\x02'::bytea || keyring_private.stamp(
       v_data || uuid_send(coalesce(seal_value.subject, seal_value.organization_id)) || sealed, k.inner_pad, k.outer_pad) || sealed into sealed
     from keyring_private.seal_keys k where k.purpose = 'value';
   if v_column.indexed then
     v_form := keyring_private.lookup_form(v_value, v_column.lookup, v_column.type);
-    index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true);
-    index_b := keyring_private.index_value(column_id, 'b', organization_id, v_form, false);
+    index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true, v_standing.credential_hash);
+    index_b := keyring_private.index_value(column_id, 'b', organization_id, v_form, false, v_standing.credential_hash);
   end if;
 end $function$
 comment 'For the triggers: seals a value for a row of a sealed column, with its blind indexes; null for null. CTXNO, DENYD for who may not write it and outside of a trigger, 22023 and 23514 for what the column does not take, KEYNO without an application key. Never names a value.'
@@ -3119,23 +3141,21 @@ CREATE OR REPLACE FUNCTION keyring_private.a256cbc_hs512_decrypt(key bytea, iv b
 AS $function$
 declare
   v_mac_key bytea := substr(key, 1, 32);
-  v_tag bytea;
   v_padded bytea;
   v_padding integer;
 begin
+  -- Tags are compared under a second MAC: the time of the comparison says nothing about the right one.
   if length(key) = 64 and length(iv) = 16 and length(tag) = 32 and aad is not null
-    and length(ciphertext) > 0 and length(ciphertext) % 16 = 0 then
-    v_tag := substr(extensions.hmac(aad || iv || ciphertext || int8send(length(aad) * 8::bigint), v_mac_key, 'sha512'), 1, 32);
-    -- Compared under a second MAC: the time of the comparison says nothing about the right tag.
-    if extensions.hmac(v_tag, v_mac_key, 'sha512') = extensions.hmac(tag, v_mac_key, 'sha512') then
-      -- The padding is checked by hand, so that bad padding under a good tag gives the same error as all else.
-      v_padded := extensions.decrypt_iv(ciphertext, substr(key, 33, 32), iv, 'aes-cbc/pad:none');
-      v_padding := get_byte(v_padded, length(v_padded) - 1);
-      if v_padding between 1 and 16
-        and substr(v_padded, length(v_padded) - v_padding + 1)
-          = decode(repeat(lpad(to_hex(v_padding), 2, '0'), v_padding), 'hex') then
-        return substr(v_padded, 1, length(v_padded) - v_padding);
-      end if;
+    and length(ciphertext) > 0 and length(ciphertext) % 16 = 0
+    and extensions.hmac(substr(extensions.hmac(
+          aad || iv || ciphertext || int8send(length(aad) * 8::bigint), v_mac_key, 'sha512'), 1, 32), v_mac_key, 'sha512')
+      = extensions.hmac(tag, v_mac_key, 'sha512') then
+    -- The padding is checked by hand, so that bad padding under a good tag gives the same error as all else.
+    v_padded := extensions.decrypt_iv(ciphertext, substr(key, 33, 32), iv, 'aes-cbc/pad:none');
+    v_padding := get_byte(v_padded, length(v_padded) - 1);
+    if v_padding between 1 and 16
+      and ltrim(substr(v_padded, length(v_padded) - v_padding + 1), set_byte('\x00'::bytea, 0, v_padding)) = ''::bytea then
+      return substr(v_padded, 1, length(v_padded) - v_padding);
     end if;
   end if;
   raise exception 'the value cannot be opened' using errcode = 'KEYBD';
@@ -3193,9 +3213,9 @@ begin
 end $function$
 comment 'Notes a work to be done; returns its id. CNFLT while one of its kind and column is unfinished.'
 
--- function keyring_private.application_halves()
+-- function keyring_private.application_halves(credential_hash bytea)
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION keyring_private.application_halves()
+CREATE OR REPLACE FUNCTION keyring_private.application_halves(credential_hash bytea DEFAULT NULL::bytea)
  RETURNS bytea
  LANGUAGE plpgsql
  STABLE PARALLEL RESTRICTED
@@ -3204,28 +3224,34 @@ AS $function$
 declare
   v_envelope bytea;
   v_setting text := current_setting('safetypin.envelope', true);
-  v_credential bytea := (select c.credential_hash from request_private.sealed_context c);
+  v_credential bytea := credential_hash;
+  v_seconds bigint;
+  v_life bigint;
   v_key bytea;
 begin
-  if v_credential is null or coalesce(v_setting, '') = '' or length(v_setting) not in (242, 306)
-    or translate(v_setting, '0123456789abcdef', '') <> '' then
+  -- Who has read the context of this transaction already brings it from there.
+  if v_credential is null then
+    v_credential := (select c.credential_hash from request_private.sealed_context c);
+  end if;
+  if v_credential is null or coalesce(v_setting, '') = '' or length(v_setting) not in (242, 306) or v_setting ~ '[^0-9a-f]' then
     raise exception 'no application key in this request' using errcode = 'KEYNO';
   end if;
   v_envelope := decode(v_setting, 'hex');
+  select max(l.value) filter (where l.name = 'envelope.seconds'), max(l.value) filter (where l.name = 'transport_key.seconds')
+    into v_seconds, v_life
+    from platform.limits l where l.name in ('envelope.seconds', 'transport_key.seconds');
   if substr(v_envelope, 18, 8) <= timestamptz_send(clock_timestamp())
     -- An envelope is short-lived: one that claims more was not made by an application of ours.
-    or substr(v_envelope, 18, 8) > timestamptz_send(clock_timestamp()
-         + make_interval(secs => platform.limit_value('envelope.seconds') + 5)) then
+    or substr(v_envelope, 18, 8) > timestamptz_send(clock_timestamp() + make_interval(secs => v_seconds + 5)) then
     raise exception 'the application key in this request has run out' using errcode = 'KEYNO';
   end if;
   select t.key into v_key
     from keyring_private.transport_keys t
     where t.id = encode(substr(v_envelope, 2, 16), 'hex')::uuid
       -- Twice its life: an application replaces its key after one, and its last envelope is still good for a minute.
-      and t.created_at > clock_timestamp() - make_interval(secs => 2 * platform.limit_value('transport_key.seconds'))
+      and t.created_at > clock_timestamp() - make_interval(secs => 2 * v_life)
       -- One that was retired opens what was on its way then.
-      and (t.retired_at is null
-        or t.retired_at > clock_timestamp() - make_interval(secs => platform.limit_value('envelope.seconds')));
+      and (t.retired_at is null or t.retired_at > clock_timestamp() - make_interval(secs => v_seconds));
   if v_key is null then
     raise exception 'the transport key of this request is gone' using errcode = 'KEYNO';
   end if;
@@ -3315,15 +3341,12 @@ CREATE OR REPLACE FUNCTION keyring_private.data_key(key_id uuid)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_key keyring_private.data_keys;
+  v_key bytea := keyring_private.find_data_key(key_id);
 begin
-  select k.* into v_key from keyring_private.data_keys k where k.id = data_key.key_id;
-  if not found then
+  if v_key is null then
     raise exception 'the key of this value was destroyed' using errcode = 'KEYER';
   end if;
-  return keyring_private.unwrap(
-    keyring_private.key_encryption_key(v_key.root_version), v_key.wrapped,
-    '\x02'::bytea || uuid_send(v_key.id) || uuid_send(v_key.subject));
+  return v_key;
 end $function$
 comment 'A data key, unwrapped. KEYER if it was destroyed: what it sealed is erased.'
 
@@ -3471,6 +3494,27 @@ AS $function$
 $function$
 comment 'Lines of an exported file: the roots.'
 
+-- function keyring_private.find_data_key(key_id uuid, credential_hash bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.find_data_key(key_id uuid, credential_hash bytea DEFAULT NULL::bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_key keyring_private.data_keys;
+begin
+  select k.* into v_key from keyring_private.data_keys k where k.id = find_data_key.key_id;
+  if not found then
+    return null;
+  end if;
+  return keyring_private.unwrap(
+    keyring_private.key_encryption_key(v_key.root_version, credential_hash), v_key.wrapped,
+    '\x02'::bytea || uuid_send(v_key.id) || uuid_send(v_key.subject));
+end $function$
+comment 'A data key, unwrapped; null if it was destroyed. The credential''s hash, if the caller has it from the context of this transaction: that saves reading it again.'
+
 -- function keyring_private.guess_mac(attempt uuid, guess bytea)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION keyring_private.guess_mac(attempt uuid, guess bytea)
@@ -3607,9 +3651,9 @@ begin
 end $function$
 comment 'Adds roots of an exported file; returns how many were not there. CNFLT where this database has another root of that number, or while a rotation is under way.'
 
--- function keyring_private.index_value(column_id uuid, slot text, organization_id uuid, value text, make boolean)
+-- function keyring_private.index_value(column_id uuid, slot text, organization_id uuid, value text, make boolean, credential_hash bytea)
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION keyring_private.index_value(column_id uuid, slot text, organization_id uuid, value text, make boolean)
+CREATE OR REPLACE FUNCTION keyring_private.index_value(column_id uuid, slot text, organization_id uuid, value text, make boolean, credential_hash bytea DEFAULT NULL::bytea)
  RETURNS bytea
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3619,7 +3663,8 @@ declare
   v_is_new boolean;
   v_version integer;
 begin
-  select keyring_private.unwrap(keyring_private.key_encryption_key(k.root_version), k.wrapped, '\x03'::bytea || uuid_send(k.column_id))
+  select keyring_private.unwrap(
+      keyring_private.key_encryption_key(k.root_version, index_value.credential_hash), k.wrapped, '\x03'::bytea || uuid_send(k.column_id))
     into v_key
     from keyring_private.index_keys k
     where k.column_id = index_value.column_id and k.slot = index_value.slot;
@@ -3636,9 +3681,9 @@ begin
 end $function$
 comment 'Blind index of a value in one slot; null where the slot has no key. The first value of a column makes the key.'
 
--- function keyring_private.key_encryption_key(version integer)
+-- function keyring_private.key_encryption_key(version integer, credential_hash bytea)
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION keyring_private.key_encryption_key(version integer)
+CREATE OR REPLACE FUNCTION keyring_private.key_encryption_key(version integer, credential_hash bytea DEFAULT NULL::bytea)
  RETURNS bytea
  LANGUAGE plpgsql
  STABLE PARALLEL RESTRICTED
@@ -3653,7 +3698,7 @@ begin
   if not found then
     return null;
   end if;
-  v_halves := keyring_private.application_halves();
+  v_halves := keyring_private.application_halves(credential_hash);
   v_half := substr(v_halves, 1, 32);
   if v_root.application_id is not null and keyring_private.half_id(v_half) <> v_root.application_id then
     v_half := substr(v_halves, 33, 32);
@@ -3697,36 +3742,35 @@ CREATE OR REPLACE FUNCTION keyring_private.lookup_form(value text, lookup text, 
 RETURN CASE WHEN (type = 'numeric'::text) THEN (trim_scale((value)::numeric))::text WHEN ((value = '-0'::text) AND (type = ANY (ARRAY['real'::text, 'double precision'::text]))) THEN '0'::text WHEN (lookup = 'exact'::text) THEN value WHEN (lookup = 'lower'::text) THEN lower(value) ELSE lower(regexp_replace(value, '[^[:alnum:]]'::text, ''::text, 'g'::text)) END
 comment 'What of a value counts when it is looked for.'
 
--- function keyring_private.may_open(column_id uuid)
+-- function keyring_private.may_open(column_id uuid, OUT opened keyring_private.sealed_columns, OUT organization_id uuid, OUT credential_hash bytea)
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION keyring_private.may_open(column_id uuid)
- RETURNS keyring_private.sealed_columns
+CREATE OR REPLACE FUNCTION keyring_private.may_open(column_id uuid, OUT opened keyring_private.sealed_columns, OUT organization_id uuid, OUT credential_hash bytea)
+ RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_column keyring_private.sealed_columns;
+  v_standing record;
 begin
-  select c.* into v_column from keyring_private.sealed_columns c where c.id = may_open.column_id and c.relation is not null;
+  select c.* into opened from keyring_private.sealed_columns c where c.id = may_open.column_id and c.relation is not null;
   if not found then
     raise exception 'no such sealed column' using errcode = '22023';
   end if;
-  if v_column.permission is null then
+  v_standing := request_private.standing(opened.permission);
+  if not v_standing.may then
     if request.kind() is null then
       raise exception 'opening needs a request that is open' using errcode = 'CTXNO';
     end if;
-  elsif not request.can(v_column.permission) then
-    if request.kind() is null then
-      raise exception 'opening needs a request that is open' using errcode = 'CTXNO';
-    end if;
-    if v_column.refusal = 'error' then
+    if opened.refusal = 'error' then
       raise exception 'this column may not be opened' using errcode = 'DENYD';
     end if;
-    return null;
+    opened := null;
+    return;
   end if;
-  return v_column;
+  organization_id := case when opened.tenant then v_standing.organization_id else platform.no_organization() end;
+  credential_hash := v_standing.credential_hash;
 end $function$
-comment 'The column, if who asks may open it; null, or DENYD where the column says so, if not. CTXNO without a request.'
+comment 'The column, if who asks may open it, with the organization that its values are bound to and the hash of the credential; null, or DENYD where the column says so, if not. CTXNO without a request.'
 
 -- function keyring_private.newest_root()
 owner safetypin_keeper
@@ -3801,6 +3845,24 @@ begin
   return convert_from(keyring_private.unpad(v_padded), 'UTF8');
 end $function$
 comment 'Opens what seal() made, in the same column, organization and row; null stays null. KEYER if it was erased, KEYNO without an application key, KEYBD for all else.'
+
+-- function keyring_private.open_recorded(column_id uuid, row_id uuid, sealed bytea)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.open_recorded(column_id uuid, row_id uuid, sealed bytea)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_opened record;
+begin
+  select o.* into v_opened from keyring.open_values(column_id, array[row_id], array[sealed]) o;
+  if v_opened.problem = 'KEYBD' then
+    raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+  end if;
+  return v_opened.value;
+end $function$
+comment 'Opens one value of a sensitive column, which leaves a record.'
 
 -- function keyring_private.pad(value bytea)
 owner safetypin_keeper
@@ -4580,6 +4642,29 @@ CREATE OR REPLACE FUNCTION request_private.seal(body text, inner_pad bytea, oute
  STABLE PARALLEL SAFE
 RETURN encode(sha256((outer_pad || sha256((inner_pad || convert_to(body, 'UTF8'::name))))), 'hex'::text)
 comment 'Seal of a body: HMAC-SHA-256 in hex, under the two padded blocks of a key.'
+
+-- function request_private.standing(permission text, OUT organization_id uuid, OUT credential_hash bytea, OUT may boolean)
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request_private.standing(permission text, OUT organization_id uuid, OUT credential_hash bytea, OUT may boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  select c.organization_id, c.credential_hash,
+      standing.permission is null or exists (
+        select from access_private.held_permissions h
+          where h.organization_id = c.organization_id and h.person_id = c.person_id
+            and h.permission = standing.permission and h.valid @> clock_timestamp())
+    into standing.organization_id, standing.credential_hash, standing.may
+    from request_private.session_context c;
+  if not found then
+    organization_id := request.organization_id();
+    may := case when permission is null then request.kind() is not null else request.can(permission) end;
+  end if;
+end $function$
+comment 'organization_id() and can() in one query, for what is asked once for each value: whether the asker holds a permission (null: whether there is a request at all). The hash of the credential, null if another query must ask for it.'
 
 -- function request_private.write_context(context text, envelope bytea)
 owner safetypin_keeper
