@@ -23,7 +23,7 @@ interface Sealed {
 type Found = ReadonlyMap<string, Sealed>;
 
 /** Refusals that are about values, not about the rows that they stand in. */
-const OF_VALUES: ReadonlySet<string | null> = new Set(['KEYNO', 'DENYD']);
+const OF_VALUES: ReadonlySet<string | null> = new Set(['KEYNO', 'KEYRO', 'DENYD']);
 
 const UUID = 36;
 

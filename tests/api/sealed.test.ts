@@ -208,21 +208,46 @@ describe('a value that does not open', () => {
     logged.mockRestore();
   });
 
-  test('for want of a key fails its fields, not the rows, and undoes nothing', async () => {
+  test.each([
+    ['for want of a key', 'KEYNO', 'KEY_UNAVAILABLE'],
+    ['because nothing can be recorded', 'KEYRO', 'CANNOT_RECORD'],
+  ])('%s fails its fields, not the rows, and undoes nothing', async (why, sqlstate, code) => {
     const { admin } = clinic;
-    await create(clinic, clinic.ada, { name: 'Keyless', ssn: '555-55-5555' });
-    const whole = await insideOpening("raise exception 'no key' using errcode = 'KEYNO';");
-    const read = await asAda('{ patients(condition: { name: "Keyless" }) { nodes { name ssn } } }');
+    const ssn = `555-55-5${sqlstate === 'KEYNO' ? '001' : '002'}`;
+    await create(clinic, clinic.ada, { name: why, ssn });
+    const whole = await insideOpening(`raise exception 'no' using errcode = '${sqlstate}';`);
+    const read = await asAda('query($n: String) { patients(condition: { name: $n }) { nodes { name ssn } } }', {
+      n: why,
+    });
     const written = await asAda(
-      'mutation { rename(input: { old: "Keyless", new: "Keyless again" }) { result { name ssn } } }',
+      'mutation($n: String!) { rename(input: { old: $n, new: "again" }) { result { name ssn } } }',
+      { n: why },
     );
     await admin.query(whole);
-    expect(read.data.patients.nodes).toEqual([{ name: 'Keyless', ssn: null }]);
-    expect(refusals(read)).toEqual(['patients.nodes.0.ssn KEY_UNAVAILABLE']);
-    expect(written.data.rename.result).toEqual({ name: 'Keyless again', ssn: null });
-    expect(refusals(written)).toEqual(['rename.result.ssn KEY_UNAVAILABLE']);
-    const after = await asAda('{ patients(condition: { name: "Keyless again" }) { nodes { ssn } } }');
-    expect(after.data.patients.nodes).toEqual([{ ssn: '555-55-5555' }]);
+    expect(read.data.patients.nodes).toEqual([{ name: why, ssn: null }]);
+    expect(refusals(read)).toEqual([`patients.nodes.0.ssn ${code}`]);
+    expect(written.data.rename.result).toEqual({ name: 'again', ssn: null });
+    expect(refusals(written)).toEqual([`rename.result.ssn ${code}`]);
+    const after = await asAda('mutation { rename(input: { old: "again", new: "done" }) { result { ssn } } }');
+    expect(after.data.rename.result).toEqual({ ssn });
+  });
+
+  test('of class sensitive is recorded for each row that was read (AU-01)', async () => {
+    const { id } = await create(clinic, clinic.ada, { name: 'Tess' });
+    const results = ['negative', 'positive', null];
+    for (const [number, result] of results.entries())
+      await asAda('mutation($v: VisitInput!) { createVisit(input: { visit: $v }) { clientMutationId } }', {
+        v: { patientId: id, number, reason: 'Test', result },
+      });
+    const recorded = async (): Promise<number> =>
+      (await clinic.admin.query("select count(*)::int as n from audit.events where action = 'value.open'")).rows[0].n;
+    const before = await recorded();
+    const list = (fields: string) =>
+      asAda(`query($p: UUID!) { visits(condition: { patientId: $p }) { nodes { ${fields} } } }`, { p: id });
+    expect((await list('reason')).errors).toBe(undefined);
+    expect(await recorded()).toBe(before);
+    expect((await list('result')).data.visits.nodes).toEqual(results.map((result) => ({ result })));
+    expect(await recorded()).toBe(before + 2);
   });
 
   test('is refused in words that hold nothing of it', async () => {

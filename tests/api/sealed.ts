@@ -17,11 +17,12 @@ export const HOST = `
   select keyring.seal_column('clinic.patients', c, subject => 'id', searchable => c = 'born')
     from unnest('{born,weight,seen,facts,stay,visits_paid}'::name[]) c;
   create table clinic.visits (
-    organization_id uuid not null, patient_id uuid not null, number integer not null, reason text not null,
+    organization_id uuid not null, patient_id uuid not null, number integer not null, reason text not null, result text,
     primary key (organization_id, patient_id, number),
     foreign key (organization_id, patient_id) references clinic.patients (organization_id, id) on delete cascade);
   select access.protect('clinic.visits');
   select keyring.seal_column('clinic.visits', 'reason', subject => 'patient_id');
+  select keyring.seal_column('clinic.visits', 'result', subject => 'patient_id', class => 'sensitive');
   create table clinic.charts (
     organization_id uuid not null, id uuid default platform.uuid_v7(), born date, code text, primary key (organization_id, id));
   insert into clinic.charts (organization_id, born, code) values (platform.uuid_v7(), '1900-01-01', 'old');

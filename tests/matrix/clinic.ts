@@ -3,7 +3,7 @@ export const CLINIC = `
   create schema clinic;
   create table clinic.patients (
     organization_id uuid not null references access.organizations (id) on delete cascade,
-    id uuid not null default platform.uuid_v7(), name text not null, doctor_id uuid,
+    id uuid not null default platform.uuid_v7(), name text not null, doctor_id uuid, ssn text,
     primary key (organization_id, id), unique (organization_id, name));
   comment on table clinic.patients is 'Patients.';
   create table clinic.visits (
@@ -26,4 +26,6 @@ export const CLINIC = `
   select access.define_permission('note.read', 'Read notes.', '{admin}');
   select access.protect('clinic.notes', owner => 'author_id', "select" => 'note.read', "insert" => 'row.create', "update" => null, "delete" => null);
   select access.protect('clinic.findings', assurance => 2);
+  select access.define_permission('patient.read_ssn', 'Read social security numbers.', '{owner,admin}');
+  select keyring.seal_column('clinic.patients', 'ssn', subject => 'id', permission => 'patient.read_ssn', searchable => true);
 `;

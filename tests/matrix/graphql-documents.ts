@@ -110,10 +110,15 @@ export interface Question {
 export function ask(kind: 'query' | 'mutation', field: Field, row: Row, known: Known): Question {
   const args = field.args.filter(isWanted);
   const keys = Object.fromEntries(Object.entries(row).filter(([name]) => /^(id|.*Id)$/.test(name)));
+  // What a finder finds by is in the row that it is asked about.
+  const by = /By([A-Z])(\w*)$/.exec(field.name);
+  const value = by === null ? undefined : row[`${by[1]?.toLowerCase()}${by[2]}`];
   const variables = Object.fromEntries(
     args.map(({ name, type }) => [
       name,
-      valueFor(name, type, name === 'condition' ? keys : row, name === 'condition' ? {} : known),
+      name === 'value' && value !== undefined
+        ? value
+        : valueFor(name, type, name === 'condition' ? keys : row, name === 'condition' ? {} : known),
     ]),
   );
   const declared = args.map(({ name, type }) => `$${name}: ${type}`).join(', ');

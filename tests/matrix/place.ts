@@ -104,8 +104,27 @@ export async function buildPlace(api?: { readonly db: TestDatabase; readonly key
   };
   await openScheduled(place);
   await fillEmptyTables(admin, known.organizations, known.people);
+  await fillSealed(app, (name) => place.person(name).credential);
   await seal(admin, known);
   return place;
+}
+
+/** Gives every patient a number that says whose it is. Only who is in the organization can seal one. */
+export async function fillSealed(
+  app: Application,
+  credentialOf: (name: string) => Buffer | Promise<Buffer>,
+): Promise<void> {
+  for (const [name, letter] of [
+    ['owner', 'A'],
+    ['neighbour', 'B'],
+  ] as const) {
+    await app.rows(
+      await credentialOf(name),
+      `update clinic.patients p set ssn = $1 || '-ssn-' || n.n
+         from (select id, row_number() over (order by id) as n from clinic.patients) n where n.id = p.id`,
+      [letter],
+    );
+  }
 }
 
 /** The first opening of a scheduled job writes its context; here it is written before anything is compared. */

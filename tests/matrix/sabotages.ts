@@ -36,9 +36,9 @@ export const SABOTAGES: readonly (readonly [string, string | ((place: Place) => 
   ],
   [
     'an insert into any organization',
-    'alter policy safetypin_tenant_insert on clinic.patients with check (true); grant insert on clinic.patients to safetypin_member',
-    String.raw`^clinic\.patients$`,
-    /clinic\.patients: insert other by owner: OTHERS/,
+    'alter policy safetypin_tenant_insert on clinic.visits with check (true); grant insert on clinic.visits to safetypin_member',
+    String.raw`^clinic\.visits$`,
+    /clinic\.visits: insert other by owner: OTHERS/,
   ],
   [
     'a granted column of the organization, though the policy holds',
