@@ -1,5 +1,6 @@
 // The tour of the README, from outside, as any client would walk it: node tests/clinic/tour.mjs [address]
-// Two people sign up with an organization each, prove their address, sign in, and add a patient; each sees her own.
+// Two people sign up with an organization each, prove their address, sign in, and add a patient, whose social security
+// number is sealed; each sees and finds her own.
 const base = process.argv[2] ?? 'http://127.0.0.1:5678';
 const password = 'correct horse battery staple';
 
@@ -23,7 +24,7 @@ async function codeFor(email) {
   throw new Error(`no mail for ${email}`);
 }
 
-async function walk(name) {
+async function walk(name, ssn) {
   const email = `${name.toLowerCase()}.${Date.now()}@example.com`;
   const { register } = await graphql('mutation ($i: RegisterInput!) { register(input: $i) { outcome reasons } }', {
     i: { email, password, displayName: name, organizationName: `${name}'s clinic` },
@@ -37,15 +38,17 @@ async function walk(name) {
   });
   console.log(`${name}: verifyEmail ${verifyEmail.outcome}, login ${login.outcome}`);
   await graphql(
-    'mutation ($name: String!) { createPatient(input: { patient: { name: $name } }) { patient { id } } }',
-    { name: `a patient of ${name}` },
+    'mutation ($name: String!, $ssn: String) { createPatient(input: { patient: { name: $name, ssn: $ssn } }) { patient { id } } }',
+    { name: `a patient of ${name}`, ssn },
     login.accessToken,
   );
   return { name, token: login.accessToken };
 }
 
-const people = [await walk('Ada'), await walk('Bob')];
+const people = [await walk('Ada', '078-05-1120'), await walk('Bob', '219-09-9999')];
 for (const { name, token } of people) {
-  const seen = await graphql('{ currentOrganization { name } patients { nodes { name } totalCount } }', {}, token);
+  const seen = await graphql('{ currentOrganization { name } patients { nodes { name ssn } totalCount } }', {}, token);
   console.log(`${name} sees: ${JSON.stringify(seen)}`);
+  const found = await graphql('{ patientsBySsn(value: "078-05-1120") { nodes { name } } }', {}, token);
+  console.log(`${name} finds 078-05-1120: ${JSON.stringify(found.patientsBySsn.nodes)}`);
 }
