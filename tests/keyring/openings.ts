@@ -35,7 +35,7 @@ export class Openings {
   readonly admin: pg.Client;
   readonly #jobs: pg.Client;
   readonly #envelopes: EnvelopeSealer;
-  #seen = '00000000-0000-0000-0000-000000000000';
+  readonly #seen = new Set<string>();
 
   private constructor(admin: pg.Client, jobs: pg.Client, envelopes: EnvelopeSealer) {
     this.admin = admin;
@@ -50,12 +50,13 @@ export class Openings {
 
   /** Events of readings that were not told yet, oldest first. */
   async events(): Promise<Event[]> {
-    const { rows } = await this.admin.query(
-      "select id, action, row_id, details, severity from audit.events where action ~ '^value\\.' and id > $1 order by id",
-      [this.#seen],
+    // By what was seen, not by order: ids of one millisecond have none.
+    const { rows } = await this.admin.query<Event & { id: string }>(
+      "select id, action, row_id, details from audit.events where action ~ '^value\\.' and occurred_at > now() - interval '5 minutes' order by id",
     );
-    this.#seen = rows.at(-1)?.id ?? this.#seen;
-    return rows.map(({ id, severity, ...event }) => event);
+    const events = rows.filter(({ id }) => !this.#seen.has(id));
+    for (const { id } of events) this.#seen.add(id);
+    return events.map(({ id, ...event }) => event);
   }
 
   /** The numbers that were taken so far. */
