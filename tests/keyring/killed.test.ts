@@ -12,7 +12,7 @@ import { killHard, until, workerApart } from '../worker/workplace.ts';
 
 const SCALE = loadConfig().testScale;
 /** Keys to wrap anew: a rotation takes longer than it takes to kill it. */
-const KEYS = Math.max(16_000, Math.round(100_000 * SCALE));
+const KEYS = Math.max(10_000, Math.round(100_000 * SCALE));
 const KILLS = Math.max(4, Math.round(40 * SCALE));
 
 let db: TestDatabase;
