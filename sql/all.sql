@@ -27,7 +27,12 @@
 --!include keyring/sensitive.sql
 --!include keyring/door-triggers.sql
 --!include keyring/open.sql
+--!include keyring/work-steps.sql
+--!include keyring/work-rows.sql
 --!include keyring/seal-column.sql
+--!include keyring/unseal-column.sql
+--!include keyring/reseal.sql
+--!include keyring/erase.sql
 --!include keyring/clean-up.sql
 
 --!include audit/schema.sql
@@ -40,6 +45,7 @@
 --!include identity/internal.sql
 --!include identity/functions.sql
 --!include identity/clean-up.sql
+--!include identity/reseal.sql
 
 --!include access/schema.sql
 --!include access/tables.sql

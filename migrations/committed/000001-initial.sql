@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:35c53cb33e1be865f8905d6480702473456026b0
+--! Hash: sha1:ae1051ce8b956854b17291d53886523ff5c7357d
 --! Message: initial
 
 --! Included all.sql
@@ -838,6 +838,7 @@ create table if not exists keyring_private.sealed_columns (
   refusal text not null default 'null' constraint sealed_columns_refusal_known check (refusal in ('null', 'error')),
   keep_on_null boolean not null default false,
   state text not null default 'sealed' constraint sealed_columns_state_known check (state in ('sealing', 'sealed', 'unsealing')),
+  reseals text,
   constraint sealed_columns_name_or_relation check (num_nonnulls(name, relation) = 1)
 );
 create index if not exists sealed_columns_relation_idx on keyring_private.sealed_columns (relation);
@@ -858,6 +859,7 @@ comment on column keyring_private.sealed_columns.format is 'Regular expression t
 comment on column keyring_private.sealed_columns.lookup is 'What counts as equal: exact; lower: whatever the case; alphanumeric: letters and digits alone, whatever the case.';
 comment on column keyring_private.sealed_columns.refusal is 'What one gets who may not open: null, or the error DENYD.';
 comment on column keyring_private.sealed_columns.keep_on_null is 'An explicit null in an update changes nothing, for clients that write back all columns.';
+comment on column keyring_private.sealed_columns.reseals is 'Of our own: function (batch, after) that seals its values anew under their current keys. Null where nothing is ever changed.';
 comment on column keyring_private.sealed_columns.state is 'sealing, unsealing: a job goes through the rows.';
 
 -- Unlogged: never in WAL, a replica or a base backup, so that an envelope in an old log line stays shut for ever.
@@ -1409,9 +1411,13 @@ revoke create on schema keyring from safetypin_keeper;
 --! EndIncluded keyring/functions.sql
 --! Included keyring/works.sql
 -- Purpose: long work on keys and sealed values, in batches, each a transaction of its own: killed anywhere it goes on
--- from where it was. A kind of work is a function keyring_private.work_<kind>(work, batch), named in the check and in
--- keyring.work() below. It does one batch, keeps where it is in `position`, and returns how many rows it did: 0 when
--- nothing is left, null when it must wait. Readers never wait for it.
+-- from where it was. Readers never wait for it. Two sorts of it:
+-- - on keys, and on SafetyPin's own columns: a function keyring_private.work_<kind>(work, batch). It does one batch, keeps
+--   where it is in `position`, and returns how many rows it did: 0 when nothing is left, null when it must wait;
+-- - on rows of other tables, in the steps of keyring_private.steps(). Some are the keeper's own (waiting, a key, a state);
+--   those that touch rows are the worker's (work-rows.sql), since a table of somebody else can hold code of its owner,
+--   which must never run as the keeper. What the worker may ask the keeper for is bound to the work that this very
+--   transaction has taken.
 
 grant create on schema keyring_private, keyring to safetypin_keeper;
 set local role safetypin_keeper;
@@ -1428,7 +1434,8 @@ create table if not exists keyring_private.works (
   updated_at timestamptz not null default clock_timestamp(),
   run_at timestamptz not null default clock_timestamp(),
   finished_at timestamptz,
-  problem text constraint works_problem_is_code check (problem ~ '^[0-9A-Z]{5}$')
+  problem text constraint works_problem_is_code check (problem ~ '^[0-9A-Z]{5}$'),
+  taken_by xid8
 );
 -- One at a time of each kind and column: two rotations at once are one and a refusal.
 create unique index if not exists works_unfinished_unique on keyring_private.works (kind, column_id)
@@ -1447,6 +1454,7 @@ comment on column keyring_private.works.updated_at is 'When a batch was tried la
 comment on column keyring_private.works.run_at is 'Not tried before.';
 comment on column keyring_private.works.finished_at is 'When nothing was left; null while there is.';
 comment on column keyring_private.works.problem is 'SQLSTATE of the last batch if it failed. It is tried again.';
+comment on column keyring_private.works.taken_by is 'Transaction of the last batch: while that runs, nobody else sees it, and it alone may do what the work needs.';
 
 do $$
 begin
@@ -1479,18 +1487,111 @@ end $$;
 comment on function keyring_private.add_work(text, uuid, bigint, jsonb) is
   'Notes a work to be done; returns its id. CNFLT while one of its kind and column is unfinished.';
 
-create or replace function keyring.work(batch integer) returns integer
+create or replace function keyring_private.at_work(column_id uuid, kinds text[] default null) returns boolean
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return pg_current_xact_id_if_assigned() is not null and exists (
+    select from keyring_private.works w
+      where w.taken_by = pg_current_xact_id_if_assigned() and w.column_id = at_work.column_id
+        and (at_work.kinds is null or w.kind = any (at_work.kinds)));
+end $$;
+comment on function keyring_private.at_work(uuid, text[]) is
+  'Whether this transaction is a batch of a work on a column: it has taken it, and can take no other.';
+
+create or replace function keyring_private.steps(kind text, indexed boolean) returns text[]
+  language sql immutable parallel safe
+return case kind
+    when 'seal' then case when indexed then array['rows', 'wait', 'sealed', 'wait', 'clear'] else array['rows', 'sealed'] end
+    when 'unseal' then array['wait', 'rows']
+    when 'reseal' then array['turn', 'rows']
+    when 'reindex' then array['key', 'wait', 'fill', 'wait', 'drop', 'wait', 'clear']
+  end;
+comment on function keyring_private.steps(text, boolean) is
+  'The steps of a work on rows. rows, fill and clear are the worker''s, see keyring.work_rows(); the others the keeper''s, see keyring_private.do_step().';
+
+create or replace function keyring_private.has_waited(work keyring_private.works) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Whoever began before the last step may still write by what held then: such a transaction can have an old snapshot
+-- without having written yet, so its id alone would not tell. It holds its virtual id locked until its end.
+declare
+  v_wait jsonb := work.position -> 'wait';
+begin
+  if v_wait is null then
+    select jsonb_build_object('next', pg_snapshot_xmax(pg_current_snapshot())::text, 'running', coalesce(jsonb_agg(l.virtualtransaction), '[]'))
+      into v_wait
+      from pg_locks l
+      left join pg_stat_activity a on a.pid = l.pid
+      where l.locktype = 'virtualxid' and l.granted and l.mode = 'ExclusiveLock' and l.pid <> pg_backend_pid()
+        and coalesce(a.datname, current_database()) = current_database()
+        and a.backend_type is distinct from 'autovacuum worker';
+    update keyring_private.works w set position = w.position || jsonb_build_object('wait', v_wait) where w.id = work.id;
+  end if;
+  return not exists (select from pg_locks l where l.locktype = 'virtualxid' and v_wait -> 'running' ? l.virtualtransaction)
+    -- What was prepared for a commit in two phases has no virtual id any more.
+    and not exists (select from pg_prepared_xacts p where p.database = current_database()
+      and age(p.transaction) >= age((v_wait ->> 'next')::xid8::xid));
+end $$;
+comment on function keyring_private.has_waited(keyring_private.works) is
+  'Whether every transaction is over that had begun when this was asked first.';
+
+create or replace function keyring_private.note_work(work_id uuid, rows_done integer, outcome text, problem text default null, after jsonb default null)
+  returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_work keyring_private.works;
+  v_step integer;
+  v_steps text[];
+begin
+  select w.* into strict v_work from keyring_private.works w where w.id = note_work.work_id;
+  v_step := coalesce((v_work.position ->> 'step')::integer, 0) + (case when outcome = 'over' then 1 else 0 end);
+  select keyring_private.steps(v_work.kind, c.indexed) into v_steps
+    from keyring_private.sealed_columns c where c.id = v_work.column_id and c.relation is not null;
+  -- A work that failed or waits stands in nobody's way.
+  update keyring_private.works w
+    set done = w.done + coalesce(rows_done, 0), problem = note_work.problem, updated_at = clock_timestamp(),
+        position = case
+          when v_steps is null or note_work.problem is not null then w.position
+          when outcome = 'over' then w.position - 'after' - 'wait' || jsonb_build_object('step', v_step)
+          when note_work.after is not null then w.position || jsonb_build_object('after', note_work.after)
+          when rows_done is not null then w.position - 'after'
+          else w.position
+        end,
+        finished_at = case when outcome = 'finished' or outcome = 'over' and v_step >= cardinality(v_steps) then clock_timestamp() end,
+        run_at = case
+          when note_work.problem is not null then clock_timestamp() + interval '30 seconds'
+          when outcome = 'wait' then greatest(w.run_at, clock_timestamp() + interval '5 seconds')
+          else w.run_at
+        end
+    where w.id = v_work.id;
+  return greatest(rows_done, 1);
+end $$;
+comment on function keyring_private.note_work(uuid, integer, text, text, jsonb) is
+  'Notes how a batch went: more, over (the step is), finished or wait, or its problem; and the key of the last row. Returns what the worker is told.';
+
+create or replace function keyring.take_work(batch integer, out id uuid, out kind text, out step text, out column_id uuid,
+  out relation oid, out "position" jsonb, out answer integer)
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_batch integer := least(greatest(batch, 1), 10000);
   v_work keyring_private.works;
+  v_column keyring_private.sealed_columns;
   v_done integer;
   v_problem text;
 begin
   if request.task() is distinct from 'keyring__work' then
     raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  -- One in a transaction: what runs inside a batch, a trigger of a table's owner say, takes no other column's work.
+  if exists (select from keyring_private.works w where w.taken_by = pg_current_xact_id_if_assigned()) then
+    raise exception 'this transaction has a work already' using errcode = 'DENYD';
   end if;
   select w.* into v_work
     from keyring_private.works w
@@ -1498,15 +1599,34 @@ begin
     order by w.id
     limit 1 for update skip locked;
   if not found then
-    return 0;
+    answer := 0;
+    return;
+  end if;
+  update keyring_private.works w set taken_by = pg_current_xact_id() where w.id = v_work.id;
+  select c.* into v_column from keyring_private.sealed_columns c where c.id = v_work.column_id and c.relation is not null;
+  if v_column.id is not null and not exists (select from pg_class c where c.oid = v_column.relation) then
+    -- The table was dropped.
+    answer := keyring_private.note_work(v_work.id, null, 'finished');
+    return;
+  end if;
+  step := (keyring_private.steps(v_work.kind, v_column.indexed))[coalesce((v_work.position ->> 'step')::integer, 0) + 1];
+  if v_column.id is not null and step in ('rows', 'fill', 'clear') then
+    id := v_work.id;
+    kind := v_work.kind;
+    column_id := v_column.id;
+    relation := v_column.relation;
+    "position" := v_work.position;
+    return;
   end if;
   begin
+    if v_column.id is not null then
+      answer := keyring_private.note_work(v_work.id, null,
+        case when keyring_private.do_step(v_work, v_column, step) then 'over' else 'wait' end);
+      return;
+    end if;
     case v_work.kind
       when 'rewrap' then v_done := keyring_private.work_rewrap(v_work, v_batch);
-      when 'seal' then v_done := keyring_private.work_seal(v_work, v_batch);
-      when 'unseal' then v_done := keyring_private.work_unseal(v_work, v_batch);
       when 'reseal' then v_done := keyring_private.work_reseal(v_work, v_batch);
-      when 'reindex' then v_done := keyring_private.work_reindex(v_work, v_batch);
     end case;
   exception when others then
     -- The envelope of this job is of no use: the worker must hear of it, so that it makes another.
@@ -1515,39 +1635,27 @@ begin
     end if;
     v_problem := sqlstate;
   end;
-  -- A work that failed or waits stands in nobody's way.
-  update keyring_private.works w
-    set done = w.done + coalesce(v_done, 0), problem = v_problem, updated_at = clock_timestamp(),
-        finished_at = case when v_done = 0 then clock_timestamp() end,
-        run_at = case
-          when v_problem is not null then clock_timestamp() + interval '30 seconds'
-          when v_done is null then greatest(w.run_at, clock_timestamp() + interval '5 seconds')
-          else w.run_at
-        end
-    where w.id = v_work.id;
-  return greatest(v_done, 1);
+  answer := keyring_private.note_work(v_work.id, v_done,
+    case when v_done = 0 then 'finished' when v_done is null then 'wait' else 'more' end, v_problem);
 end $$;
-comment on function keyring.work(integer) is
-  'Task keyring__work: does one batch of the oldest unfinished work that nobody is at; 0 when there is none. A batch that fails leaves its SQLSTATE and is tried again. DENYD outside its job.';
+comment on function keyring.take_work(integer) is
+  'Takes the oldest unfinished work that nobody is at. One that is the keeper''s is done, one batch of it, and the answer is how many rows (0: there is no work); one on rows of another table is told to the worker, for keyring.work_rows(). DENYD outside the job keyring__work, and twice in a transaction.';
 
-create or replace function keyring.works()
-  returns table (
-    id uuid, kind text, column_id uuid, column_name text, done bigint, total bigint, percent integer,
-    created_at timestamptz, updated_at timestamptz, finished_at timestamptz, problem text
-  )
-  language sql stable security definer
+create or replace function keyring.end_batch(rows_done integer, outcome text, problem text, after jsonb) returns integer
+  language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
-  set row_security = on
 as $$
-  select w.id, w.kind, w.column_id, coalesce(c.name, c.relation::text), w.done, w.total,
-         case when w.finished_at is not null then 100
-              else least(99, 100 * w.done / nullif(w.total, 0))::integer end,
-         w.created_at, w.updated_at, w.finished_at, w.problem
-    from keyring_private.works w
-    left join keyring_private.sealed_columns c on c.id = w.column_id
-    order by w.id
-$$;
-comment on function keyring.works() is 'All works on keys and values, oldest first, and how far they are. For the owner.';
+declare
+  v_id uuid;
+begin
+  select w.id into v_id from keyring_private.works w where w.taken_by = pg_current_xact_id_if_assigned() and w.finished_at is null;
+  if v_id is null then
+    raise exception 'this transaction has no work' using errcode = 'DENYD';
+  end if;
+  return keyring_private.note_work(v_id, rows_done, outcome, problem, after);
+end $$;
+comment on function keyring.end_batch(integer, text, text, jsonb) is
+  'For the worker: how its batch of the work that this transaction has taken went. DENYD in any other transaction.';
 
 reset role;
 reset row_security;
@@ -2077,6 +2185,32 @@ end $$;
 comment on function keyring_private.index_value(uuid, text, uuid, text, boolean, bytea) is
   'Blind index of a value in one slot; null where the slot has no key. The first value of a column makes the key.';
 
+create or replace function keyring_private.plain_index(column_id uuid, organization_id uuid, form text) returns bytea
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select sha256(k.outer_pad || sha256(k.inner_pad || '\x03'::bytea || uuid_send(column_id) || uuid_send(organization_id)
+        || convert_to(form, 'UTF8')))
+    from keyring_private.seal_keys k where k.purpose = 'value');
+end $$;
+comment on function keyring_private.plain_index(uuid, uuid, text) is
+  'What stands in slot b while the rows of a column are being sealed: tells equal values where some are still plain. Under a key of this database alone, since no application takes part when a column is sealed; taken out at the end.';
+
+create or replace function keyring.plain_index(column_id uuid, organization_id uuid, value text) returns bytea
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_column keyring_private.sealed_columns;
+begin
+  select c.* into v_column from keyring_private.sealed_columns c where c.id = plain_index.column_id and c.state = 'sealing';
+  return keyring_private.plain_index(v_column.id, plain_index.organization_id,
+    keyring_private.lookup_form(plain_index.value, v_column.lookup, v_column.type));
+end $$;
+comment on function keyring.plain_index(uuid, uuid, text) is
+  'For keyring.seal_column(): the index of a value that is still plain. Null unless the column is being sealed.';
+
 create or replace function keyring.door(column_id uuid, relation oid,
   out door text, out sealed text, out index_a text, out index_b text, out organization text, out row_id text, out row_keys text[],
   out subject text, out required boolean, out keep_on_null boolean, out state text)
@@ -2124,8 +2258,27 @@ end $$;
 comment on function keyring.door(uuid, oid) is
   'For the triggers: which column of a table, or of a partition of it, plays which part for a sealed column. Tells names, no value. KEYFG for a table that was not sealed.';
 
+create or replace function keyring_private.seal_for_door(
+  column_id uuid, organization_id uuid, row_id uuid, subject uuid, value text, credential_hash bytea default null
+) returns bytea
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_key_id uuid := keyring_private.ensure_data_key(subject);
+  v_data bytea := keyring_private.door_data(column_id, organization_id, row_id, uuid_send(v_key_id));
+  v_sealed bytea;
+begin
+  v_sealed := uuid_send(v_key_id) || keyring_private.wrap(
+    keyring_private.find_data_key(v_key_id, credential_hash), keyring_private.pad(convert_to(value, 'UTF8')), v_data);
+  return (select '\x02'::bytea || keyring_private.stamp(v_data || uuid_send(seal_for_door.subject) || v_sealed, k.inner_pad, k.outer_pad) || v_sealed
+    from keyring_private.seal_keys k where k.purpose = 'value');
+end $$;
+comment on function keyring_private.seal_for_door(uuid, uuid, uuid, uuid, text, bytea) is
+  'Seals a value for a row of a door''s column under the subject''s current key.';
+
 create or replace function keyring.seal_value(column_id uuid, organization_id uuid, row_id uuid, subject uuid, value text,
-  out sealed bytea, out index_a bytea, out index_b bytea)
+  out sealed bytea, out index_a bytea, out index_b bytea, out plain text)
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set row_security = on
@@ -2137,8 +2290,6 @@ declare
   v_value text := value;
   v_standing record;
   v_form text;
-  v_key_id uuid;
-  v_data bytea;
 begin
   select c.* into v_column from keyring_private.sealed_columns c where c.id = seal_value.column_id and c.relation is not null;
   if not found then
@@ -2151,7 +2302,7 @@ begin
   v_standing := request_private.standing(v_column.write_permission);
   if organization_id is distinct from '00000000-0000-0000-0000-000000000000' and organization_id is distinct from v_standing.organization_id
       or v_column.write_permission is not null and not v_standing.may then
-    if request.task() is distinct from 'keyring__work' then
+    if not keyring_private.at_work(seal_value.column_id) then
       if request.kind() is null then
         raise exception 'sealing needs a request that is open' using errcode = 'CTXNO';
       end if;
@@ -2167,21 +2318,21 @@ begin
   if v_value !~ v_column.format then
     raise exception 'the value has not the form of its column' using errcode = '23514';
   end if;
-  v_key_id := keyring_private.ensure_data_key(coalesce(seal_value.subject, seal_value.organization_id));
-  v_data := keyring_private.door_data(column_id, organization_id, row_id, uuid_send(v_key_id));
-  sealed := uuid_send(v_key_id) || keyring_private.wrap(
-    keyring_private.find_data_key(v_key_id, v_standing.credential_hash), keyring_private.pad(convert_to(v_value, 'UTF8')), v_data);
-  select '\x02'::bytea || keyring_private.stamp(
-      v_data || uuid_send(coalesce(seal_value.subject, seal_value.organization_id)) || sealed, k.inner_pad, k.outer_pad) || sealed into sealed
-    from keyring_private.seal_keys k where k.purpose = 'value';
+  if v_column.state = 'unsealing' then
+    plain := v_value;
+  else
+    sealed := keyring_private.seal_for_door(column_id, organization_id, row_id, coalesce(subject, organization_id), v_value,
+      v_standing.credential_hash);
+  end if;
   if v_column.indexed then
     v_form := keyring_private.lookup_form(v_value, v_column.lookup, v_column.type);
     index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true, v_standing.credential_hash);
-    index_b := keyring_private.index_value(column_id, 'b', organization_id, v_form, false, v_standing.credential_hash);
+    index_b := case when v_column.state = 'sealing' then keyring_private.plain_index(column_id, organization_id, v_form)
+      else keyring_private.index_value(column_id, 'b', organization_id, v_form, false, v_standing.credential_hash) end;
   end if;
 end $$;
 comment on function keyring.seal_value(uuid, uuid, uuid, uuid, text) is
-  'For the triggers: seals a value for a row of a sealed column, with its blind indexes; null for null. CTXNO, DENYD for who may not write it and outside of a trigger, 22023 and 23514 for what the column does not take, KEYNO without an application key. Never names a value.';
+  'For the triggers: seals a value for a row of a sealed column, with its blind indexes; null for null. While the column is being unsealed, plain is the value as its type writes it. CTXNO, DENYD for who may not write it and outside of a trigger, 22023 and 23514 for what the column does not take, KEYNO without an application key. Never names a value.';
 
 create or replace function keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, subject uuid, sealed bytea) returns boolean
   language plpgsql stable security definer
@@ -2515,16 +2666,14 @@ begin
   select s.* into v_sealed
     from keyring.seal_value(tg_argv[0]::uuid, v_organization,
       keyring.row_of(v_door.row_id, v_door.row_keys, v_row, new), (v_row ->> v_door.subject)::uuid,
-      case when v_door.state <> 'unsealing' then v_value end) s;
-  v_new := jsonb_build_object(v_door.sealed, v_sealed.sealed);
+      v_value) s;
+  -- Plain is null, except while the column is being unsealed.
+  v_new := jsonb_build_object(v_door.sealed, v_sealed.sealed, v_door.door, v_sealed.plain);
   if v_door.index_a is not null then
     v_new := v_new || jsonb_build_object(v_door.index_a, v_sealed.index_a, v_door.index_b, v_sealed.index_b);
   end if;
-  if v_door.state <> 'unsealing' then
-    v_new := v_new || jsonb_build_object(v_door.door, null);
-    if tg_op = 'INSERT' then
-      perform set_config(v_mark, extract(epoch from statement_timestamp())::text, true);
-    end if;
+  if tg_op = 'INSERT' and v_door.state <> 'unsealing' then
+    perform set_config(v_mark, extract(epoch from statement_timestamp())::text, true);
   end if;
   return jsonb_populate_record(new, v_new);
 end $$;
@@ -2553,8 +2702,8 @@ begin
   if v_new -> v_door.sealed is not distinct from v_old -> v_door.sealed
       and (v_new -> v_door.index_a is distinct from v_old -> v_door.index_a
         or v_new -> v_door.index_b is distinct from v_old -> v_door.index_b)
-      and request.task() is null
-    or v_new ->> v_door.sealed is null and (v_new ->> v_door.index_a is not null or v_new ->> v_door.index_b is not null) then
+      and v_door.state <> 'unsealing' and request.task() is null
+    or v_new ->> v_door.sealed is null and v_new ->> v_door.door is null and (v_new ->> v_door.index_a is not null or v_new ->> v_door.index_b is not null) then
     raise exception 'a blind index was put past the seal of column "%"', v_door.door using errcode = 'KEYFG', column = v_door.door;
   end if;
   if v_new ->> v_door.sealed is not null
@@ -2774,8 +2923,9 @@ begin
   if v_column.type <> 'text' then
     v_value := keyring_private.canonical(v_value, v_column.type);
   end if;
-  return keyring_private.index_value(v_column.id, slot, v_asker.organization_id,
-    keyring_private.lookup_form(v_value, v_column.lookup, v_column.type), false, v_asker.credential_hash);
+  v_value := keyring_private.lookup_form(v_value, v_column.lookup, v_column.type);
+  return case when slot = 'b' and v_column.state = 'sealing' then keyring_private.plain_index(v_column.id, v_asker.organization_id, v_value)
+    else keyring_private.index_value(v_column.id, slot, v_asker.organization_id, v_value, false, v_asker.credential_hash) end;
 end $$;
 comment on function keyring.blind_index(uuid, text, text) is
   'The blind index of a value in the active organization, in slot a or b; null where the slot is not in use, and for who may not open the column.';
@@ -2784,6 +2934,407 @@ reset role;
 reset row_security;
 revoke create on schema keyring, keyring_private from safetypin_keeper;
 --! EndIncluded keyring/open.sql
+--! Included keyring/work-steps.sql
+-- Purpose: what works on rows of other tables need of the keeper: it begins them, does the steps between, and seals and
+-- opens for the worker. It takes and gives values alone, and only for the column whose work this transaction has taken.
+
+grant create on schema keyring, keyring_private to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function keyring.at_work(relation oid) returns boolean
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+      select from keyring_private.works w
+        join keyring_private.sealed_columns c on c.id = w.column_id
+        where w.taken_by = pg_current_xact_id_if_assigned() and c.relation = at_work.relation)
+    or request.job_value('subject') is not null;
+end $$;
+comment on function keyring.at_work(oid) is
+  'For policies of tables with sealed columns: whether this transaction is a batch of a work on that table, or of an erasure.';
+
+create or replace function keyring_private.owns(relation oid) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$ select exists (select from pg_class c where c.oid = owns.relation and pg_has_role(session_user, c.relowner, 'member')) $$;
+comment on function keyring_private.owns(oid) is 'Whether who is connected can act as the owner of a table.';
+
+create or replace function keyring.begin_work(column_id uuid, kind text, total bigint) returns uuid
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- The check: who calls must be able to act as the table's owner.
+declare
+  v_column keyring_private.sealed_columns;
+  v_work uuid;
+begin
+  select c.* into v_column from keyring_private.sealed_columns c where c.id = begin_work.column_id and c.relation is not null for update;
+  if not found or not keyring_private.owns(v_column.relation) then
+    raise exception 'only the owner of a table can have its columns worked on' using errcode = '42501';
+  end if;
+  if (kind, v_column.state) not in (('seal', 'sealing'), ('unseal', 'sealing'), ('unseal', 'sealed'), ('reindex', 'sealed'))
+    or kind = 'reindex' and not v_column.indexed then
+    raise exception 'the column is not in a state for this' using errcode = 'CNFLT';
+  end if;
+  -- Sealing that is not over yet is turned around.
+  if kind = 'unseal' then
+    update keyring_private.works w set finished_at = clock_timestamp() where w.column_id = v_column.id and w.finished_at is null;
+    update keyring_private.sealed_columns c set state = 'unsealing' where c.id = v_column.id;
+  end if;
+  if kind = 'reindex' and (select count(*) from keyring_private.index_keys k where k.column_id = v_column.id) <> 1 then
+    raise exception 'the column has no index key yet, or two' using errcode = 'CNFLT';
+  end if;
+  v_work := keyring_private.add_work(kind, v_column.id, total);
+  if kind <> 'seal' then
+    perform audit_private.append(case kind when 'unseal' then 'column.unseal' else 'key.rotate' end, relation => v_column.relation::regclass::text,
+      details => jsonb_build_object('what', kind, 'column', v_column.id, 'class', v_column.class, 'work', v_work));
+  end if;
+  return v_work;
+end $$;
+comment on function keyring.begin_work(uuid, text, bigint) is
+  'Notes a work on the rows of a sealed column: seal, unseal or reindex. 42501 unless the caller owns the table, CNFLT while that column has another. keyring.seal_column() and its kin call it.';
+
+create or replace function keyring.is_over(column_id uuid) returns boolean
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+  select not exists (select from keyring_private.works w where w.column_id = is_over.column_id and w.finished_at is null)
+$$;
+comment on function keyring.is_over(uuid) is 'Whether no work on a column is left.';
+
+create or replace function keyring.forget_column(column_id uuid) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- The check: who calls must be able to act as the table's owner.
+declare
+  v_column keyring_private.sealed_columns;
+begin
+  select c.* into v_column from keyring_private.sealed_columns c where c.id = forget_column.column_id and c.relation is not null;
+  if not found or not keyring_private.owns(v_column.relation) then
+    raise exception 'only the owner of a table can unseal its columns' using errcode = '42501';
+  end if;
+  if v_column.state <> 'unsealing' or not keyring.is_over(v_column.id) then
+    raise exception 'the column is not unsealed yet' using errcode = 'CNFLT';
+  end if;
+  delete from keyring_private.index_keys k where k.column_id = v_column.id;
+  delete from keyring_private.sealed_columns c where c.id = v_column.id;
+  perform audit_private.append('column.unseal', relation => v_column.relation::regclass::text,
+    details => jsonb_build_object('what', 'finish', 'column', v_column.id));
+end $$;
+comment on function keyring.forget_column(uuid) is
+  'Takes a column that is unsealed out of the register, with its index keys. 42501 unless the caller owns the table, CNFLT before its work is over. keyring.unseal_column() calls it.';
+
+create or replace function keyring_private.do_step(work keyring_private.works, sealed_column keyring_private.sealed_columns, step text) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_slot text := work.position ->> 'slot';
+  v_root integer;
+begin
+  case step
+    when 'wait' then
+      return keyring_private.has_waited(work);
+    when 'turn' then
+      -- The keys are retired first, and whoever still used them is over.
+      return keyring_private.may_reseal();
+    when 'key' then
+      select case k.slot when 'a' then 'b' else 'a' end into strict v_slot
+        from keyring_private.index_keys k where k.column_id = work.column_id;
+      -- Held until this transaction ends: a rotation must not delete the root under our feet.
+      select r.version into strict v_root from keyring_private.roots r order by r.version desc limit 1 for key share;
+      insert into keyring_private.index_keys (column_id, slot, root_version, wrapped)
+        values (work.column_id, v_slot, v_root, keyring_private.wrap(keyring_private.key_encryption_key(v_root),
+          extensions.gen_random_bytes(64), '\x03'::bytea || uuid_send(work.column_id)));
+      update keyring_private.works w set position = w.position || jsonb_build_object('slot', v_slot) where w.id = work.id;
+      return true;
+    when 'drop' then
+      delete from keyring_private.index_keys k where k.column_id = work.column_id and k.slot <> v_slot;
+      return true;
+    when 'sealed' then
+      update keyring_private.sealed_columns c set state = 'sealed' where c.id = sealed_column.id and c.state = 'sealing';
+      return true;
+  end case;
+end $$;
+comment on function keyring_private.do_step(keyring_private.works, keyring_private.sealed_columns, text) is
+  'One of the keeper''s steps of a work on rows; whether it is over, else it is tried again.';
+
+create or replace function keyring_private.open_for_work(column_id uuid, organization_id uuid, row_id uuid, sealed bytea,
+  out value text, out problem text)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if length(sealed) < 113 or get_byte(sealed, 0) <> 2 then
+    raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+  end if;
+  value := convert_from(keyring_private.unpad(keyring_private.unwrap(
+      keyring_private.data_key(encode(substr(sealed, 18, 16), 'hex')::uuid), substr(sealed, 34),
+      keyring_private.door_data(column_id, organization_id, row_id, substr(sealed, 18, 16)))), 'UTF8');
+exception when sqlstate 'KEYER' then
+  problem := 'KEYER';
+end $$;
+comment on function keyring_private.open_for_work(uuid, uuid, uuid, bytea) is
+  'Opens a value of a door''s column, without asking who may. KEYER as a problem, all else as an error.';
+
+create or replace function keyring.unseal_values(column_id uuid, organizations uuid[], row_ids uuid[], sealed bytea[])
+  returns table (number integer, value text, problem text)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows from the keeper: opening. The check: this transaction has taken the work that unseals this very column.
+begin
+  if not keyring_private.at_work(unseal_values.column_id, '{unseal}') then
+    raise exception 'only the work that unseals this column may do this' using errcode = 'DENYD';
+  end if;
+  return query
+    select u.n::integer, o.value, o.problem
+      from unnest(organizations, row_ids, unseal_values.sealed) with ordinality u (organization, row_id, sealed, n)
+      cross join lateral keyring_private.open_for_work(unseal_values.column_id, u.organization, u.row_id, u.sealed) o;
+end $$;
+comment on function keyring.unseal_values(uuid, uuid[], uuid[], bytea[]) is
+  'For the worker: values of a column that is being unsealed. DENYD outside that work, KEYBD for what does not open.';
+
+create or replace function keyring.reseal_values(column_id uuid, organizations uuid[], row_ids uuid[], subjects uuid[], sealed bytea[])
+  returns table (number integer, value bytea, problem text)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows from the keeper: opening and sealing; nothing opened leaves it. The check: this transaction has taken the work
+-- that seals this very column anew.
+begin
+  if not keyring_private.at_work(reseal_values.column_id, '{reseal}') then
+    raise exception 'only the work that seals this column anew may do this' using errcode = 'DENYD';
+  end if;
+  return query
+    select u.n::integer, case when o.problem is null then keyring_private.seal_for_door(
+        reseal_values.column_id, u.organization, u.row_id, coalesce(u.subject, u.organization), o.value) end, o.problem
+      from unnest(organizations, row_ids, subjects, reseal_values.sealed) with ordinality u (organization, row_id, subject, sealed, n)
+      cross join lateral keyring_private.open_for_work(reseal_values.column_id, u.organization, u.row_id, u.sealed) o;
+end $$;
+comment on function keyring.reseal_values(uuid, uuid[], uuid[], uuid[], bytea[]) is
+  'For the worker: values of a column sealed anew, each under its subject''s current key; KEYER as a problem for what was erased. DENYD outside that work, KEYBD for what does not open.';
+
+create or replace function keyring.index_values(column_id uuid, organizations uuid[], row_ids uuid[], sealed bytea[])
+  returns table (number integer, value bytea, problem text)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows from the keeper: opening, and the index key; nothing opened leaves it. The check: this transaction has taken the
+-- work that replaces the index key of this very column.
+declare
+  v_column keyring_private.sealed_columns;
+  v_slot text;
+begin
+  if not keyring_private.at_work(index_values.column_id, '{reindex}') then
+    raise exception 'only the work that replaces the index key of this column may do this' using errcode = 'DENYD';
+  end if;
+  select c.* into v_column from keyring_private.sealed_columns c where c.id = index_values.column_id;
+  select w.position ->> 'slot' into v_slot
+    from keyring_private.works w where w.taken_by = pg_current_xact_id_if_assigned() and w.column_id = v_column.id;
+  return query
+    select u.n::integer, case when o.problem is null then keyring_private.index_value(v_column.id, v_slot, u.organization,
+        keyring_private.lookup_form(o.value, v_column.lookup, v_column.type), false) end, o.problem
+      from unnest(organizations, row_ids, index_values.sealed) with ordinality u (organization, row_id, sealed, n)
+      cross join lateral keyring_private.open_for_work(v_column.id, u.organization, u.row_id, u.sealed) o;
+end $$;
+comment on function keyring.index_values(uuid, uuid[], uuid[], bytea[]) is
+  'For the worker: blind indexes of values under the new key; KEYER as a problem for what was erased. DENYD outside that work, KEYBD for what does not open.';
+
+create or replace function keyring_private.hidden_from_audit(relation oid) returns text[]
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- A work is one event at its beginning, not one for each row.
+  select coalesce(array_agg(h.name) filter (where h.name is not null), '{}')
+    from keyring_private.doors d
+    cross join unnest(array[d.door, d.index_a, d.index_b, case when keyring_private.at_work(d.id) then d.sealed end]) h (name)
+    where d.relation = hidden_from_audit.relation or d.relation in (select pg_partition_ancestors(hidden_from_audit.relation))
+$$;
+comment on function keyring_private.hidden_from_audit(oid) is
+  'Columns of a table that the audit trail leaves out: doors and blind indexes, and what is sealed anew by a work.';
+
+create or replace function keyring.works()
+  returns table (
+    id uuid, kind text, column_id uuid, column_name text, done bigint, total bigint, percent integer,
+    created_at timestamptz, updated_at timestamptz, finished_at timestamptz, problem text
+  )
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+  select w.id, w.kind, w.column_id, coalesce(c.name, d.relation || '.' || d.door), w.done, w.total,
+         case when w.finished_at is not null then 100
+              else least(99, 100 * w.done / nullif(w.total, 0))::integer end,
+         w.created_at, w.updated_at, w.finished_at, w.problem
+    from keyring_private.works w
+    left join keyring_private.sealed_columns c on c.id = w.column_id
+    left join keyring_private.doors d on d.id = w.column_id
+    order by w.id
+$$;
+comment on function keyring.works() is 'All works on keys and values, oldest first, and how far they are. For the owner.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring, keyring_private from safetypin_keeper;
+--! EndIncluded keyring/work-steps.sql
+--! Included keyring/work-rows.sql
+-- Purpose: works on rows of other tables, as the worker's login does them: with the rights that keyring.seal_column() gave
+-- it on the table, under its policies, inside the job. Whatever of the table's owner runs on the way, a trigger say, runs
+-- with these rights too, and never as the keeper.
+
+create or replace function keyring.work_rows(kind text, step text, column_id uuid, relation oid, "position" jsonb, batch integer,
+  out rows_done integer, out outcome text, out after jsonb)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Goes over the table by its primary key. A row that somebody holds is left out: nobody waits for this, and this waits for
+-- nobody. What was left out is found when it begins anew, which it does until there is nothing.
+declare
+  v_door record;
+  v_table text := relation::regclass::text;
+  v_keys text;
+  v_named text;
+  v_names text;
+  v_after text;
+  v_row text;
+  v_needed text;
+  v_call text;
+  v_change text;
+  v_else text;
+  v_is_left boolean;
+  v_old text;
+  v_new text;
+begin
+  select d.* into v_door from keyring.door(column_id, relation) d;
+  select string_agg(format('t.%I', a.attname), ', ' order by k.position),
+      string_agg(format('t.%I as k%s', a.attname, k.position), ', ' order by k.position),
+      string_agg(format('k%s', k.position), ', ' order by k.position),
+      string_agg(format('($2 ->> %s)::%s', k.position - 1, format_type(a.atttypid, a.atttypmod)), ', ' order by k.position),
+      format('keyring.row_key(%s)', string_agg(format('%s(t.%I)', y.typsend, a.attname), ', ' order by array_position(v_door.row_keys, a.attname::text))
+        filter (where a.attname = any (v_door.row_keys)))
+    into v_keys, v_named, v_names, v_after, v_row
+    from pg_index i cross join unnest(i.indkey) with ordinality as k (attnum, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    join pg_type y on y.oid = a.atttypid
+    where i.indrelid = work_rows.relation and i.indisprimary and k.position <= i.indnkeyatts;
+
+  v_new := case when "position" ->> 'slot' = 'b' then v_door.index_b else v_door.index_a end;
+  v_old := case when "position" ->> 'slot' = 'b' then v_door.index_a else v_door.index_b end;
+  case kind || ' ' || step
+    when 'seal rows' then
+      v_needed := format('t.%I is not null', v_door.door);
+      v_change := format('%1$I = t.%1$I', v_door.door);
+    when 'seal clear' then
+      v_needed := format('t.%I is not null', v_door.index_b);
+      v_change := format('%I = null', v_door.index_b);
+    when 'unseal rows' then
+      v_needed := format('t.%I is not null', v_door.sealed);
+      v_call := format('keyring.unseal_values(%L, a.organizations, a.row_ids, a.sealed)', column_id);
+      -- What was erased stays null. Its row is not written through the door, where a required column refuses null.
+      v_change := format('%I = o.value', v_door.door);
+      v_else := (select string_agg(format('%I = null', c), ', ') from unnest(array[v_door.sealed, v_door.index_a, v_door.index_b]) c where c is not null);
+    when 'reseal rows' then
+      v_needed := format('keyring.is_stale(t.%I)', v_door.sealed)
+        || case when "position" ? 'subject' then format(' and t.%I = %L', coalesce(v_door.subject, v_door.organization), "position" ->> 'subject') else '' end;
+      v_call := format('keyring.reseal_values(%L, a.organizations, a.row_ids, a.subjects, a.sealed)', column_id);
+      v_change := format('%I = o.value', v_door.sealed);
+    when 'reindex fill' then
+      v_needed := format('t.%I is not null and t.%I is null', v_old, v_new);
+      v_call := format('keyring.index_values(%L, a.organizations, a.row_ids, a.sealed)', column_id);
+      v_change := format('%I = o.value', v_new);
+      v_else := format('%I = null', v_old);
+    when 'reindex clear' then
+      v_needed := format('t.%I is not null', v_old);
+      v_change := format('%I = null', v_old);
+  end case;
+
+  execute concat('with locked as materialized (select ', v_named, ', ',
+      coalesce('t.' || quote_ident(v_door.organization), '''00000000-0000-0000-0000-000000000000''::uuid'), ' as organization, ',
+      coalesce('t.' || quote_ident(v_door.row_id), v_row), ' as row_id, ', coalesce('t.' || quote_ident(v_door.subject), 'null::uuid'), ' as subject, ', 't.' || quote_ident(v_door.sealed), ' as sealed from ', v_table,
+      ' t where ', v_needed, case when "position" -> 'after' is not null then format(' and (%s) > (%s)', v_keys, v_after) end,
+      ' order by ', v_keys, ' limit $1 for no key update of t skip locked),
+    picked as materialized (select row_number() over (order by ', v_names, ')::integer as number, l.* from locked l),
+    opened as materialized (', coalesce('select o.number, o.value, o.problem from (select array_agg(organization order by number) as organizations,
+        array_agg(row_id order by number) as row_ids, array_agg(subject order by number) as subjects, array_agg(sealed order by number) as sealed from picked) a
+      cross join lateral ' || v_call || ' o', 'select null::integer as number'), '),
+    changed as (update ', v_table, ' t set ', v_change, ' from picked p left join opened o on o.number = p.number where (',
+      v_keys, ') = (', v_names, ')', case when v_else is not null then ' and o.problem is null' end, ' returning 1),
+    others as (', coalesce('update ' || v_table || ' t set ' || v_else || ' from picked p join opened o on o.number = p.number where ('
+      || v_keys || ') = (' || v_names || ') and o.problem is not null returning 1', 'select where false'), ')
+    select (select count(*) from changed) + (select count(*) from others),
+      (select jsonb_build_array(', v_names, ') from picked order by number desc limit 1)')
+    using batch, "position" -> 'after' into rows_done, after;
+  if after is not null then
+    outcome := 'more';
+    return;
+  end if;
+  execute concat('select exists (select from ', v_table, ' t where ', v_needed, ')') into v_is_left;
+  outcome := case when v_is_left then 'wait' else 'over' end;
+end $$;
+comment on function keyring.work_rows(text, text, uuid, oid, jsonb, integer) is
+  'One batch of a work on the rows of a table with a sealed column, as the worker: how many rows, whether the step is over, and the key of the last row. keyring.work() calls it.';
+
+create or replace function keyring.work(batch integer) returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_work record;
+  v_rows record;
+  v_problem text;
+begin
+  select w.* into v_work from keyring.take_work(batch) w;
+  if v_work.id is null then
+    return v_work.answer;
+  end if;
+  begin
+    -- Rows of a batch are locked until its end.
+    select r.* into v_rows
+      from keyring.work_rows(v_work.kind, v_work.step, v_work.column_id, v_work.relation, v_work."position", least(greatest(batch, 1), 1000)) r;
+  exception when others then
+    -- The envelope of this job is of no use: the worker must hear of it, so that it makes another.
+    if sqlstate = 'KEYNO' then
+      raise;
+    end if;
+    v_problem := sqlstate;
+  end;
+  if v_problem is not null then
+    return keyring.end_batch(null, 'more', v_problem, null);
+  end if;
+  return keyring.end_batch(v_rows.rows_done, v_rows.outcome, null, v_rows.after);
+end $$;
+comment on function keyring.work(integer) is
+  'Task keyring__work: does one batch of the oldest unfinished work that nobody is at; 0 when there is none. A batch that fails leaves its SQLSTATE and is tried again. DENYD outside its job. Runs as the worker: only what it asks of the keeper runs as that.';
+
+create or replace function keyring.let_work(relation regclass, "reads" name[], "writes" name[]) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute format('grant usage on schema %I to safetypin_jobs', (
+    select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = let_work.relation));
+  execute format('grant select (%s), update (%s) on %s to safetypin_jobs',
+    (select string_agg(distinct quote_ident(c), ', ') from unnest("reads") c where c is not null),
+    (select string_agg(quote_ident(c), ', ') from unnest("writes") c), relation);
+  -- They count once row security is on, now or later.
+  if not exists (select from pg_policy p where p.polrelid = let_work.relation and p.polname = 'safetypin_work') then
+    execute format('create policy safetypin_work on %s for select to safetypin_jobs using ((select keyring.at_work(%L::regclass)))', relation, relation);
+    execute format('create policy safetypin_work_update on %s for update to safetypin_jobs using ((select keyring.at_work(%L::regclass))) with check ((select keyring.at_work(%2$L::regclass)))',
+      relation, relation);
+  end if;
+  perform keyring.hide_from_audit(relation);
+end $$;
+comment on function keyring.let_work(regclass, name[], name[]) is
+  'For keyring.seal_column(): what the worker may do on a table with a sealed column, in batches of works on that table alone.';
+--! EndIncluded keyring/work-rows.sql
 --! Included keyring/seal-column.sql
 -- Purpose: what a DBA calls to seal a column, and to have it back. The tables' owner runs it, since it changes tables;
 -- what it borrows from the keeper are the two functions that write the register.
@@ -2902,6 +3453,8 @@ declare
   v_id uuid;
   v_state text := 'sealed';
   v_has_rows boolean;
+  v_is_wrong boolean;
+  v_count bigint;
   v_reader text;
   v_row text;
   v_unknown text;
@@ -3031,12 +3584,24 @@ begin
   end if;
   perform set_config('row_security', 'off', true);
   execute format('select exists (select from %s where %I is not null)', v_table, "column") into v_has_rows;
+  if v_has_rows then
+    v_state := 'sealing';
+    execute format('select count(*) from %s where %I is not null', v_table, "column") into v_count;
+    -- What it would not take is refused at once, and not found by the job.
+    execute format('select exists (select from %s where %I::text !~ $1)', v_table, "column") using options ->> 'format' into v_is_wrong;
+    if v_is_wrong then
+      raise exception 'there are values in %.% that do not have its form', v_table, quote_ident("column") using errcode = 'TABLE';
+    end if;
+  end if;
+  if v_required then
+    execute format('select exists (select from %s where %I is null)', v_table, "column") into v_is_wrong;
+    if v_is_wrong then
+      raise exception 'there are rows without a value in %.%, which is to be required', v_table, quote_ident("column") using errcode = 'TABLE';
+    end if;
+  end if;
   perform set_config('row_security', 'on', true);
   if v_force then
     execute format('alter table %s force row level security', v_table);
-  end if;
-  if v_has_rows then
-    v_state := 'sealing';
   end if;
   v_id := keyring.register_column(seal_column.relation, null, class, v_type, v_organization is not null, permission,
     case when options ? 'write' then options ->> 'write' else permission end, v_required, v_indexed, options ->> 'format',
@@ -3049,6 +3614,12 @@ begin
   -- A default is kept, as text. ANALYZE keeps samples of values: what it has goes with the old type, and it takes no more.
   execute format('alter table %s alter column %I type text using %I::text, alter column %I set statistics 0, alter column %I set statistics 0',
     v_table, "column", "column", "column", v_hidden[1]);
+  if v_indexed and v_has_rows then
+    -- Finding, and unique values, without a gap until the job is through: what is still plain, and what is sealed
+    -- meanwhile, carry the same in slot b. By a rewrite, which runs no trigger.
+    execute format('alter table %s alter column %I type bytea using keyring.plain_index(%L, %s, %I)', v_table, v_hidden[3], v_id,
+      case when v_organization is null then '''00000000-0000-0000-0000-000000000000''' else quote_ident(v_organization) end, "column");
+  end if;
   execute format('alter table %s alter column %I drop not null', v_table, "column");
   execute format('alter table %s add constraint %I check (%I is null%s)', v_table, keyring.part_name("column", '_is_sealed'), "column",
     case when v_has_rows then format(' or %I is null', v_hidden[1]) else '' end);
@@ -3102,8 +3673,12 @@ begin
   v_said := v_said || format('read with %s(%s)', v_reader, v_name);
   if v_indexed then
     for i in 2..3 loop
-      execute format('create %sindex on %s (%s%I)', case when v_unique then 'unique ' else '' end, v_table,
-        case when v_organization is not null then quote_ident(v_organization) || ', ' else '' end, v_hidden[i]);
+      begin
+        execute format('create %sindex on %s (%s%I)', case when v_unique then 'unique ' else '' end, v_table,
+          case when v_organization is not null then quote_ident(v_organization) || ', ' else '' end, v_hidden[i]);
+      exception when unique_violation then
+        raise exception 'there are equal values in %.%, which is to be unique', v_table, quote_ident("column") using errcode = 'TABLE';
+      end;
     end loop;
   end if;
   if searchable then
@@ -3132,11 +3707,456 @@ begin
         keyring.seal_value(uuid, uuid, uuid, uuid, text), keyring.row_of(text, text[], jsonb, anyelement), keyring.row_key(bytea[]) to %I', v_owner);
     end if;
   end if;
+  perform keyring.let_work(seal_column.relation, v_keys || v_organization || subject || "column" || v_hidden, "column" || v_hidden);
+  if v_has_rows then
+    perform keyring.begin_work(v_id, 'seal', v_count * case when v_indexed then 2 else 1 end);
+    v_said := v_said || array[
+      format('a job seals the %s values that are there: safetypin keys shows how far it is', v_count),
+      format('then: select keyring.finish(%L, %L);', v_table, "column"),
+      format('and then, since old pages hold plain text: vacuum full %s; so do old backups, archives of WAL and replicas that fell behind, and what the audit trail recorded of before', v_table)];
+  end if;
   return query select unnest(v_said);
 end $$;
 comment on function keyring.seal_column(regclass, name, name, text, text, boolean, jsonb) is
   'Seals a column: it takes plain text from any client and is empty ever after; what was written stands sealed beside it, under the key of the row''s subject (a column with a uuid; none: the organization), and opens for who holds the permission. searchable: equality can be looked up. Options: required, unique, format (regular expression), lookup (exact, lower, alphanumeric), refusal (null, error), write (permission to write; default: the same), keep_on_null, organization. Returns what it did. TABLE names what the table lacks.';
 --! EndIncluded keyring/seal-column.sql
+--! Included keyring/unseal-column.sql
+-- Purpose: what only a table's owner can do when a job is through its rows, and having a sealed column back.
+
+create or replace function keyring.count_rows(relation regclass, condition text, most bigint default null) returns bigint
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  -- Rows that a policy would hide from their own owner fail aloud.
+  set row_security = off
+as $$
+declare
+  v_force boolean := (select c.relforcerowsecurity from pg_class c where c.oid = count_rows.relation);
+  v_count bigint;
+begin
+  -- The owner sees all rows for this one question, and nobody else sees the table meanwhile.
+  if v_force then
+    execute format('alter table %s no force row level security', relation);
+  end if;
+  execute format('select count(*) from (select from %s where %s limit %L) r', relation, condition, most) into v_count;
+  if v_force then
+    execute format('alter table %s force row level security', relation);
+  end if;
+  return v_count;
+end $$;
+comment on function keyring.count_rows(regclass, text, bigint) is
+  'For the owner of a table that is locked: how many rows it has for which something is true, policies aside. For keyring.finish() and its kin.';
+
+create or replace function keyring.hide_from_audit(relation regclass, hide boolean default true) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_trigger record;
+begin
+  for v_trigger in
+    select t.tgname, regexp_replace(pg_get_triggerdef(t.oid), '(, ''~doors'')?\)$', case when hide then ', ''~doors'')' else ')' end) as text
+      from pg_trigger t
+      where t.tgrelid = hide_from_audit.relation and not t.tgisinternal and t.tgfoid = to_regprocedure('audit.record_change()')
+  loop
+    execute regexp_replace(v_trigger.text, '^CREATE TRIGGER', 'create or replace trigger');
+    execute (select string_agg(format('alter table %s enable always trigger %I', t.tgrelid::regclass, t.tgname), '; ')
+      from pg_trigger t where t.tgname = v_trigger.tgname
+        and t.tgrelid in (select hide_from_audit.relation union select relid from pg_partition_tree(hide_from_audit.relation)));
+  end loop;
+end $$;
+comment on function keyring.hide_from_audit(regclass, boolean) is
+  'Tells the audit trigger of a table whether it has sealed columns: what passes through a door, and blind indexes, are not recorded.';
+
+create or replace function keyring.set_check(relation regclass, door text, sealed text, condition text) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_name name;
+begin
+  for v_name in
+    select c.conname from pg_constraint c
+      where c.conrelid = set_check.relation and c.contype = 'c' and c.conkey <@ (
+        select array_agg(a.attnum) from pg_attribute a where a.attrelid = set_check.relation and a.attname in (door, sealed))
+        and pg_get_expr(c.conbin, c.conrelid) ~* ' is null'
+  loop
+    execute format('alter table %s drop constraint %I', relation, v_name);
+  end loop;
+  if condition is not null then
+    execute format('alter table %s add constraint %I check (%s)', relation, keyring.part_name(door, '_is_sealed'), condition);
+  end if;
+end $$;
+comment on function keyring.set_check(regclass, text, text, text) is 'Puts another check on a door, or none.';
+
+create or replace function keyring.finish(relation regclass, "column" name) returns setof text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+  set client_min_messages = warning
+as $$
+-- Invoker: only a table's owner can do what it does.
+declare
+  v_door record;
+begin
+  execute format('lock table %s in access exclusive mode', relation);
+  select d.* into v_door from keyring.doors() d where d.relation = finish.relation and d.door = "column";
+  if not found then
+    raise exception '%.% is not sealed', relation, quote_ident("column") using errcode = 'TABLE';
+  end if;
+  if not keyring.is_over(v_door.id) then
+    raise exception 'the job is not through with %.% yet', relation, quote_ident("column") using errcode = 'CNFLT',
+      hint = 'safetypin keys shows how far it is.';
+  end if;
+  -- Asked for here, since an error of the check itself would show the row.
+  if keyring.count_rows(relation, format('%I is not null', case v_door.state when 'unsealing' then v_door.sealed else v_door.door end), 1) > 0 then
+    raise exception 'there are rows in % that the job did not see', relation using errcode = 'TABLE',
+      hint = 'A policy hides them from safetypin_jobs, or a trigger of the table left them as they were.';
+  end if;
+  if v_door.state = 'unsealing' then
+    return query select u from keyring.finish_unsealing(v_door.id) u;
+    return;
+  end if;
+  perform keyring.set_check(relation, v_door.door, v_door.sealed, format('%I is null', v_door.door));
+  return next format('%s.%I takes nothing in clear any more', relation, "column");
+  return next format('pages that were written before still hold it until: vacuum full %s;', relation);
+  return next 'and so do old backups, archives of WAL, and replicas that fell behind; what the audit trail recorded of before stays';
+end $$;
+comment on function keyring.finish(regclass, name) is
+  'Does what needs the owner of a table once the job is through its rows: after keyring.seal_column() on a table with rows the check that the column is empty, after keyring.unseal_column() all the rest of it. Returns what it did and what is left to do. CNFLT before the job is through.';
+
+create or replace function keyring.finish_unsealing(column_id uuid) returns setof text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+  set client_min_messages = warning
+as $$
+declare
+  v_door record;
+  v_table text;
+  v_name text;
+  v_default text;
+  v_unique boolean;
+begin
+  select d.* into v_door from keyring.doors() d where d.id = column_id;
+  v_table := v_door.relation::text;
+  select pg_get_expr(f.adbin, f.adrelid) into v_default
+    from pg_attrdef f join pg_attribute a on a.attrelid = f.adrelid and a.attnum = f.adnum
+    where f.adrelid = v_door.relation and a.attname = v_door.door;
+  v_unique := exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[])
+    where i.indrelid = v_door.relation and i.indisunique and a.attname = v_door.index_a);
+  perform keyring.forget_column(column_id);
+  for v_name in
+    select p.oid::regprocedure::text from pg_proc p
+      where p.pronamespace = (select c.relnamespace from pg_class c where c.oid = v_door.relation)
+        and p.prosqlbody is not null and pg_get_function_sqlbody(p.oid) like '%' || column_id || '%'
+  loop
+    execute format('drop function %s', v_name);
+    return next 'dropped: ' || v_name;
+  end loop;
+  for v_name in
+    select t.tgname from pg_trigger t
+      where t.tgrelid = v_door.relation and not t.tgisinternal and encode(t.tgargs, 'escape') like column_id || '%'
+        and t.tgfoid in ('keyring.seal_door()'::regprocedure, 'keyring.guard_door()'::regprocedure, 'keyring.leave_door()'::regprocedure)
+  loop
+    execute format('drop trigger %I on %s', v_name, v_table);
+  end loop;
+  perform keyring.set_check(v_door.relation, v_door.door, v_door.sealed, null);
+  execute format('alter table %s %s', v_table, (
+    select string_agg(format('drop column %I', h), ', ') from unnest(array[v_door.sealed, v_door.index_a, v_door.index_b]) h where h is not null));
+  execute format('alter table %s alter column %I set statistics -1', v_table, v_door.door);
+  if v_door.type <> 'text' then
+    execute format('alter table %s alter column %I drop default, alter column %2$I type %s using %2$I::%3$s', v_table, v_door.door, v_door.type);
+    if v_default is not null then
+      execute format('alter table %s alter column %I set default (%s)::%s', v_table, v_door.door, v_default, v_door.type);
+    end if;
+  end if;
+  return next format('%s.%I is %s again', v_table, v_door.door, v_door.type);
+  if v_unique then
+    execute format('create unique index on %s (%s%I)', v_table,
+      case when v_door.organization is not null then quote_ident(v_door.organization) || ', ' else '' end, v_door.door);
+    return next 'its values are unique as they are written';
+  end if;
+  if v_door.required then
+    if keyring.count_rows(v_door.relation, format('%I is null', v_door.door), 1) > 0 then
+      return next 'values that were erased are null: it is not made not null again';
+    else
+      execute format('alter table %s alter column %I set not null', v_table, v_door.door);
+    end if;
+  end if;
+  execute format('revoke select (%I), update (%1$I) on %s from safetypin_jobs', v_door.door, v_table);
+  if not exists (select from keyring.doors() d where d.relation = v_door.relation) then
+    execute format('revoke all on %s from safetypin_jobs', v_table);
+    execute format('drop policy if exists safetypin_work on %s', v_table);
+    execute format('drop policy if exists safetypin_work_update on %s', v_table);
+    perform keyring.hide_from_audit(v_door.relation, false);
+  end if;
+end $$;
+comment on function keyring.finish_unsealing(uuid) is 'The owner''s last part of unsealing a column. keyring.finish() calls it.';
+
+create or replace function keyring.unseal_column(relation regclass, "column" name, sensitive boolean default false) returns setof text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+  set client_min_messages = warning
+as $$
+-- Invoker: only a table's owner can do what it does.
+declare
+  v_door record;
+  v_count bigint;
+begin
+  execute format('lock table %s in access exclusive mode', relation);
+  select d.* into v_door from keyring.doors() d where d.relation = unseal_column.relation and d.door = "column";
+  if not found then
+    raise exception '%.% is not sealed', relation, quote_ident("column") using errcode = 'TABLE';
+  end if;
+  if v_door.state = 'unsealing' then
+    return query select f from keyring.finish(relation, "column") f;
+    return;
+  end if;
+  if v_door.class = 'sensitive' and not sensitive then
+    raise exception '%.% is sensitive: unsealed, nobody records who reads it', relation, quote_ident("column") using errcode = 'TABLE',
+      hint = 'If that is meant: keyring.unseal_column(…, sensitive => true).';
+  end if;
+  perform keyring.set_check(relation, v_door.door, v_door.sealed, format('%I is null or %I is null', v_door.door, v_door.sealed));
+  v_count := keyring.count_rows(relation, format('%I is not null', v_door.sealed));
+  perform keyring.begin_work(v_door.id, 'unseal', v_count);
+  return next format('a job opens the %s values that are there: safetypin keys shows how far it is', v_count);
+  return next format('then: select keyring.unseal_column(%L, %L);', relation, "column");
+end $$;
+comment on function keyring.unseal_column(regclass, name, boolean) is
+  'Gives a sealed column back. The first call has a job open what is sealed, while everybody reads and writes; the second, once that is through, gives the column its type again and removes all that was beside it. Whoever may read the row reads the column then, from the first call on. TABLE for a sensitive one, unless that is said.';
+--! EndIncluded keyring/unseal-column.sql
+--! Included keyring/reseal.sql
+-- Purpose: replacing data keys, and the keys of blind indexes. First every key in question is retired: from then on nothing
+-- new is sealed under it. When everybody is over who began before that, a work for each column seals anew what stands
+-- under retired keys. These still open what nobody seals anew (the audit trail, a backup that comes back), so they stay,
+-- unless they are to be destroyed.
+
+grant create on schema keyring, keyring_private to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function keyring_private.may_reseal() returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select not exists (select from keyring_private.works w
+    where w.kind = 'reseal' and w.column_id is null and w.finished_at is null and coalesce(w.position ->> 'phase', 'retire') in ('retire', 'wait'))
+$$;
+comment on function keyring_private.may_reseal() is 'Whether the keys of a rotation of data keys are retired, and nobody is left who seals under them.';
+
+create or replace function keyring.is_stale(sealed bytea) returns boolean
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (select from keyring_private.data_keys k
+    where k.id = encode(substr(sealed, case get_byte(sealed, 0) when 1 then 2 else 18 end, 16), 'hex')::uuid and k.retired_at is not null);
+exception when others then
+  -- Not one of ours: the guard tells.
+  return false;
+end $$;
+comment on function keyring.is_stale(bytea) is 'Whether a value is sealed under a retired key. Tells nothing else of it.';
+
+create or replace function keyring.rotate_data_keys(subject uuid default null, destroy boolean default false) returns uuid
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+declare
+  v_work uuid;
+  v_position jsonb := jsonb_strip_nulls(jsonb_build_object('subject', subject));
+begin
+  v_work := keyring_private.add_work('reseal', null,
+    (select count(*) from keyring_private.data_keys k where k.retired_at is null and k.subject = coalesce(rotate_data_keys.subject, k.subject)),
+    v_position || jsonb_build_object('phase', 'retire', 'destroy', destroy));
+  perform keyring_private.add_work('reseal', c.id, null, v_position)
+    from keyring_private.sealed_columns c
+    where c.relation is not null and c.state <> 'unsealing' or c.reseals is not null;
+  perform audit_private.append('key.rotate',
+    details => v_position || jsonb_build_object('what', 'data', 'destroy', destroy, 'work', v_work));
+  return v_work;
+end $$;
+comment on function keyring.rotate_data_keys(uuid, boolean) is
+  'Gives a subject, or all, a new data key, and seals their values anew. Old keys stay for what cannot be sealed anew (IP addresses and statements in the audit trail, backups), unless destroy says that they go at the end. Returns the work that does it. CNFLT while a rotation is under way. For the owner.';
+
+create or replace function keyring_private.retire_keys(work keyring_private.works, batch integer) returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_subject uuid;
+  v_count integer := 0;
+begin
+  for v_subject in
+    select k.subject from keyring_private.data_keys k
+      where k.retired_at is null and k.created_at < work.created_at
+        and k.subject = coalesce((work.position ->> 'subject')::uuid, k.subject)
+      limit batch for no key update skip locked
+  loop
+    perform keyring_private.retire_data_key(v_subject);
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end $$;
+comment on function keyring_private.retire_keys(keyring_private.works, integer) is 'Retires a batch of the keys of a rotation of data keys; returns how many.';
+
+create or replace function keyring_private.work_reseal(work keyring_private.works, batch integer) returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_phase text := work.position ->> 'phase';
+  v_next text;
+  v_count integer := 0;
+begin
+  if work.column_id is not null then
+    return keyring_private.reseal_own(work, batch);
+  end if;
+  case v_phase
+    when 'retire' then
+      v_count := keyring_private.retire_keys(work, least(batch, 1000));
+      v_next := case when v_count = 0 then 'wait' end;
+    when 'wait' then
+      if not keyring_private.has_waited(work) then
+        return null;
+      end if;
+      v_next := 'values';
+    when 'values' then
+      if exists (select from keyring_private.works w where w.kind = 'reseal' and w.column_id is not null and w.finished_at is null) then
+        return null;
+      end if;
+      v_next := 'end';
+    else
+      if (work.position ->> 'destroy')::boolean then
+        delete from keyring_private.data_keys k using (
+            select o.id from keyring_private.data_keys o
+              where o.retired_at is not null and o.subject = coalesce((work.position ->> 'subject')::uuid, o.subject) limit batch) old
+          where k.id = old.id;
+        get diagnostics v_count = row_count;
+      end if;
+      return v_count;
+  end case;
+  if v_next is not null then
+    update keyring_private.works w set position = w.position || jsonb_build_object('phase', v_next) where w.id = work.id;
+  end if;
+  return greatest(v_count, 1);
+end $$;
+comment on function keyring_private.work_reseal(keyring_private.works, integer) is
+  'One batch of a rotation of data keys: retires them, waits for whoever uses them still and for the columns, and destroys them if that was asked for; or a batch of one of our own columns.';
+
+create or replace function keyring_private.reseal_own(work keyring_private.works, batch integer) returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_step text := (select c.reseals from keyring_private.sealed_columns c where c.id = work.column_id);
+  v_count integer;
+  v_after uuid;
+begin
+  if not keyring_private.may_reseal() then
+    return null;
+  end if;
+  execute format('select r.rows_done, r.after from %s($1, $2) r', v_step::regproc)
+    using batch, (work.position ->> 'after')::uuid into v_count, v_after;
+  -- What somebody held is found when it begins anew.
+  update keyring_private.works w set position = w.position || jsonb_build_object('after', v_after) where w.id = work.id;
+  return case when v_after is not null then greatest(v_count, 1) else v_count end;
+end $$;
+comment on function keyring_private.reseal_own(keyring_private.works, integer) is
+  'A batch of one of our own columns, by the function that its row in the register names: 0 when nothing is left, null when something was held.';
+
+create or replace function keyring_private.reseal(column_name text, row_id uuid, subject uuid, sealed bytea) returns bytea
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not keyring_private.at_work(keyring_private.column_id(column_name), '{reseal}')
+    and not (column_name like 'identity.registrations.%' and keyring_private.at_work(keyring_private.column_id('identity.registrations.email'), '{reseal}')) then
+    raise exception 'only the work that seals this column anew may do this' using errcode = 'DENYD';
+  end if;
+  return case when sealed is not null then keyring_private.seal(column_name, platform.no_organization(), row_id, subject,
+    keyring_private.open(column_name, platform.no_organization(), row_id, sealed)) end;
+end $$;
+comment on function keyring_private.reseal(text, uuid, uuid, bytea) is
+  'Seals a value of one of our own columns anew, under its subject''s current key. DENYD outside the work on that column.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring, keyring_private from safetypin_keeper;
+
+create or replace function keyring.rotate_index_key(relation regclass, "column" name) returns uuid
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_door record;
+  v_count bigint;
+begin
+  select d.* into v_door from keyring.doors() d where d.relation = rotate_index_key.relation and d.door = "column";
+  if not found or v_door.index_a is null then
+    raise exception '%.% has no blind index', relation, quote_ident("column") using errcode = 'TABLE';
+  end if;
+  select c.reltuples into v_count from pg_class c where c.oid = relation;
+  return keyring.begin_work(v_door.id, 'reindex', nullif(greatest(v_count, 0), 0) * 2);
+end $$;
+comment on function keyring.rotate_index_key(regclass, name) is
+  'Replaces the key of a column''s blind index: another key in the other slot, both filled, then the old one emptied and its key destroyed. Values are found, and unique ones refused, all the time. Returns the work that does it. 42501 unless the caller owns the table, CNFLT while the column is worked on.';
+--! EndIncluded keyring/reseal.sql
+--! Included keyring/erase.sql
+-- Purpose: erasing what was sealed for a subject: its keys are deleted, and the blind indexes of its values, which need no
+-- key of the subject's to be guessed at, are emptied in the same transaction. A step of whatever job decides to erase; such
+-- a job is made with the subject, and erases nobody else. What stays is ciphertext that nothing opens, here and in every
+-- copy that was taken before.
+
+grant create on schema keyring to safetypin_keeper;
+set local role safetypin_keeper;
+set local row_security = on;
+
+create or replace function keyring.destroy_keys(subject uuid) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows from the keeper: deleting keys. The check: a job that was made with this subject.
+declare
+  v_had_keys boolean;
+begin
+  if request.job_value('subject') is distinct from destroy_keys.subject then
+    raise exception 'only a job with this subject may do this' using errcode = 'DENYD';
+  end if;
+  v_had_keys := keyring_private.destroy_data_key(destroy_keys.subject);
+  perform audit_private.append('subject.erase', details => jsonb_build_object('subject', destroy_keys.subject));
+  return v_had_keys;
+end $$;
+comment on function keyring.destroy_keys(uuid) is
+  'Deletes all keys of the subject of this job; whether there were any. keyring.erase() calls it. DENYD outside such a job.';
+
+reset role;
+reset row_security;
+revoke create on schema keyring from safetypin_keeper;
+
+create or replace function keyring.erase(subject uuid) returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Runs as the worker: rows of other tables are nothing for the keeper.
+declare
+  v_door record;
+  v_count integer;
+  v_sum integer := 0;
+begin
+  perform keyring.destroy_keys(subject);
+  for v_door in select d.* from keyring.doors() d where d.index_a is not null and coalesce(d.subject, d.organization) is not null loop
+    execute format('update %s t set %I = null, %I = null where t.%I = $1 and (t.%2$I is not null or t.%3$I is not null)',
+      v_door.relation, v_door.index_a, v_door.index_b, coalesce(v_door.subject, v_door.organization)) using subject;
+    get diagnostics v_count = row_count;
+    v_sum := v_sum + v_count;
+  end loop;
+  return v_sum;
+end $$;
+comment on function keyring.erase(uuid) is
+  'Erases all that was sealed for a subject, in a job that was made with it: deletes its keys, and empties its blind indexes in every table; returns in how many rows. What somebody writes for it at that very moment keeps its index: whoever erases first sees to it that nobody writes. DENYD outside such a job.';
+--! EndIncluded keyring/erase.sql
 --! Included keyring/clean-up.sql
 -- Purpose: removing what is over: see platform/clean-up.sql. The keeper's, since it is about keys.
 
@@ -3382,8 +4402,10 @@ create or replace function audit.record_change() returns trigger
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
--- Arguments of the trigger: column of the organization ('' if none), then the key columns.
+-- Arguments of the trigger: column of the organization ('' if none), then the key columns, then ~doors for a table with
+-- sealed columns.
 declare
+  v_hidden text[];
   v_old jsonb;
   v_new jsonb;
   v_row jsonb;
@@ -3395,6 +4417,12 @@ begin
   end if;
   if tg_op <> 'DELETE' then
     v_new := to_jsonb(new);
+  end if;
+  if tg_argv[tg_nargs - 1] = '~doors' then
+    -- An old value that is only being sealed now, or one that is being unsealed, must not stand here in clear.
+    v_hidden := keyring_private.hidden_from_audit(tg_relid);
+    v_old := v_old - v_hidden;
+    v_new := v_new - v_hidden;
   end if;
   v_row := coalesce(v_new, v_old);
   if tg_op = 'UPDATE' then
@@ -3420,7 +4448,7 @@ begin
   return null;
 end $$;
 comment on function audit.record_change() is
-  'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns.';
+  'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns; ~doors at the end for a table with sealed columns, whose values in clear and blind indexes are left out.';
 
 create or replace function audit.statement(event_id uuid) returns text
   language plpgsql stable security definer
@@ -4235,6 +5263,115 @@ reset role;
 reset row_security;
 revoke create on schema identity from safetypin_definer;
 --! EndIncluded identity/clean-up.sql
+--! Included identity/reseal.sql
+-- Purpose: values of people sealed anew when their data keys were replaced: a batch each, by the key of the table, told
+-- what the last row was; called by keyring_private.reseal_own(). after is null at the end; rows_done then is null if
+-- somebody held what is left.
+
+grant create on schema identity_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function identity_private.reseal_addresses(batch integer, inout after uuid, out rows_done integer)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_after uuid := after;
+begin
+  with held as materialized (
+      select x.id as id from identity_private.emails x
+        where (v_after is null or x.id > v_after) and keyring.is_stale(x.address)
+        order by x.id limit batch for no key update skip locked),
+    done as (
+      update identity_private.emails x
+        set address = keyring_private.reseal('identity.emails.address', x.id, x.person_id, x.address)
+        from held h where x.id = h.id)
+    select count(*), max(h.id::text)::uuid into rows_done, after from held h;
+  if after is null and exists (select from identity_private.emails x where keyring.is_stale(x.address)) then
+    rows_done := null;
+  end if;
+end $$;
+comment on function identity_private.reseal_addresses(integer, uuid) is 'Seals a batch of addresses anew.';
+
+create or replace function identity_private.reseal_names(batch integer, inout after uuid, out rows_done integer)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_after uuid := after;
+begin
+  with held as materialized (
+      select x.person_id as id from identity_private.profiles x
+        where (v_after is null or x.person_id > v_after) and keyring.is_stale(x.display_name)
+        order by x.person_id limit batch for no key update skip locked),
+    done as (
+      update identity_private.profiles x
+        set display_name = keyring_private.reseal('identity.people.display_name', x.person_id, x.person_id, x.display_name)
+        from held h where x.person_id = h.id)
+    select count(*), max(h.id::text)::uuid into rows_done, after from held h;
+  if after is null and exists (select from identity_private.profiles x where keyring.is_stale(x.display_name)) then
+    rows_done := null;
+  end if;
+end $$;
+comment on function identity_private.reseal_names(integer, uuid) is 'Seals a batch of display names anew.';
+
+create or replace function identity_private.reseal_verifiers(batch integer, inout after uuid, out rows_done integer)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_after uuid := after;
+begin
+  with held as materialized (
+      select x.person_id as id from identity_private.passwords x
+        where (v_after is null or x.person_id > v_after) and keyring.is_stale(x.verifier)
+        order by x.person_id limit batch for no key update skip locked),
+    done as (
+      update identity_private.passwords x
+        set verifier = keyring_private.reseal('identity.passwords.verifier', x.person_id, x.person_id, x.verifier)
+        from held h where x.person_id = h.id)
+    select count(*), max(h.id::text)::uuid into rows_done, after from held h;
+  if after is null and exists (select from identity_private.passwords x where keyring.is_stale(x.verifier)) then
+    rows_done := null;
+  end if;
+end $$;
+comment on function identity_private.reseal_verifiers(integer, uuid) is 'Seals a batch of password verifiers anew.';
+
+create or replace function identity_private.reseal_registrations(batch integer, inout after uuid, out rows_done integer)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_after uuid := after;
+begin
+  with held as materialized (
+      select x.id as id from identity_private.registrations x
+        where (v_after is null or x.id > v_after) and keyring.is_stale(x.email)
+        order by x.id limit batch for no key update skip locked),
+    done as (
+      update identity_private.registrations x
+        set email = keyring_private.reseal('identity.registrations.email', x.id, x.id, x.email),
+          display_name = keyring_private.reseal('identity.registrations.display_name', x.id, x.id, x.display_name),
+          organization_name = keyring_private.reseal('identity.registrations.organization_name', x.id, x.id, x.organization_name),
+          verifier = keyring_private.reseal('identity.registrations.verifier', x.id, x.id, x.verifier)
+        from held h where x.id = h.id)
+    select count(*), max(h.id::text)::uuid into rows_done, after from held h;
+  if after is null and exists (select from identity_private.registrations x where keyring.is_stale(x.email)) then
+    rows_done := null;
+  end if;
+end $$;
+comment on function identity_private.reseal_registrations(integer, uuid) is 'Seals all of a batch of registrations anew.';
+
+grant execute on function identity_private.reseal_addresses(integer, uuid), identity_private.reseal_names(integer, uuid),
+  identity_private.reseal_verifiers(integer, uuid), identity_private.reseal_registrations(integer, uuid)
+  to safetypin_keeper;
+
+reset role;
+reset row_security;
+revoke create on schema identity_private from safetypin_definer;
+grant usage on schema identity_private to safetypin_keeper;
+--! EndIncluded identity/reseal.sql
 
 --! Included access/schema.sql
 -- Purpose: organizations, who belongs to them, what they may do, and the rules that tables are under.
@@ -4675,7 +5812,8 @@ begin
 
   if audited then
     execute format('create or replace trigger _800_audit after insert or update or delete on %s for each row execute function audit.record_change(%s)',
-      v_table, (select string_agg(quote_literal(c), ', ') from unnest(array[organization] || v_key) c));
+      v_table, (select string_agg(quote_literal(c), ', ') from unnest(array[organization] || v_key
+        || case when exists (select from keyring.doors() d where d.relation = protect.relation) then '~doors'::name end) c where c is not null));
     execute format('alter table %s enable always trigger _800_audit', v_table);
   end if;
   return query select unnest(v_said);
@@ -6285,12 +7423,22 @@ reset row_security;
 grant usage on schema keyring to safetypin_authenticator, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
 
 grant execute on function keyring.row_of(text, text[], jsonb, anyelement), keyring.row_key(bytea[]) to safetypin_member, safetypin_jobs;
+grant execute on function keyring.work(integer), keyring.work_rows(text, text, uuid, oid, jsonb, integer), keyring.erase(uuid) to safetypin_jobs;
 
 set local role safetypin_keeper;
 grant execute on function keyring.transport_key(bytea[]) to safetypin_authenticator, safetypin_jobs, safetypin_auditor;
 grant execute on function keyring.bind_application() to safetypin_anonymous;
-grant execute on function keyring.clean_up(integer), keyring.work(integer), keyring.compare_openings(integer) to safetypin_jobs;
-grant execute on function keyring.works() to safetypin_definer;
+grant execute on function keyring.clean_up(integer), keyring.compare_openings(integer), keyring.take_work(integer),
+  keyring.end_batch(integer, text, text, jsonb), keyring.at_work(oid), keyring.unseal_values(uuid, uuid[], uuid[], bytea[]),
+  keyring.reseal_values(uuid, uuid[], uuid[], uuid[], bytea[]), keyring.index_values(uuid, uuid[], uuid[], bytea[]), keyring.is_stale(bytea),
+  keyring.destroy_keys(uuid), keyring.doors()
+  to safetypin_jobs;
+grant execute on function keyring.works(), keyring.is_stale(bytea), keyring_private.reseal(text, uuid, uuid, bytea) to safetypin_definer;
+grant execute on function keyring.rotate_data_keys(uuid, boolean) to safetypin_owner;
+-- Who seals the columns of a table, and undoes it.
+grant execute on function keyring.begin_work(uuid, text, bigint), keyring.is_over(uuid), keyring.forget_column(uuid),
+  keyring.plain_index(uuid, uuid, text)
+  to safetypin_owner;
 grant execute on function keyring.works(), keyring.tree(), keyring.openings_state(), keyring.transport_state(), keyring.rotate_root(),
   keyring.rotate_application(bytea), keyring.rotate_transport()
   to safetypin_owner;
@@ -6349,17 +7497,17 @@ end $$;
 
 insert into keyring_private.opening_checks default values on conflict do nothing;
 
-insert into keyring_private.sealed_columns (id, name, class) values
-  ('019a9d5c-0000-7000-8000-000000000001', 'identity.emails.address', 'personal'),
-  ('019a9d5c-0000-7000-8000-000000000002', 'identity.people.display_name', 'personal'),
-  ('019a9d5c-0000-7000-8000-000000000003', 'identity.passwords.verifier', 'secret'),
-  ('019a9d5c-0000-7000-8000-000000000004', 'identity.passwords.salt', 'secret'),
-  ('019a9d5c-0000-7000-8000-000000000005', 'identity.registrations.email', 'personal'),
-  ('019a9d5c-0000-7000-8000-000000000006', 'identity.registrations.display_name', 'personal'),
-  ('019a9d5c-0000-7000-8000-000000000007', 'identity.registrations.organization_name', 'personal'),
-  ('019a9d5c-0000-7000-8000-000000000008', 'identity.registrations.verifier', 'secret'),
-  ('019a9d5c-0000-7000-8000-000000000009', 'audit.events.origin', 'personal'),
-  ('019a9d5c-0000-7000-8000-00000000000a', 'audit.events.statement', 'personal')
+insert into keyring_private.sealed_columns (id, name, class, reseals) values
+  ('019a9d5c-0000-7000-8000-000000000001', 'identity.emails.address', 'personal', 'identity_private.reseal_addresses'),
+  ('019a9d5c-0000-7000-8000-000000000002', 'identity.people.display_name', 'personal', 'identity_private.reseal_names'),
+  ('019a9d5c-0000-7000-8000-000000000003', 'identity.passwords.verifier', 'secret', 'identity_private.reseal_verifiers'),
+  ('019a9d5c-0000-7000-8000-000000000004', 'identity.passwords.salt', 'secret', null),
+  ('019a9d5c-0000-7000-8000-000000000005', 'identity.registrations.email', 'personal', 'identity_private.reseal_registrations'),
+  ('019a9d5c-0000-7000-8000-000000000006', 'identity.registrations.display_name', 'personal', null),
+  ('019a9d5c-0000-7000-8000-000000000007', 'identity.registrations.organization_name', 'personal', null),
+  ('019a9d5c-0000-7000-8000-000000000008', 'identity.registrations.verifier', 'secret', null),
+  ('019a9d5c-0000-7000-8000-000000000009', 'audit.events.origin', 'personal', null),
+  ('019a9d5c-0000-7000-8000-00000000000a', 'audit.events.statement', 'personal', null)
 on conflict (name) do nothing;
 
 reset role;
@@ -6435,6 +7583,8 @@ insert into audit.actions (name, category, severity, description) values
   ('value.find', 'access', 'info', 'Somebody looked for a value in a sensitive column.'),
   ('value.mismatch', 'access', 'alert', 'Values of sensitive columns were read, and what recorded it was rolled back.'),
   ('value.skip', 'access', 'warning', 'The counter of readings jumped in a crash; what was read just before it may be unrecorded.'),
+  ('subject.erase', 'keys', 'alert', 'The keys of a subject were destroyed, and with them all that was sealed for it.'),
+  ('column.unseal', 'keys', 'alert', 'A sealed column is opened for good, or was.'),
   ('row.insert', 'data', 'info', 'A row was added.'),
   ('row.update', 'data', 'info', 'A row was changed.'),
   ('row.delete', 'data', 'notice', 'A row was removed.'),

@@ -212,7 +212,8 @@ begin
 
   if audited then
     execute format('create or replace trigger _800_audit after insert or update or delete on %s for each row execute function audit.record_change(%s)',
-      v_table, (select string_agg(quote_literal(c), ', ') from unnest(array[organization] || v_key) c));
+      v_table, (select string_agg(quote_literal(c), ', ') from unnest(array[organization] || v_key
+        || case when exists (select from keyring.doors() d where d.relation = protect.relation) then '~doors'::name end) c where c is not null));
     execute format('alter table %s enable always trigger _800_audit', v_table);
   end if;
   return query select unnest(v_said);

@@ -137,8 +137,10 @@ create or replace function audit.record_change() returns trigger
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
--- Arguments of the trigger: column of the organization ('' if none), then the key columns.
+-- Arguments of the trigger: column of the organization ('' if none), then the key columns, then ~doors for a table with
+-- sealed columns.
 declare
+  v_hidden text[];
   v_old jsonb;
   v_new jsonb;
   v_row jsonb;
@@ -150,6 +152,12 @@ begin
   end if;
   if tg_op <> 'DELETE' then
     v_new := to_jsonb(new);
+  end if;
+  if tg_argv[tg_nargs - 1] = '~doors' then
+    -- An old value that is only being sealed now, or one that is being unsealed, must not stand here in clear.
+    v_hidden := keyring_private.hidden_from_audit(tg_relid);
+    v_old := v_old - v_hidden;
+    v_new := v_new - v_hidden;
   end if;
   v_row := coalesce(v_new, v_old);
   if tg_op = 'UPDATE' then
@@ -175,7 +183,7 @@ begin
   return null;
 end $$;
 comment on function audit.record_change() is
-  'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns.';
+  'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns; ~doors at the end for a table with sealed columns, whose values in clear and blind indexes are left out.';
 
 create or replace function audit.statement(event_id uuid) returns text
   language plpgsql stable security definer

@@ -33,6 +33,8 @@ insert into audit.actions (name, category, severity, description) values
   ('value.find', 'access', 'info', 'Somebody looked for a value in a sensitive column.'),
   ('value.mismatch', 'access', 'alert', 'Values of sensitive columns were read, and what recorded it was rolled back.'),
   ('value.skip', 'access', 'warning', 'The counter of readings jumped in a crash; what was read just before it may be unrecorded.'),
+  ('subject.erase', 'keys', 'alert', 'The keys of a subject were destroyed, and with them all that was sealed for it.'),
+  ('column.unseal', 'keys', 'alert', 'A sealed column is opened for good, or was.'),
   ('row.insert', 'data', 'info', 'A row was added.'),
   ('row.update', 'data', 'info', 'A row was changed.'),
   ('row.delete', 'data', 'notice', 'A row was removed.'),

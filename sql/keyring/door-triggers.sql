@@ -76,16 +76,14 @@ begin
   select s.* into v_sealed
     from keyring.seal_value(tg_argv[0]::uuid, v_organization,
       keyring.row_of(v_door.row_id, v_door.row_keys, v_row, new), (v_row ->> v_door.subject)::uuid,
-      case when v_door.state <> 'unsealing' then v_value end) s;
-  v_new := jsonb_build_object(v_door.sealed, v_sealed.sealed);
+      v_value) s;
+  -- Plain is null, except while the column is being unsealed.
+  v_new := jsonb_build_object(v_door.sealed, v_sealed.sealed, v_door.door, v_sealed.plain);
   if v_door.index_a is not null then
     v_new := v_new || jsonb_build_object(v_door.index_a, v_sealed.index_a, v_door.index_b, v_sealed.index_b);
   end if;
-  if v_door.state <> 'unsealing' then
-    v_new := v_new || jsonb_build_object(v_door.door, null);
-    if tg_op = 'INSERT' then
-      perform set_config(v_mark, extract(epoch from statement_timestamp())::text, true);
-    end if;
+  if tg_op = 'INSERT' and v_door.state <> 'unsealing' then
+    perform set_config(v_mark, extract(epoch from statement_timestamp())::text, true);
   end if;
   return jsonb_populate_record(new, v_new);
 end $$;
@@ -114,8 +112,8 @@ begin
   if v_new -> v_door.sealed is not distinct from v_old -> v_door.sealed
       and (v_new -> v_door.index_a is distinct from v_old -> v_door.index_a
         or v_new -> v_door.index_b is distinct from v_old -> v_door.index_b)
-      and request.task() is null
-    or v_new ->> v_door.sealed is null and (v_new ->> v_door.index_a is not null or v_new ->> v_door.index_b is not null) then
+      and v_door.state <> 'unsealing' and request.task() is null
+    or v_new ->> v_door.sealed is null and v_new ->> v_door.door is null and (v_new ->> v_door.index_a is not null or v_new ->> v_door.index_b is not null) then
     raise exception 'a blind index was put past the seal of column "%"', v_door.door using errcode = 'KEYFG', column = v_door.door;
   end if;
   if v_new ->> v_door.sealed is not null

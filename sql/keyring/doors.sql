@@ -137,6 +137,32 @@ end $$;
 comment on function keyring_private.index_value(uuid, text, uuid, text, boolean, bytea) is
   'Blind index of a value in one slot; null where the slot has no key. The first value of a column makes the key.';
 
+create or replace function keyring_private.plain_index(column_id uuid, organization_id uuid, form text) returns bytea
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select sha256(k.outer_pad || sha256(k.inner_pad || '\x03'::bytea || uuid_send(column_id) || uuid_send(organization_id)
+        || convert_to(form, 'UTF8')))
+    from keyring_private.seal_keys k where k.purpose = 'value');
+end $$;
+comment on function keyring_private.plain_index(uuid, uuid, text) is
+  'What stands in slot b while the rows of a column are being sealed: tells equal values where some are still plain. Under a key of this database alone, since no application takes part when a column is sealed; taken out at the end.';
+
+create or replace function keyring.plain_index(column_id uuid, organization_id uuid, value text) returns bytea
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_column keyring_private.sealed_columns;
+begin
+  select c.* into v_column from keyring_private.sealed_columns c where c.id = plain_index.column_id and c.state = 'sealing';
+  return keyring_private.plain_index(v_column.id, plain_index.organization_id,
+    keyring_private.lookup_form(plain_index.value, v_column.lookup, v_column.type));
+end $$;
+comment on function keyring.plain_index(uuid, uuid, text) is
+  'For keyring.seal_column(): the index of a value that is still plain. Null unless the column is being sealed.';
+
 create or replace function keyring.door(column_id uuid, relation oid,
   out door text, out sealed text, out index_a text, out index_b text, out organization text, out row_id text, out row_keys text[],
   out subject text, out required boolean, out keep_on_null boolean, out state text)
@@ -184,8 +210,27 @@ end $$;
 comment on function keyring.door(uuid, oid) is
   'For the triggers: which column of a table, or of a partition of it, plays which part for a sealed column. Tells names, no value. KEYFG for a table that was not sealed.';
 
+create or replace function keyring_private.seal_for_door(
+  column_id uuid, organization_id uuid, row_id uuid, subject uuid, value text, credential_hash bytea default null
+) returns bytea
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_key_id uuid := keyring_private.ensure_data_key(subject);
+  v_data bytea := keyring_private.door_data(column_id, organization_id, row_id, uuid_send(v_key_id));
+  v_sealed bytea;
+begin
+  v_sealed := uuid_send(v_key_id) || keyring_private.wrap(
+    keyring_private.find_data_key(v_key_id, credential_hash), keyring_private.pad(convert_to(value, 'UTF8')), v_data);
+  return (select '\x02'::bytea || keyring_private.stamp(v_data || uuid_send(seal_for_door.subject) || v_sealed, k.inner_pad, k.outer_pad) || v_sealed
+    from keyring_private.seal_keys k where k.purpose = 'value');
+end $$;
+comment on function keyring_private.seal_for_door(uuid, uuid, uuid, uuid, text, bytea) is
+  'Seals a value for a row of a door''s column under the subject''s current key.';
+
 create or replace function keyring.seal_value(column_id uuid, organization_id uuid, row_id uuid, subject uuid, value text,
-  out sealed bytea, out index_a bytea, out index_b bytea)
+  out sealed bytea, out index_a bytea, out index_b bytea, out plain text)
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set row_security = on
@@ -197,8 +242,6 @@ declare
   v_value text := value;
   v_standing record;
   v_form text;
-  v_key_id uuid;
-  v_data bytea;
 begin
   select c.* into v_column from keyring_private.sealed_columns c where c.id = seal_value.column_id and c.relation is not null;
   if not found then
@@ -211,7 +254,7 @@ begin
   v_standing := request_private.standing(v_column.write_permission);
   if organization_id is distinct from '00000000-0000-0000-0000-000000000000' and organization_id is distinct from v_standing.organization_id
       or v_column.write_permission is not null and not v_standing.may then
-    if request.task() is distinct from 'keyring__work' then
+    if not keyring_private.at_work(seal_value.column_id) then
       if request.kind() is null then
         raise exception 'sealing needs a request that is open' using errcode = 'CTXNO';
       end if;
@@ -227,21 +270,21 @@ begin
   if v_value !~ v_column.format then
     raise exception 'the value has not the form of its column' using errcode = '23514';
   end if;
-  v_key_id := keyring_private.ensure_data_key(coalesce(seal_value.subject, seal_value.organization_id));
-  v_data := keyring_private.door_data(column_id, organization_id, row_id, uuid_send(v_key_id));
-  sealed := uuid_send(v_key_id) || keyring_private.wrap(
-    keyring_private.find_data_key(v_key_id, v_standing.credential_hash), keyring_private.pad(convert_to(v_value, 'UTF8')), v_data);
-  select '\x02'::bytea || keyring_private.stamp(
-      v_data || uuid_send(coalesce(seal_value.subject, seal_value.organization_id)) || sealed, k.inner_pad, k.outer_pad) || sealed into sealed
-    from keyring_private.seal_keys k where k.purpose = 'value';
+  if v_column.state = 'unsealing' then
+    plain := v_value;
+  else
+    sealed := keyring_private.seal_for_door(column_id, organization_id, row_id, coalesce(subject, organization_id), v_value,
+      v_standing.credential_hash);
+  end if;
   if v_column.indexed then
     v_form := keyring_private.lookup_form(v_value, v_column.lookup, v_column.type);
     index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true, v_standing.credential_hash);
-    index_b := keyring_private.index_value(column_id, 'b', organization_id, v_form, false, v_standing.credential_hash);
+    index_b := case when v_column.state = 'sealing' then keyring_private.plain_index(column_id, organization_id, v_form)
+      else keyring_private.index_value(column_id, 'b', organization_id, v_form, false, v_standing.credential_hash) end;
   end if;
 end $$;
 comment on function keyring.seal_value(uuid, uuid, uuid, uuid, text) is
-  'For the triggers: seals a value for a row of a sealed column, with its blind indexes; null for null. CTXNO, DENYD for who may not write it and outside of a trigger, 22023 and 23514 for what the column does not take, KEYNO without an application key. Never names a value.';
+  'For the triggers: seals a value for a row of a sealed column, with its blind indexes; null for null. While the column is being unsealed, plain is the value as its type writes it. CTXNO, DENYD for who may not write it and outside of a trigger, 22023 and 23514 for what the column does not take, KEYNO without an application key. Never names a value.';
 
 create or replace function keyring.is_stamped(column_id uuid, organization_id uuid, row_id uuid, subject uuid, sealed bytea) returns boolean
   language plpgsql stable security definer

@@ -3,12 +3,22 @@
 grant usage on schema keyring to safetypin_authenticator, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
 
 grant execute on function keyring.row_of(text, text[], jsonb, anyelement), keyring.row_key(bytea[]) to safetypin_member, safetypin_jobs;
+grant execute on function keyring.work(integer), keyring.work_rows(text, text, uuid, oid, jsonb, integer), keyring.erase(uuid) to safetypin_jobs;
 
 set local role safetypin_keeper;
 grant execute on function keyring.transport_key(bytea[]) to safetypin_authenticator, safetypin_jobs, safetypin_auditor;
 grant execute on function keyring.bind_application() to safetypin_anonymous;
-grant execute on function keyring.clean_up(integer), keyring.work(integer), keyring.compare_openings(integer) to safetypin_jobs;
-grant execute on function keyring.works() to safetypin_definer;
+grant execute on function keyring.clean_up(integer), keyring.compare_openings(integer), keyring.take_work(integer),
+  keyring.end_batch(integer, text, text, jsonb), keyring.at_work(oid), keyring.unseal_values(uuid, uuid[], uuid[], bytea[]),
+  keyring.reseal_values(uuid, uuid[], uuid[], uuid[], bytea[]), keyring.index_values(uuid, uuid[], uuid[], bytea[]), keyring.is_stale(bytea),
+  keyring.destroy_keys(uuid), keyring.doors()
+  to safetypin_jobs;
+grant execute on function keyring.works(), keyring.is_stale(bytea), keyring_private.reseal(text, uuid, uuid, bytea) to safetypin_definer;
+grant execute on function keyring.rotate_data_keys(uuid, boolean) to safetypin_owner;
+-- Who seals the columns of a table, and undoes it.
+grant execute on function keyring.begin_work(uuid, text, bigint), keyring.is_over(uuid), keyring.forget_column(uuid),
+  keyring.plain_index(uuid, uuid, text)
+  to safetypin_owner;
 grant execute on function keyring.works(), keyring.tree(), keyring.openings_state(), keyring.transport_state(), keyring.rotate_root(),
   keyring.rotate_application(bytea), keyring.rotate_transport()
   to safetypin_owner;

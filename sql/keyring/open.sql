@@ -179,8 +179,9 @@ begin
   if v_column.type <> 'text' then
     v_value := keyring_private.canonical(v_value, v_column.type);
   end if;
-  return keyring_private.index_value(v_column.id, slot, v_asker.organization_id,
-    keyring_private.lookup_form(v_value, v_column.lookup, v_column.type), false, v_asker.credential_hash);
+  v_value := keyring_private.lookup_form(v_value, v_column.lookup, v_column.type);
+  return case when slot = 'b' and v_column.state = 'sealing' then keyring_private.plain_index(v_column.id, v_asker.organization_id, v_value)
+    else keyring_private.index_value(v_column.id, slot, v_asker.organization_id, v_value, false, v_asker.credential_hash) end;
 end $$;
 comment on function keyring.blind_index(uuid, text, text) is
   'The blind index of a value in the active organization, in slot a or b; null where the slot is not in use, and for who may not open the column.';

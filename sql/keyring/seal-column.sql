@@ -115,6 +115,8 @@ declare
   v_id uuid;
   v_state text := 'sealed';
   v_has_rows boolean;
+  v_is_wrong boolean;
+  v_count bigint;
   v_reader text;
   v_row text;
   v_unknown text;
@@ -244,12 +246,24 @@ begin
   end if;
   perform set_config('row_security', 'off', true);
   execute format('select exists (select from %s where %I is not null)', v_table, "column") into v_has_rows;
+  if v_has_rows then
+    v_state := 'sealing';
+    execute format('select count(*) from %s where %I is not null', v_table, "column") into v_count;
+    -- What it would not take is refused at once, and not found by the job.
+    execute format('select exists (select from %s where %I::text !~ $1)', v_table, "column") using options ->> 'format' into v_is_wrong;
+    if v_is_wrong then
+      raise exception 'there are values in %.% that do not have its form', v_table, quote_ident("column") using errcode = 'TABLE';
+    end if;
+  end if;
+  if v_required then
+    execute format('select exists (select from %s where %I is null)', v_table, "column") into v_is_wrong;
+    if v_is_wrong then
+      raise exception 'there are rows without a value in %.%, which is to be required', v_table, quote_ident("column") using errcode = 'TABLE';
+    end if;
+  end if;
   perform set_config('row_security', 'on', true);
   if v_force then
     execute format('alter table %s force row level security', v_table);
-  end if;
-  if v_has_rows then
-    v_state := 'sealing';
   end if;
   v_id := keyring.register_column(seal_column.relation, null, class, v_type, v_organization is not null, permission,
     case when options ? 'write' then options ->> 'write' else permission end, v_required, v_indexed, options ->> 'format',
@@ -262,6 +276,12 @@ begin
   -- A default is kept, as text. ANALYZE keeps samples of values: what it has goes with the old type, and it takes no more.
   execute format('alter table %s alter column %I type text using %I::text, alter column %I set statistics 0, alter column %I set statistics 0',
     v_table, "column", "column", "column", v_hidden[1]);
+  if v_indexed and v_has_rows then
+    -- Finding, and unique values, without a gap until the job is through: what is still plain, and what is sealed
+    -- meanwhile, carry the same in slot b. By a rewrite, which runs no trigger.
+    execute format('alter table %s alter column %I type bytea using keyring.plain_index(%L, %s, %I)', v_table, v_hidden[3], v_id,
+      case when v_organization is null then '''00000000-0000-0000-0000-000000000000''' else quote_ident(v_organization) end, "column");
+  end if;
   execute format('alter table %s alter column %I drop not null', v_table, "column");
   execute format('alter table %s add constraint %I check (%I is null%s)', v_table, keyring.part_name("column", '_is_sealed'), "column",
     case when v_has_rows then format(' or %I is null', v_hidden[1]) else '' end);
@@ -315,8 +335,12 @@ begin
   v_said := v_said || format('read with %s(%s)', v_reader, v_name);
   if v_indexed then
     for i in 2..3 loop
-      execute format('create %sindex on %s (%s%I)', case when v_unique then 'unique ' else '' end, v_table,
-        case when v_organization is not null then quote_ident(v_organization) || ', ' else '' end, v_hidden[i]);
+      begin
+        execute format('create %sindex on %s (%s%I)', case when v_unique then 'unique ' else '' end, v_table,
+          case when v_organization is not null then quote_ident(v_organization) || ', ' else '' end, v_hidden[i]);
+      exception when unique_violation then
+        raise exception 'there are equal values in %.%, which is to be unique', v_table, quote_ident("column") using errcode = 'TABLE';
+      end;
     end loop;
   end if;
   if searchable then
@@ -344,6 +368,14 @@ begin
       execute format('grant execute on function keyring.door(uuid, oid), keyring.is_stamped(uuid, uuid, uuid, uuid, bytea),
         keyring.seal_value(uuid, uuid, uuid, uuid, text), keyring.row_of(text, text[], jsonb, anyelement), keyring.row_key(bytea[]) to %I', v_owner);
     end if;
+  end if;
+  perform keyring.let_work(seal_column.relation, v_keys || v_organization || subject || "column" || v_hidden, "column" || v_hidden);
+  if v_has_rows then
+    perform keyring.begin_work(v_id, 'seal', v_count * case when v_indexed then 2 else 1 end);
+    v_said := v_said || array[
+      format('a job seals the %s values that are there: safetypin keys shows how far it is', v_count),
+      format('then: select keyring.finish(%L, %L);', v_table, "column"),
+      format('and then, since old pages hold plain text: vacuum full %s; so do old backups, archives of WAL and replicas that fell behind, and what the audit trail recorded of before', v_table)];
   end if;
   return query select unnest(v_said);
 end $$;

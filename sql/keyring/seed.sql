@@ -30,17 +30,17 @@ end $$;
 
 insert into keyring_private.opening_checks default values on conflict do nothing;
 
-insert into keyring_private.sealed_columns (id, name, class) values
-  ('019a9d5c-0000-7000-8000-000000000001', 'identity.emails.address', 'personal'),
-  ('019a9d5c-0000-7000-8000-000000000002', 'identity.people.display_name', 'personal'),
-  ('019a9d5c-0000-7000-8000-000000000003', 'identity.passwords.verifier', 'secret'),
-  ('019a9d5c-0000-7000-8000-000000000004', 'identity.passwords.salt', 'secret'),
-  ('019a9d5c-0000-7000-8000-000000000005', 'identity.registrations.email', 'personal'),
-  ('019a9d5c-0000-7000-8000-000000000006', 'identity.registrations.display_name', 'personal'),
-  ('019a9d5c-0000-7000-8000-000000000007', 'identity.registrations.organization_name', 'personal'),
-  ('019a9d5c-0000-7000-8000-000000000008', 'identity.registrations.verifier', 'secret'),
-  ('019a9d5c-0000-7000-8000-000000000009', 'audit.events.origin', 'personal'),
-  ('019a9d5c-0000-7000-8000-00000000000a', 'audit.events.statement', 'personal')
+insert into keyring_private.sealed_columns (id, name, class, reseals) values
+  ('019a9d5c-0000-7000-8000-000000000001', 'identity.emails.address', 'personal', 'identity_private.reseal_addresses'),
+  ('019a9d5c-0000-7000-8000-000000000002', 'identity.people.display_name', 'personal', 'identity_private.reseal_names'),
+  ('019a9d5c-0000-7000-8000-000000000003', 'identity.passwords.verifier', 'secret', 'identity_private.reseal_verifiers'),
+  ('019a9d5c-0000-7000-8000-000000000004', 'identity.passwords.salt', 'secret', null),
+  ('019a9d5c-0000-7000-8000-000000000005', 'identity.registrations.email', 'personal', 'identity_private.reseal_registrations'),
+  ('019a9d5c-0000-7000-8000-000000000006', 'identity.registrations.display_name', 'personal', null),
+  ('019a9d5c-0000-7000-8000-000000000007', 'identity.registrations.organization_name', 'personal', null),
+  ('019a9d5c-0000-7000-8000-000000000008', 'identity.registrations.verifier', 'secret', null),
+  ('019a9d5c-0000-7000-8000-000000000009', 'audit.events.origin', 'personal', null),
+  ('019a9d5c-0000-7000-8000-00000000000a', 'audit.events.statement', 'personal', null)
 on conflict (name) do nothing;
 
 reset role;

@@ -86,6 +86,7 @@ create table if not exists keyring_private.sealed_columns (
   refusal text not null default 'null' constraint sealed_columns_refusal_known check (refusal in ('null', 'error')),
   keep_on_null boolean not null default false,
   state text not null default 'sealed' constraint sealed_columns_state_known check (state in ('sealing', 'sealed', 'unsealing')),
+  reseals text,
   constraint sealed_columns_name_or_relation check (num_nonnulls(name, relation) = 1)
 );
 create index if not exists sealed_columns_relation_idx on keyring_private.sealed_columns (relation);
@@ -106,6 +107,7 @@ comment on column keyring_private.sealed_columns.format is 'Regular expression t
 comment on column keyring_private.sealed_columns.lookup is 'What counts as equal: exact; lower: whatever the case; alphanumeric: letters and digits alone, whatever the case.';
 comment on column keyring_private.sealed_columns.refusal is 'What one gets who may not open: null, or the error DENYD.';
 comment on column keyring_private.sealed_columns.keep_on_null is 'An explicit null in an update changes nothing, for clients that write back all columns.';
+comment on column keyring_private.sealed_columns.reseals is 'Of our own: function (batch, after) that seals its values anew under their current keys. Null where nothing is ever changed.';
 comment on column keyring_private.sealed_columns.state is 'sealing, unsealing: a job goes through the rows.';
 
 -- Unlogged: never in WAL, a replica or a base backup, so that an envelope in an old log line stays shut for ever.

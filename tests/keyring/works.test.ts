@@ -117,7 +117,7 @@ describe('F18 a work is done', () => {
     expect(await refusal(hand.batch(5, 'keyring__clean_up'))).toBe('DENYD');
     await withoutGuard(
       db,
-      'keyring.work(integer)',
+      'keyring.take_work(integer)',
       /if request\.task\(\) is distinct from 'keyring__work' then/,
       'if false then',
       async () => expect(await hand.batch(5, 'keyring__clean_up')).toBe(5),

@@ -16,6 +16,21 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'audit_private.make_partitions(months integer)': 'names of partitions are made from a date',
     'keyring.row_of(row_id text, row_keys text[], row_values jsonb, changed anyelement)':
       'runs with the rights of who writes; send functions of the catalog, names through %I',
+    'keyring.erase(subject uuid)':
+      'empties index columns of any table with a sealed column, as the worker: names from the catalog, quoted',
+    'keyring.finish(relation regclass, "column" name)': 'names a table, as its owner',
+    'keyring_private.reseal_own(work keyring_private.works, batch integer)':
+      'calls a function that the register names, which no run-time role writes',
+    'keyring.finish_unsealing(column_id uuid)': 'puts names from the catalog into DDL, as the owner of the table',
+    'keyring.let_work(relation regclass, reads name[], writes name[])': 'grants on a table, as its owner',
+    'keyring.count_rows(relation regclass, condition text, most bigint)':
+      'takes a condition that its callers put together of quoted names; invoker, and the owner of the schema alone may call it',
+    'keyring.hide_from_audit(relation regclass, hide boolean)':
+      'makes a trigger anew from its definition in the catalog',
+    'keyring.set_check(relation regclass, door text, sealed text, condition text)': 'as for count_rows',
+    'keyring.unseal_column(relation regclass, "column" name, sensitive boolean)': 'names a table and a column, quoted',
+    'keyring.work_rows(kind text, step text, column_id uuid, relation oid, "position" jsonb, batch integer, OUT rows_done integer, OUT outcome text, OUT after jsonb)':
+      'goes over any table with a sealed column: names and types from the catalog, quoted; as the worker, with no right but its own',
     'keyring.seal_column(relation regclass, "column" name, subject name, class text, permission text, searchable boolean, options jsonb)':
       'DDL with the rights of who calls; every name goes through %I or regclass, every value through %L',
     'keyring_private.canonical(value text, type text)':
@@ -75,6 +90,11 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'access.organizations: _500_end_sessions -> sessions': 'as for memberships',
     'identity.people: _500_end_sessions -> sessions': 'as for memberships',
     'keyring.compare_openings(batch integer) -> audit': 'what is missing is told to the trail',
+    'keyring.destroy_keys(subject uuid) -> audit': 'an erasure is recorded in the same transaction',
+    'keyring.rotate_data_keys(subject uuid, destroy boolean) -> audit': 'as for rotate_application',
+    'keyring.begin_work(column_id uuid, kind text, total bigint) -> audit':
+      'a work on values is recorded where it begins',
+    'keyring.forget_column(column_id uuid) -> audit': 'a column that is open again is recorded',
     'keyring_private.record_reading(action text, sealed_column keyring_private.sealed_columns, row_ids uuid[], subjects uuid[]) -> audit':
       'a reading is recorded in the same transaction',
     'keyring_private.import_data_keys(lines jsonb, OUT added bigint, OUT renewed bigint, OUT unknown bigint) -> access':
