@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ae1051ce8b956854b17291d53886523ff5c7357d
+--! Hash: sha1:49e4982b92da23774b5b489e2f634d9a99b07914
 --! Message: initial
 
 --! Included all.sql
@@ -2817,15 +2817,23 @@ begin
         -- What cannot be a sealed value is taken apart nowhere below.
         cross join lateral (select case when length(u.s) >= 113 and get_byte(u.s, 0) = 2 and (length(u.s) - 81) % 16 = 0 then u.s end as s) w
     ), wrapped as materialized (
-      select k.id, k.subject, k.root_version, k.wrapped
+      select k.id, k.subject, k.root_version, k.wrapped, '\x02'::bytea || uuid_send(k.id) || uuid_send(k.subject) as data
         from keyring_private.data_keys k where k.id in (select a.key_id from asked a)
     ), roots as materialized (
-      select r.version, keyring_private.key_encryption_key(r.version, v_credential) as key
-        from (select distinct w.root_version as version from wrapped w) r
+      select r.version, substr(r.key, 1, 32) as mac_key, substr(r.key, 33, 32) as cipher_key
+        from (
+          select v.version, keyring_private.key_encryption_key(v.version, v_credential) as key
+            from (select distinct w.root_version as version from wrapped w) v offset 0) r
     ), keys as materialized (
       select k.id, k.subject, substr(k.key, 1, 32) as mac_key, substr(k.key, 33, 32) as cipher_key
         from (
-          select w.id, w.subject, keyring_private.unwrap(r.key, w.wrapped, '\x02'::bytea || uuid_send(w.id) || uuid_send(w.subject)) as key
+          -- 64 bytes of key, so 80 of ciphertext.
+          select w.id, w.subject, case when length(w.wrapped) = 128
+                and extensions.hmac(substr(extensions.hmac(
+                    w.data || substr(w.wrapped, 1, 96) || int8send(length(w.data) * 8::bigint), r.mac_key, 'sha512'), 1, 32),
+                  r.mac_key, 'sha512')
+                = extensions.hmac(substr(w.wrapped, 97), r.mac_key, 'sha512')
+              then extensions.decrypt_iv(substr(w.wrapped, 17, 80), r.cipher_key, substr(w.wrapped, 1, 16), 'aes-cbc/pad:none') end as key
             from wrapped w join roots r on r.version = w.root_version offset 0) k
     ), opened as materialized (
       select a.n, a.r, k.subject, a.is_null, k.id is null and a.key_id is not null as is_erased,

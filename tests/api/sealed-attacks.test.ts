@@ -129,7 +129,7 @@ describe('who asks', () => {
     expect(refusals(answer).sort()).toEqual(['node.code FORBIDDEN', 'patients.nodes.0.code FORBIDDEN']);
     const { admin } = clinic;
     const signature = 'keyring_private.may_open(uuid)';
-    await withoutGuard(clinic.api.db, signature, 'not request.can(v_column.permission)', 'false', async () => {
+    await withoutGuard(clinic.api.db, signature, 'not v_standing.may', 'false', async () => {
       expect((await asks(clinic.eve.accessToken)).text).toMatch(/078-05-1120/);
     });
     expect((await admin.query('select 1')).rowCount).toBe(1);
