@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 
 beforeEach(async () => {
-  await admin.query('drop schema if exists s cascade');
+  await admin.query('reset session authorization; reset role; reset search_path; drop schema if exists s cascade');
   await owner.query('create schema s; grant usage on schema s to safetypin_member');
 });
 
@@ -39,6 +39,10 @@ const NEEDED = [
   'row_key',
   'open_value',
   'blind_index',
+  'let_work',
+  'hide_from_audit',
+  'begin_work',
+  'plain_index',
 ].map((name) => `keyring.${name}`);
 
 const ORGANIZATION = 'organization_id uuid not null default request.organization_id()';
