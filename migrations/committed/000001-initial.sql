@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d683112c733e65e547b34f48f1535e2003eb1e17
+--! Hash: sha1:7094f1b255a3decee61a5a5b3e0b4ef871c8e3cc
 --! Message: initial
 
 --! Included all.sql
@@ -1205,7 +1205,7 @@ end $$;
 comment on function keyring_private.newest_root() is
   'The root under which new keys are wrapped, held until this transaction ends: no rotation deletes it meanwhile.';
 
-create or replace function keyring_private.ensure_data_key(subject uuid) returns uuid
+create or replace function keyring_private.ensure_data_key(subject uuid, credential_hash bytea default null) returns uuid
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
@@ -1221,14 +1221,14 @@ begin
   v_version := keyring_private.newest_root();
   insert into keyring_private.data_keys (id, subject, root_version, wrapped)
     values (v_id, ensure_data_key.subject, v_version, keyring_private.wrap(
-      keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64),
+      keyring_private.key_encryption_key(v_version, credential_hash), extensions.gen_random_bytes(64),
       '\x02'::bytea || uuid_send(v_id) || uuid_send(ensure_data_key.subject)))
     on conflict do nothing;
   -- Somebody else may have been first: there is one current key for each subject.
   select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject and k.retired_at is null;
   return v_id;
 end $$;
-comment on function keyring_private.ensure_data_key(uuid) is 'Id of the subject''s current data key; makes one if there is none.';
+comment on function keyring_private.ensure_data_key(uuid, bytea) is 'Id of the subject''s current data key; makes one if there is none.';
 
 create or replace function keyring_private.retire_data_key(subject uuid) returns uuid
   language plpgsql volatile
@@ -2265,7 +2265,7 @@ create or replace function keyring_private.seal_for_door(
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_key_id uuid := keyring_private.ensure_data_key(subject);
+  v_key_id uuid := keyring_private.ensure_data_key(subject, credential_hash);
   v_data bytea := keyring_private.door_data(column_id, organization_id, row_id, uuid_send(v_key_id));
   v_sealed bytea;
 begin
@@ -2289,6 +2289,7 @@ declare
   v_column keyring_private.sealed_columns;
   v_value text := value;
   v_standing record;
+  v_credential bytea;
   v_form text;
 begin
   select c.* into v_column from keyring_private.sealed_columns c where c.id = seal_value.column_id and c.relation is not null;
@@ -2299,14 +2300,18 @@ begin
     -- Called by hand it would answer what its blind index is to who may write a value and read none.
     raise exception 'values are sealed by triggers' using errcode = 'DENYD';
   end if;
-  v_standing := request_private.standing(v_column.write_permission);
-  if organization_id is distinct from '00000000-0000-0000-0000-000000000000' and organization_id is distinct from v_standing.organization_id
-      or v_column.write_permission is not null and not v_standing.may then
-    if not keyring_private.at_work(seal_value.column_id) then
-      if request.kind() is null then
-        raise exception 'sealing needs a request that is open' using errcode = 'CTXNO';
+  -- A work that goes through the rows of a table is asked for first: it does so for each of them.
+  if v_column.state = 'sealed' or not keyring_private.at_work(seal_value.column_id) then
+    v_standing := request_private.standing(v_column.write_permission);
+    v_credential := v_standing.credential_hash;
+    if organization_id is distinct from '00000000-0000-0000-0000-000000000000' and organization_id is distinct from v_standing.organization_id
+        or v_column.write_permission is not null and not v_standing.may then
+      if not keyring_private.at_work(seal_value.column_id) then
+        if request.kind() is null then
+          raise exception 'sealing needs a request that is open' using errcode = 'CTXNO';
+        end if;
+        raise exception 'this column may not be written' using errcode = 'DENYD';
       end if;
-      raise exception 'this column may not be written' using errcode = 'DENYD';
     end if;
   end if;
   if value is null then
@@ -2322,13 +2327,13 @@ begin
     plain := v_value;
   else
     sealed := keyring_private.seal_for_door(column_id, organization_id, row_id, coalesce(subject, organization_id), v_value,
-      v_standing.credential_hash);
+      v_credential);
   end if;
   if v_column.indexed then
     v_form := keyring_private.lookup_form(v_value, v_column.lookup, v_column.type);
-    index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true, v_standing.credential_hash);
+    index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true, v_credential);
     index_b := case when v_column.state = 'sealing' then keyring_private.plain_index(column_id, organization_id, v_form)
-      else keyring_private.index_value(column_id, 'b', organization_id, v_form, false, v_standing.credential_hash) end;
+      else keyring_private.index_value(column_id, 'b', organization_id, v_form, false, v_credential) end;
   end if;
 end $$;
 comment on function keyring.seal_value(uuid, uuid, uuid, uuid, text) is

@@ -183,7 +183,7 @@ end $$;
 comment on function keyring_private.newest_root() is
   'The root under which new keys are wrapped, held until this transaction ends: no rotation deletes it meanwhile.';
 
-create or replace function keyring_private.ensure_data_key(subject uuid) returns uuid
+create or replace function keyring_private.ensure_data_key(subject uuid, credential_hash bytea default null) returns uuid
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
@@ -199,14 +199,14 @@ begin
   v_version := keyring_private.newest_root();
   insert into keyring_private.data_keys (id, subject, root_version, wrapped)
     values (v_id, ensure_data_key.subject, v_version, keyring_private.wrap(
-      keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64),
+      keyring_private.key_encryption_key(v_version, credential_hash), extensions.gen_random_bytes(64),
       '\x02'::bytea || uuid_send(v_id) || uuid_send(ensure_data_key.subject)))
     on conflict do nothing;
   -- Somebody else may have been first: there is one current key for each subject.
   select k.id into v_id from keyring_private.data_keys k where k.subject = ensure_data_key.subject and k.retired_at is null;
   return v_id;
 end $$;
-comment on function keyring_private.ensure_data_key(uuid) is 'Id of the subject''s current data key; makes one if there is none.';
+comment on function keyring_private.ensure_data_key(uuid, bytea) is 'Id of the subject''s current data key; makes one if there is none.';
 
 create or replace function keyring_private.retire_data_key(subject uuid) returns uuid
   language plpgsql volatile

@@ -48,7 +48,7 @@ export const rewrap: Bench = {
   },
 };
 
-/** Rows a second of sealing a column of a table that is full already. */
+/** Rows a second of sealing a column of a table that is full already. One that is searchable waits in between for older transactions. */
 export const sealRows: Bench = {
   name: 'seal_rows',
   async run(place: Place, isFull: boolean) {
@@ -61,9 +61,14 @@ export const sealRows: Bench = {
          organization_id uuid not null, id uuid default platform.uuid_v7(), ssn text, primary key (organization_id, id));
        insert into shop.patients (organization_id, ssn) select '${member.organization}', '078-05-' || n from generate_series(1, ${count}) n;
        select access.protect('shop.patients', audited => false);
-       select keyring.seal_column('shop.patients', 'ssn', subject => 'id', permission => 'row.read', searchable => true);`,
+       select keyring.seal_column('shop.patients', 'ssn', subject => 'id', permission => 'row.read');`,
     );
     const seconds = await work(place, member);
-    return rate('seal_rows', 'rows/s', count / seconds, `${count} rows, a new data key and a blind index for each`);
+    return rate(
+      'seal_rows',
+      'rows/s',
+      count / seconds,
+      `${count} rows, a new data key for each, from the asking to the end`,
+    );
   },
 };

@@ -4,7 +4,7 @@ import { auditedUpdate } from './audited-update.ts';
 import { type Bench, type Row, table } from './bench.ts';
 import { envelope, envelopePipelined } from './envelope.ts';
 import { graphqlList } from './graphql-list.ts';
-import { rewrap } from './key-works.ts';
+import { rewrap, sealRows } from './key-works.ts';
 import { openPlace } from './place.ts';
 import { rlsScale } from './rls-scale.ts';
 import { sealedList } from './sealed-list.ts';
@@ -22,6 +22,7 @@ const BENCHES: readonly Bench[] = [
   sealedList,
   ...sealing,
   rewrap,
+  sealRows,
   start,
   firstStart,
   memory,

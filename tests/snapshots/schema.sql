@@ -3571,6 +3571,7 @@ declare
   v_column keyring_private.sealed_columns;
   v_value text := value;
   v_standing record;
+  v_credential bytea;
   v_form text;
 begin
   select c.* into v_column from keyring_private.sealed_columns c where c.id = seal_value.column_id and c.relation is not null;
@@ -3581,14 +3582,18 @@ begin
     -- Called by hand it would answer what its blind index is to who may write a value and read none.
     raise exception 'values are sealed by triggers' using errcode = 'DENYD';
   end if;
-  v_standing := request_private.standing(v_column.write_permission);
-  if organization_id is distinct from '00000000-0000-0000-0000-000000000000' and organization_id is distinct from v_standing.organization_id
-      or v_column.write_permission is not null and not v_standing.may then
-    if not keyring_private.at_work(seal_value.column_id) then
-      if request.kind() is null then
-        raise exception 'sealing needs a request that is open' using errcode = 'CTXNO';
+  -- A work that goes through the rows of a table is asked for first: it does so for each of them.
+  if v_column.state = 'sealed' or not keyring_private.at_work(seal_value.column_id) then
+    v_standing := request_private.standing(v_column.write_permission);
+    v_credential := v_standing.credential_hash;
+    if organization_id is distinct from '00000000-0000-0000-0000-000000000000' and organization_id is distinct from v_standing.organization_id
+        or v_column.write_permission is not null and not v_standing.may then
+      if not keyring_private.at_work(seal_value.column_id) then
+        if request.kind() is null then
+          raise exception 'sealing needs a request that is open' using errcode = 'CTXNO';
+        end if;
+        raise exception 'this column may not be written' using errcode = 'DENYD';
       end if;
-      raise exception 'this column may not be written' using errcode = 'DENYD';
     end if;
   end if;
   if value is null then
@@ -3604,13 +3609,13 @@ begin
     plain := v_value;
   else
     sealed := keyring_private.seal_for_door(column_id, organization_id, row_id, coalesce(subject, organization_id), v_value,
-      v_standing.credential_hash);
+      v_credential);
   end if;
   if v_column.indexed then
     v_form := keyring_private.lookup_form(v_value, v_column.lookup, v_column.type);
-    index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true, v_standing.credential_hash);
+    index_a := keyring_private.index_value(column_id, 'a', organization_id, v_form, true, v_credential);
     index_b := case when v_column.state = 'sealing' then keyring_private.plain_index(column_id, organization_id, v_form)
-      else keyring_private.index_value(column_id, 'b', organization_id, v_form, false, v_standing.credential_hash) end;
+      else keyring_private.index_value(column_id, 'b', organization_id, v_form, false, v_credential) end;
   end if;
 end $function$
 comment 'For the triggers: seals a value for a row of a sealed column, with its blind indexes; null for null. While the column is being unsealed, plain is the value as its type writes it. CTXNO, DENYD for who may not write it and outside of a trigger, 22023 and 23514 for what the column does not take, KEYNO without an application key. Never names a value.'
@@ -4288,9 +4293,9 @@ CREATE OR REPLACE FUNCTION keyring_private.door_data(column_id uuid, organizatio
 RETURN (((('\x02'::bytea || uuid_send(column_id)) || uuid_send(organization_id)) || uuid_send(row_id)) || key_id)
 comment 'Associated data of a value in a door''s column.'
 
--- function keyring_private.ensure_data_key(subject uuid)
+-- function keyring_private.ensure_data_key(subject uuid, credential_hash bytea)
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION keyring_private.ensure_data_key(subject uuid)
+CREATE OR REPLACE FUNCTION keyring_private.ensure_data_key(subject uuid, credential_hash bytea DEFAULT NULL::bytea)
  RETURNS uuid
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4307,7 +4312,7 @@ begin
   v_version := keyring_private.newest_root();
   insert into keyring_private.data_keys (id, subject, root_version, wrapped)
     values (v_id, ensure_data_key.subject, v_version, keyring_private.wrap(
-      keyring_private.key_encryption_key(v_version), extensions.gen_random_bytes(64),
+      keyring_private.key_encryption_key(v_version, credential_hash), extensions.gen_random_bytes(64),
       '\x02'::bytea || uuid_send(v_id) || uuid_send(ensure_data_key.subject)))
     on conflict do nothing;
   -- Somebody else may have been first: there is one current key for each subject.
@@ -5083,7 +5088,7 @@ CREATE OR REPLACE FUNCTION keyring_private.seal_for_door(column_id uuid, organiz
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_key_id uuid := keyring_private.ensure_data_key(subject);
+  v_key_id uuid := keyring_private.ensure_data_key(subject, credential_hash);
   v_data bytea := keyring_private.door_data(column_id, organization_id, row_id, uuid_send(v_key_id));
   v_sealed bytea;
 begin
