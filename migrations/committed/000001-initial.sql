@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:7094f1b255a3decee61a5a5b3e0b4ef871c8e3cc
+--! Hash: sha1:5ee337aa057d04e8c52a0076e5cc489c638920ab
 --! Message: initial
 
 --! Included all.sql
@@ -2638,14 +2638,16 @@ declare
   v_organization uuid;
   v_sealed record;
   v_new jsonb;
-  -- One for each column and each depth of triggers: a statement inside of another must not take its mark away.
-  v_mark text := concat('safetypin.inserted_', replace(tg_argv[0], '-', ''), '_', pg_trigger_depth());
+  -- A stack of marks, one for each statement under way: one inside of another must not take the other's away.
+  v_mark text := 'safetypin.inserted_' || replace(tg_argv[0], '-', '');
+  v_marks text := coalesce(current_setting(v_mark, true), '');
+  v_now text := extract(epoch from statement_timestamp())::text;
 begin
   select d.* into v_door from keyring.door(tg_argv[0]::uuid, tg_relid) d;
   v_value := v_row ->> v_door.door;
   if v_value is null then
     if tg_op = 'INSERT' then
-      perform set_config(v_mark, '', true);
+      perform set_config(v_mark, regexp_replace(v_marks, '[^/]*$', ''), true);
       if v_door.required and v_row ->> v_door.sealed is null then
         raise exception 'null value in column "%" of relation "%" is refused', v_door.door, tg_table_name
           using errcode = '23502', schema = tg_table_schema, table = tg_table_name, column = v_door.door;
@@ -2653,7 +2655,7 @@ begin
       return new;
     end if;
     -- `excluded` has what this trigger left of the inserted row: taking that for an explicit null would lose the value.
-    if current_setting(v_mark, true) = extract(epoch from statement_timestamp())::text then
+    if substring(v_marks from '[^/]*$') = v_now then
       raise exception 'excluded.% is empty: the value is sealed already', v_door.door
         using errcode = 'KEYEX', table = tg_table_name, column = v_door.door,
         hint = 'Write the value once more, instead of excluded. A MERGE or a query with several parts that inserts values writes no null into others: use two statements.';
@@ -2678,7 +2680,7 @@ begin
     v_new := v_new || jsonb_build_object(v_door.index_a, v_sealed.index_a, v_door.index_b, v_sealed.index_b);
   end if;
   if tg_op = 'INSERT' and v_door.state <> 'unsealing' then
-    perform set_config(v_mark, extract(epoch from statement_timestamp())::text, true);
+    perform set_config(v_mark, regexp_replace(v_marks, '[^/]*$', '') || v_now, true);
   end if;
   return jsonb_populate_record(new, v_new);
 end $$;
@@ -2739,12 +2741,15 @@ create or replace function keyring.leave_door() returns trigger
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_mark text := 'safetypin.inserted_' || replace(tg_argv[0], '-', '');
+  v_marks text := coalesce(current_setting(v_mark, true), '');
 begin
-  perform set_config(concat('safetypin.inserted_', replace(tg_argv[0], '-', ''), '_', pg_trigger_depth()), '', true);
+  perform set_config(v_mark, case tg_when when 'BEFORE' then v_marks || '/' else regexp_replace(v_marks, '/[^/]*$', '') end, true);
   return null;
 end $$;
 comment on function keyring.leave_door() is
-  'Trigger after each statement: forgets which row was inserted last (see KEYEX). Its list of columns and its arguments say which column plays which part.';
+  'Trigger before and after each statement: makes room for the mark of the row inserted last (see KEYEX), and takes it away again. Its list of columns and its arguments say which column plays which part.';
 --! EndIncluded keyring/door-triggers.sql
 --! Included keyring/open.sql
 -- Purpose: opening and finding sealed values of other tables' columns, for whoever may. One value at a time for SQL,
@@ -3454,6 +3459,7 @@ declare
   v_declared text;
   v_type text;
   v_force boolean;
+  v_when text;
   v_user text;
   v_required boolean;
   v_unique boolean := coalesce((options ->> 'unique')::boolean, false);
@@ -3663,13 +3669,15 @@ begin
     '~~seal_' || v_id || '_update', v_table, "column",
     (select string_agg(format('new.%I', c), ', ') from unnest(v_hidden || v_keys || v_organization || subject) c where c is not null),
     (select string_agg(format('old.%I', c), ', ') from unnest(v_hidden || v_keys || v_organization || subject) c where c is not null), v_id);
-  execute format('create trigger %I after insert or update of %s on %s for each statement execute function keyring.leave_door(%L, %s)',
-    '~seal_' || v_id, v_columns, v_table, v_id, v_arguments);
+  foreach v_when in array array['before', 'after'] loop
+    execute format('create trigger %I %s insert or update of %s on %s for each statement execute function keyring.leave_door(%L, %s)',
+      case v_when when 'before' then '!!enter_' else '~seal_' end || v_id, v_when, v_columns, v_table, v_id, v_arguments);
+  end loop;
   -- Said of the table and of each part of it that is there.
   execute (
     select string_agg(format('alter table %s enable always trigger %I', t.tgrelid::regclass, t.tgname), '; ')
     from pg_trigger t where t.tgrelid in (select seal_column.relation union select relid from pg_partition_tree(seal_column.relation))
-      and t.tgname in ('!!seal_' || v_id, '~~seal_' || v_id || '_insert', '~~seal_' || v_id || '_update', '~seal_' || v_id));
+      and t.tgname in ('!!seal_' || v_id, '~~seal_' || v_id || '_insert', '~~seal_' || v_id || '_update', '~seal_' || v_id, '!!enter_' || v_id));
 
   -- The function to read by, and to find by.
   v_row := case when v_id_column is not null then format('p.%I', v_id_column) else format('keyring.row_key(%s)', (

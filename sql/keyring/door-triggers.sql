@@ -43,14 +43,16 @@ declare
   v_organization uuid;
   v_sealed record;
   v_new jsonb;
-  -- One for each column and each depth of triggers: a statement inside of another must not take its mark away.
-  v_mark text := concat('safetypin.inserted_', replace(tg_argv[0], '-', ''), '_', pg_trigger_depth());
+  -- A stack of marks, one for each statement under way: one inside of another must not take the other's away.
+  v_mark text := 'safetypin.inserted_' || replace(tg_argv[0], '-', '');
+  v_marks text := coalesce(current_setting(v_mark, true), '');
+  v_now text := extract(epoch from statement_timestamp())::text;
 begin
   select d.* into v_door from keyring.door(tg_argv[0]::uuid, tg_relid) d;
   v_value := v_row ->> v_door.door;
   if v_value is null then
     if tg_op = 'INSERT' then
-      perform set_config(v_mark, '', true);
+      perform set_config(v_mark, regexp_replace(v_marks, '[^/]*$', ''), true);
       if v_door.required and v_row ->> v_door.sealed is null then
         raise exception 'null value in column "%" of relation "%" is refused', v_door.door, tg_table_name
           using errcode = '23502', schema = tg_table_schema, table = tg_table_name, column = v_door.door;
@@ -58,7 +60,7 @@ begin
       return new;
     end if;
     -- `excluded` has what this trigger left of the inserted row: taking that for an explicit null would lose the value.
-    if current_setting(v_mark, true) = extract(epoch from statement_timestamp())::text then
+    if substring(v_marks from '[^/]*$') = v_now then
       raise exception 'excluded.% is empty: the value is sealed already', v_door.door
         using errcode = 'KEYEX', table = tg_table_name, column = v_door.door,
         hint = 'Write the value once more, instead of excluded. A MERGE or a query with several parts that inserts values writes no null into others: use two statements.';
@@ -83,7 +85,7 @@ begin
     v_new := v_new || jsonb_build_object(v_door.index_a, v_sealed.index_a, v_door.index_b, v_sealed.index_b);
   end if;
   if tg_op = 'INSERT' and v_door.state <> 'unsealing' then
-    perform set_config(v_mark, extract(epoch from statement_timestamp())::text, true);
+    perform set_config(v_mark, regexp_replace(v_marks, '[^/]*$', '') || v_now, true);
   end if;
   return jsonb_populate_record(new, v_new);
 end $$;
@@ -144,9 +146,12 @@ create or replace function keyring.leave_door() returns trigger
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_mark text := 'safetypin.inserted_' || replace(tg_argv[0], '-', '');
+  v_marks text := coalesce(current_setting(v_mark, true), '');
 begin
-  perform set_config(concat('safetypin.inserted_', replace(tg_argv[0], '-', ''), '_', pg_trigger_depth()), '', true);
+  perform set_config(v_mark, case tg_when when 'BEFORE' then v_marks || '/' else regexp_replace(v_marks, '/[^/]*$', '') end, true);
   return null;
 end $$;
 comment on function keyring.leave_door() is
-  'Trigger after each statement: forgets which row was inserted last (see KEYEX). Its list of columns and its arguments say which column plays which part.';
+  'Trigger before and after each statement: makes room for the mark of the row inserted last (see KEYEX), and takes it away again. Its list of columns and its arguments say which column plays which part.';

@@ -103,6 +103,7 @@ declare
   v_declared text;
   v_type text;
   v_force boolean;
+  v_when text;
   v_user text;
   v_required boolean;
   v_unique boolean := coalesce((options ->> 'unique')::boolean, false);
@@ -312,13 +313,15 @@ begin
     '~~seal_' || v_id || '_update', v_table, "column",
     (select string_agg(format('new.%I', c), ', ') from unnest(v_hidden || v_keys || v_organization || subject) c where c is not null),
     (select string_agg(format('old.%I', c), ', ') from unnest(v_hidden || v_keys || v_organization || subject) c where c is not null), v_id);
-  execute format('create trigger %I after insert or update of %s on %s for each statement execute function keyring.leave_door(%L, %s)',
-    '~seal_' || v_id, v_columns, v_table, v_id, v_arguments);
+  foreach v_when in array array['before', 'after'] loop
+    execute format('create trigger %I %s insert or update of %s on %s for each statement execute function keyring.leave_door(%L, %s)',
+      case v_when when 'before' then '!!enter_' else '~seal_' end || v_id, v_when, v_columns, v_table, v_id, v_arguments);
+  end loop;
   -- Said of the table and of each part of it that is there.
   execute (
     select string_agg(format('alter table %s enable always trigger %I', t.tgrelid::regclass, t.tgname), '; ')
     from pg_trigger t where t.tgrelid in (select seal_column.relation union select relid from pg_partition_tree(seal_column.relation))
-      and t.tgname in ('!!seal_' || v_id, '~~seal_' || v_id || '_insert', '~~seal_' || v_id || '_update', '~seal_' || v_id));
+      and t.tgname in ('!!seal_' || v_id, '~~seal_' || v_id || '_insert', '~~seal_' || v_id || '_update', '~seal_' || v_id, '!!enter_' || v_id));
 
   -- The function to read by, and to find by.
   v_row := case when v_id_column is not null then format('p.%I', v_id_column) else format('keyring.row_key(%s)', (

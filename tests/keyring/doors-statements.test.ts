@@ -321,6 +321,16 @@ describe('upsert', () => {
     expect(await all()).toEqual({ a: '1', b: '2' });
   });
 
+  it('with excluded, while a function that it calls writes the table: refused as well', async () => {
+    await owner.query(`create function clinic.add_row() returns text language plpgsql as $$
+      begin insert into clinic.patients (name) values ('added'); update clinic.patients set ssn = null where name = 'added'; return 'a'; end $$;
+      grant execute on function clinic.add_row() to safetypin_member`);
+    const error = await refusal(run(upsert("('a', '5', null)", 'name = clinic.add_row(), ssn = excluded.ssn')));
+    await owner.query('drop function clinic.add_row()');
+    expect(error).toBe('KEYEX');
+    expect(await all()).toEqual({ a: '1', b: '2' });
+  });
+
   it('is over when it is over: what comes after in the same function is not held to be a part of it', async () => {
     await run(`do $$ begin
       insert into clinic.patients (name, ssn) values ('c', '3');

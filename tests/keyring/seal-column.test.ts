@@ -561,7 +561,7 @@ describe('the doctor', () => {
     ],
     [
       'PG-60 a trigger that is off for replication',
-      `do $$ begin execute format('alter table s.t1 enable trigger %I', ${first} '!!%')); end $$`,
+      `do $$ begin execute format('alter table s.t1 enable trigger %I', ${first} '!!seal%')); end $$`,
       'switched off: !!seal_',
     ],
   ])('sees %s', async (name, breaking, said) => {
