@@ -25,6 +25,8 @@ const FILES = [
   'keyring/key-file.test.ts',
   'keyring/killed.test.ts',
   'keyring/moved.test.ts',
+  'keyring/rows-crash.test.ts',
+  'keyring/rows-killed.test.ts',
   'keyring/sensitive-crash.test.ts',
   'matrix/graphql.test.ts',
   'platform/sql-statements.test.ts',
