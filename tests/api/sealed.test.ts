@@ -77,6 +77,29 @@ describe('a sealed column', () => {
     expect(renamed.data.rename.query.patients.nodes).toEqual([{ ssn: '111-11-1111' }]);
   });
 
+  test('of a table whose rows several columns name is bound to all of them', async () => {
+    const { admin } = clinic;
+    const bed = (number: number, code: string) =>
+      asAda(
+        'mutation($b: BedInput!) { createBed(input: { bed: $b }) { bed { code } query { beds { nodes { number code } } } } }',
+        { b: { ward: 'A', number, code } },
+      );
+    expect((await bed(1, 'one')).data.createBed.bed).toEqual({ code: 'one' });
+    expect((await bed(2, 'two')).data.createBed.query.beds.nodes).toEqual([
+      { number: 1, code: 'one' },
+      { number: 2, code: 'two' },
+    ]);
+    await withoutTriggers(admin, 'clinic.beds', () =>
+      admin.query('update clinic.beds set code_sealed = (select code_sealed from clinic.beds where number = 1)'),
+    );
+    const moved = await asAda('{ beds { nodes { number code } } }');
+    expect(moved.data.beds.nodes).toEqual([
+      { number: 1, code: 'one' },
+      { number: 2, code: null },
+    ]);
+    expect(refusals(moved)).toEqual(['beds.nodes.1.code VALUE_UNREADABLE']);
+  });
+
   test('keeps what an update leaves out, and is emptied by an explicit null', async () => {
     const { nodeId } = await create(clinic, clinic.ada, { name: 'Otto', ssn: '222-22-2222', born: '2000-02-02' });
     const update = async (patch: object): Promise<Json> =>

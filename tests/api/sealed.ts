@@ -23,6 +23,10 @@ export const HOST = `
   select access.protect('clinic.visits');
   select keyring.seal_column('clinic.visits', 'reason', subject => 'patient_id');
   select keyring.seal_column('clinic.visits', 'result', subject => 'patient_id', class => 'sensitive');
+  create table clinic.beds (
+    organization_id uuid not null, ward text not null, number integer not null, code text, primary key (organization_id, ward, number));
+  select access.protect('clinic.beds');
+  select keyring.seal_column('clinic.beds', 'code');
   create table clinic.charts (
     organization_id uuid not null, id uuid default platform.uuid_v7(), born date, code text, primary key (organization_id, id));
   insert into clinic.charts (organization_id, born, code) values (platform.uuid_v7(), '1900-01-01', 'old');
