@@ -45,6 +45,7 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'keyring_private.application_halves(credential_hash bytea)':
       'opens the sealed envelope in the setting; a forged one does not open',
     'keyring.seal_door()': 'a mark of the statement at hand: forged, it refuses or erases what its forger writes',
+    'keyring.leave_door()': 'as for seal_door',
     'request_private.sealed_context': 'reads the context and verifies its seal: the one place that does',
     'request_private.write_context(context text, envelope bytea)': 'refuses when the setting holds a context already',
   },
