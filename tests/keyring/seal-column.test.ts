@@ -468,6 +468,23 @@ describe('a table in parts', () => {
     },
   );
 
+  it('a uuid that is not the row’s own does not name it: values do not move between the visits of one patient (CR-03)', async () => {
+    await owner.query(
+      `create table s.t (${ORGANIZATION}, patient_id uuid, number int, n text, v text, primary key (organization_id, patient_id, number))`,
+    );
+    await seal("'s.t', 'v'");
+    await grant();
+    const patient = crypto.randomUUID();
+    await run(
+      `insert into s.t (patient_id, number, n, v) values ('${patient}', 1, 'a', 'one'), ('${patient}', 2, 'b', 'two')`,
+    );
+    const swap = "update s.t x set v_sealed = y.v_sealed from s.t y where x.n = 'a' and y.n = 'b'";
+    expect(await refusal(admin.query(swap))).toBe('KEYFG');
+    await admin.query(`alter table s.t disable trigger user; ${swap}; alter table s.t enable trigger user`);
+    expect(await refusal(run("select s.t_v(t) from s.t t where n = 'a'"))).toBe('KEYBD');
+    expect(await run("select s.t_v(t) as v from s.t t where n = 'b'")).toEqual([{ v: 'two' }]);
+  });
+
   it('on two levels: rows move between them; what is named by the part moves with its value written again', async () => {
     await owner.query(`create table s.t (${ORGANIZATION}, id uuid default gen_random_uuid(), region text not null, year int not null default 2024, n text, v text,
         primary key (organization_id, id, region, year)) partition by list (region);

@@ -3328,10 +3328,14 @@ begin
     or options ->> 'write' is not null and not exists (select from access.permissions p where p.name = options ->> 'write') then
     raise exception 'no such permission' using errcode = 'TABLE', hint = 'access.define_permission() makes one.';
   end if;
-  -- A row is named by the one uuid of its key beside the organization, else by all of its key, in binary: so equal keys
-  -- must be equal in binary as well, which PostgreSQL knows of a type as btequalimage (operator class, function 4).
+  -- A row is named by the one uuid of its key beside the organization, if that is all of the key, or if the uuid is made
+  -- for the row (a default, no reference): the rest is then what the table is divided by, and a row may move. Else by all of
+  -- its key, in binary: so equal keys must be equal in binary as well, which PostgreSQL knows of a type as btequalimage
+  -- (operator class, function 4).
   select min(a.attname) into v_id_column from pg_attribute a
     where a.attrelid = seal_column.relation and a.attname = any (v_keys) and a.attname is distinct from v_organization and a.atttypid = 'uuid'::regtype
+      and (cardinality(array_remove(v_keys, v_organization)) = 1
+        or a.atthasdef and not exists (select from pg_constraint f where f.conrelid = a.attrelid and f.contype = 'f' and a.attnum = any (f.conkey)))
     having count(*) = 1;
 
   select min(a.attname) into v_unknown
