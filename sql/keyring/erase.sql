@@ -15,7 +15,7 @@ as $$
 declare
   v_had_keys boolean;
 begin
-  if request.job_value('subject') is distinct from destroy_keys.subject then
+  if destroy_keys.subject is null or request.job_value('subject') is distinct from destroy_keys.subject then
     raise exception 'only a job with this subject may do this' using errcode = 'DENYD';
   end if;
   v_had_keys := keyring_private.destroy_data_key(destroy_keys.subject);

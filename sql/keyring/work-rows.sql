@@ -108,9 +108,9 @@ begin
     return v_work.answer;
   end if;
   begin
-    -- Rows of a batch are locked until its end.
+    -- Rows of a batch are locked until its end: some tenths of a second.
     select r.* into v_rows
-      from keyring.work_rows(v_work.kind, v_work.step, v_work.column_id, v_work.relation, v_work."position", least(greatest(batch, 1), 1000)) r;
+      from keyring.work_rows(v_work.kind, v_work.step, v_work.column_id, v_work.relation, v_work."position", least(greatest(batch, 1), 250)) r;
   exception when others then
     -- The envelope of this job is of no use: the worker must hear of it, so that it makes another.
     if sqlstate = 'KEYNO' then

@@ -239,6 +239,8 @@ describe('CR-10 erasing', () => {
     await jobs.query('savepoint other');
     expect(await refusal(jobs.query('select keyring.erase(gen_random_uuid())'))).toBe('DENYD');
     await jobs.query('rollback to other');
+    expect(await refusal(jobs.query('select keyring.erase(null)'))).toBe('DENYD');
+    await jobs.query('rollback to other');
     expect((await jobs.query('select keyring.erase($1) as n', [id])).rows).toEqual([{ n: 1 }]);
     await jobs.query('commit');
     expect(

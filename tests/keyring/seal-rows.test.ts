@@ -108,7 +108,7 @@ describe('CR-08 PG-73 a table with rows', () => {
           (select count(*) from pg_proc where pronamespace = 'clinic'::regnamespace)::int as functions,
           (select count(*) from pg_constraint where conrelid = 'clinic.patients'::regclass and contype = 'c')::int as checks,
           (select count(*) from pg_policy where polrelid = 'clinic.patients'::regclass and polname ~ 'work')::int as policies,
-          (select count(*) from pg_attribute where attrelid = 'clinic.patients'::regclass and attacl::text ~ 'jobs')::int as grants,
+          (select count(*) from pg_attribute where attrelid = 'clinic.patients'::regclass and not attisdropped and attacl::text ~ 'jobs')::int as grants,
           (select pg_get_triggerdef(oid) ~ '~doors' from pg_trigger where tgname = '_800_audit' and tgrelid = 'clinic.patients'::regclass) as hidden,
           (select count(*) from keyring_private.sealed_columns where relation is not null)::int as register,
           (select count(*) from keyring_private.index_keys k where not exists (select from keyring_private.sealed_columns c where c.id = k.column_id))::int as keys`,

@@ -62,7 +62,7 @@ async function copies(client: pg.Client, relations: readonly Relation[]): Promis
 
 /** What counting or copying gave, in the words of what selecting gave when it is as many rows. */
 const asSeen = (rows: string | null, seen: Answer | undefined): string =>
-  rows !== null && rows === seen?.rows ? seen.outcome : `${rows} rows`;
+  rows === '0' ? 'nothing' : rows !== null && rows === seen?.rows ? seen.outcome : `${rows} rows`;
 
 function inWords(kind: Cell['kind'], answer: Answer, seen: Answer | undefined): string {
   if (answer.outcome !== 'done') return answer.outcome;

@@ -2380,7 +2380,7 @@ AS $function$
 declare
   v_had_keys boolean;
 begin
-  if request.job_value('subject') is distinct from destroy_keys.subject then
+  if destroy_keys.subject is null or request.job_value('subject') is distinct from destroy_keys.subject then
     raise exception 'only a job with this subject may do this' using errcode = 'DENYD';
   end if;
   v_had_keys := keyring_private.destroy_data_key(destroy_keys.subject);
@@ -3864,9 +3864,9 @@ begin
     return v_work.answer;
   end if;
   begin
-    -- Rows of a batch are locked until its end.
+    -- Rows of a batch are locked until its end: some tenths of a second.
     select r.* into v_rows
-      from keyring.work_rows(v_work.kind, v_work.step, v_work.column_id, v_work.relation, v_work."position", least(greatest(batch, 1), 1000)) r;
+      from keyring.work_rows(v_work.kind, v_work.step, v_work.column_id, v_work.relation, v_work."position", least(greatest(batch, 1), 250)) r;
   exception when others then
     -- The envelope of this job is of no use: the worker must hear of it, so that it makes another.
     if sqlstate = 'KEYNO' then
