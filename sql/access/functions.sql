@@ -211,6 +211,8 @@ begin
   end if;
 
   if audited then
+    -- The trigger runs with the rights of who writes.
+    perform audit.let_record(r) from unnest(roles || (select o.rolname from pg_class c join pg_roles o on o.oid = c.relowner where c.oid = relation)) r;
     execute format('create or replace trigger _800_audit after insert or update or delete on %s for each row execute function audit.record_change(%s)',
       v_table, (select string_agg(quote_literal(c), ', ') from unnest(array[organization] || v_key
         || case when exists (select from keyring.doors() d where d.relation = protect.relation) then '~doors'::name end) c where c is not null));

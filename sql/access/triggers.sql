@@ -67,11 +67,6 @@ grant execute on function access_private.tg_membership_roles__work_out(), access
   access_private.tg_memberships__work_out() to safetypin_owner;
 reset role;
 reset row_security;
-set local role safetypin_keeper;
-set local row_security = on;
-grant execute on function audit.record_change() to safetypin_owner;
-reset role;
-reset row_security;
 
 create or replace trigger _500_work_out after insert or update or delete on access.membership_roles
   for each row execute function access_private.tg_membership_roles__work_out();

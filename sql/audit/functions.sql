@@ -133,34 +133,33 @@ end $$;
 comment on function audit_private.append_set(text, uuid[], text, text[], jsonb[]) is
   'Appends events of one action and table, with the purpose that the request gave. Only under a valid seal (CTXNO); 22023 for an unknown action.';
 
-create or replace function audit.record_change() returns trigger
+create or replace function audit.append_change(relation oid, operation text, old_row jsonb, new_row jsonb, arguments text[]) returns uuid
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
--- Arguments of the trigger: column of the organization ('' if none), then the key columns, then ~doors for a table with
--- sealed columns.
+-- Borrows from the keeper: appending. Nothing but a trigger may call it, and it takes what stands in a row as JSON: the
+-- conversion may run code of the table's owner (a cast to json), which must never run as the keeper.
 declare
+  v_old jsonb := old_row;
+  v_new jsonb := new_row;
+  v_arguments text[] := array(select a from unnest(arguments) with ordinality as u (a, n) order by n);
   v_hidden text[];
-  v_old jsonb;
-  v_new jsonb;
   v_row jsonb;
   v_changed jsonb;
   v_key text;
+  v_table text;
 begin
-  if tg_op <> 'INSERT' then
-    v_old := to_jsonb(old);
+  if pg_trigger_depth() = 0 then
+    raise exception 'changes of rows are recorded by triggers alone' using errcode = 'DENYD';
   end if;
-  if tg_op <> 'DELETE' then
-    v_new := to_jsonb(new);
-  end if;
-  if tg_argv[tg_nargs - 1] = '~doors' then
+  if v_arguments[cardinality(v_arguments)] = '~doors' then
     -- An old value that is only being sealed now, or one that is being unsealed, must not stand here in clear.
-    v_hidden := keyring_private.hidden_from_audit(tg_relid);
+    v_hidden := keyring_private.hidden_from_audit(append_change.relation);
     v_old := v_old - v_hidden;
     v_new := v_new - v_hidden;
   end if;
   v_row := coalesce(v_new, v_old);
-  if tg_op = 'UPDATE' then
+  if operation = 'UPDATE' then
     select jsonb_object_agg(n.key, jsonb_build_array(v_old -> n.key, n.value))
       into v_changed
       from jsonb_each(v_new) n
@@ -174,16 +173,27 @@ begin
   end if;
   select string_agg(v_row ->> k.name, ',' order by k.position)
     into v_key
-    from unnest(tg_argv) with ordinality as k (name, position)
+    from unnest(v_arguments) with ordinality as k (name, position)
     where k.position > 1;
-  perform audit_private.append(
-    'row.' || lower(tg_op),
-    case when tg_argv[0] <> '' then (v_row ->> tg_argv[0])::uuid end,
-    null, v_changed, tg_table_schema || '.' || tg_table_name, v_key);
-  return null;
+  select concat(n.nspname, '.', c.relname) into strict v_table
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = append_change.relation;
+  return audit_private.append(
+    'row.' || lower(operation),
+    case when v_arguments[1] <> '' then (v_row ->> v_arguments[1])::uuid end,
+    null, v_changed, v_table, v_key);
 end $$;
-comment on function audit.record_change() is
-  'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns; ~doors at the end for a table with sealed columns, whose values in clear and blind indexes are left out.';
+comment on function audit.append_change(oid, text, jsonb, jsonb, text[]) is
+  'For record_change(): appends what changed in a row; null if nothing did. DENYD outside a trigger, CTXNO from a run-time login without a valid seal.';
+
+create or replace function audit.let_record(role name) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute format('grant execute on function audit.append_change(oid, text, jsonb, jsonb, text[]) to %I', role);
+end $$;
+comment on function audit.let_record(name) is
+  'Lets a role write tables whose changes are recorded. For owners of tables: access.protect() calls it. It lends nothing by itself: outside of a trigger append_change() refuses.';
 
 create or replace function audit.statement(event_id uuid) returns text
   language plpgsql stable security definer
@@ -237,6 +247,19 @@ comment on function audit.count_events(text) is
 reset role;
 reset row_security;
 revoke create on schema audit, audit_private from safetypin_keeper;
+
+create or replace function audit.record_change() returns trigger
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Runs with the rights of who writes: see append_change().
+begin
+  perform audit.append_change(tg_relid, tg_op, case when tg_op <> 'INSERT' then to_jsonb(old) end,
+    case when tg_op <> 'DELETE' then to_jsonb(new) end, tg_argv);
+  return null;
+end $$;
+comment on function audit.record_change() is
+  'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns; ~doors at the end for a table with sealed columns, whose values in clear and blind indexes are left out.';
 
 create or replace function audit_private.refuse_change() returns trigger
   language plpgsql

@@ -224,3 +224,41 @@ describe('the trail is append-only (AU-03)', () => {
     expect((await admin.query(`select to_regclass('audit.events_${month}') as t`)).rows).toEqual([{ t: null }]);
   });
 });
+
+describe('what changes in a row is recorded with the rights of who writes (F7)', () => {
+  it('code of the table’s owner, in a cast to json, never runs as the keeper', async () => {
+    const owner = await db.connect('owner');
+    await owner.query(`create type clinic.mood as enum ('well');
+      create function clinic.mood_json(clinic.mood) returns json language plpgsql as $$ begin return to_json(current_user::text); end $$;
+      create cast (clinic.mood as json) with function clinic.mood_json(clinic.mood);
+      grant execute on function clinic.mood_json(clinic.mood) to public;
+      create table clinic.moods (organization_id uuid not null, id uuid default platform.uuid_v7(), mood clinic.mood, primary key (organization_id, id));
+      select access.protect('clinic.moods')`);
+    await app.rows(ada.credential, "insert into clinic.moods (mood) values ('well')");
+    const seen = async () =>
+      (
+        await admin.query(
+          "select details -> 'row' ->> 'mood' as who from audit.events where relation = 'clinic.moods' order by occurred_at desc limit 1",
+        )
+      ).rows;
+    expect(await seen()).toEqual([{ who: 'safetypin_member' }]);
+    // The same trigger as the keeper's: what it would have told.
+    await admin.query('alter function audit.record_change() owner to safetypin_keeper');
+    await admin.query('alter function audit.record_change() security definer');
+    await app.rows(ada.credential, "insert into clinic.moods (mood) values ('well')");
+    expect(await seen()).toEqual([{ who: 'safetypin_keeper' }]);
+    await admin.query('alter function audit.record_change() security invoker');
+    await admin.query('alter function audit.record_change() owner to safetypin_owner');
+  });
+
+  it('nobody records a change that was none, by calling what the trigger calls', async () => {
+    const forged = `select audit.append_change('clinic.patients'::regclass, 'DELETE', '{"id": "x"}', null, '{organization_id,id}')`;
+    expect(await refusal(app.rows(ada.credential, forged))).toBe('DENYD');
+    expect(
+      await refusal(app.rows(ada.credential, `insert into clinic.patients (name) select 'x' from (${forged}) f`)),
+    ).toBe('DENYD');
+    expect(
+      await refusal(app.rows(ada.credential, `insert into clinic.patients (name) values ('y') returning (${forged})`)),
+    ).toBe('DENYD');
+  });
+});

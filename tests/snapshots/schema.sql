@@ -173,6 +173,8 @@ begin
   end if;
 
   if audited then
+    -- The trigger runs with the rights of who writes.
+    perform audit.let_record(r) from unnest(roles || (select o.rolname from pg_class c join pg_roles o on o.oid = c.relowner where c.oid = relation)) r;
     execute format('create or replace trigger _800_audit after insert or update or delete on %s for each row execute function audit.record_change(%s)',
       v_table, (select string_agg(quote_literal(c), ', ') from unnest(array[organization] || v_key
         || case when exists (select from keyring.doors() d where d.relation = protect.relation) then '~doors'::name end) c where c is not null));
@@ -1197,6 +1199,61 @@ begin
 end $function$
 comment 'Proves an address with the token of its mail, once: VERIFIED or REFUSED.'
 
+-- function audit.append_change(relation oid, operation text, old_row jsonb, new_row jsonb, arguments text[])
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION audit.append_change(relation oid, operation text, old_row jsonb, new_row jsonb, arguments text[])
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows from the keeper: appending. Nothing but a trigger may call it, and it takes what stands in a row as JSON: the
+-- conversion may run code of the table's owner (a cast to json), which must never run as the keeper.
+declare
+  v_old jsonb := old_row;
+  v_new jsonb := new_row;
+  v_arguments text[] := array(select a from unnest(arguments) with ordinality as u (a, n) order by n);
+  v_hidden text[];
+  v_row jsonb;
+  v_changed jsonb;
+  v_key text;
+  v_table text;
+begin
+  if pg_trigger_depth() = 0 then
+    raise exception 'changes of rows are recorded by triggers alone' using errcode = 'DENYD';
+  end if;
+  if v_arguments[cardinality(v_arguments)] = '~doors' then
+    -- An old value that is only being sealed now, or one that is being unsealed, must not stand here in clear.
+    v_hidden := keyring_private.hidden_from_audit(append_change.relation);
+    v_old := v_old - v_hidden;
+    v_new := v_new - v_hidden;
+  end if;
+  v_row := coalesce(v_new, v_old);
+  if operation = 'UPDATE' then
+    select jsonb_object_agg(n.key, jsonb_build_array(v_old -> n.key, n.value))
+      into v_changed
+      from jsonb_each(v_new) n
+      where n.value is distinct from v_old -> n.key;
+    if v_changed is null then
+      return null;
+    end if;
+    v_changed := jsonb_build_object('changed', v_changed);
+  else
+    v_changed := jsonb_build_object('row', v_row);
+  end if;
+  select string_agg(v_row ->> k.name, ',' order by k.position)
+    into v_key
+    from unnest(v_arguments) with ordinality as k (name, position)
+    where k.position > 1;
+  select concat(n.nspname, '.', c.relname) into strict v_table
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = append_change.relation;
+  return audit_private.append(
+    'row.' || lower(operation),
+    case when v_arguments[1] <> '' then (v_row ->> v_arguments[1])::uuid end,
+    null, v_changed, v_table, v_key);
+end $function$
+comment 'For record_change(): appends what changed in a row; null if nothing did. DENYD outside a trigger, CTXNO from a run-time login without a valid seal.'
+
 -- function audit.count_events(since text, OUT until text, OUT counts jsonb)
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION audit.count_events(since text, OUT until text, OUT counts jsonb)
@@ -1243,57 +1300,30 @@ begin
 end $function$
 comment 'Task audit__ensure_partitions: makes partitions ahead of time; returns how many.'
 
--- function audit.record_change()
+-- function audit.let_record(role name)
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION audit.record_change()
- RETURNS trigger
+CREATE OR REPLACE FUNCTION audit.let_record(role name)
+ RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
--- Arguments of the trigger: column of the organization ('' if none), then the key columns, then ~doors for a table with
--- sealed columns.
-declare
-  v_hidden text[];
-  v_old jsonb;
-  v_new jsonb;
-  v_row jsonb;
-  v_changed jsonb;
-  v_key text;
 begin
-  if tg_op <> 'INSERT' then
-    v_old := to_jsonb(old);
-  end if;
-  if tg_op <> 'DELETE' then
-    v_new := to_jsonb(new);
-  end if;
-  if tg_argv[tg_nargs - 1] = '~doors' then
-    -- An old value that is only being sealed now, or one that is being unsealed, must not stand here in clear.
-    v_hidden := keyring_private.hidden_from_audit(tg_relid);
-    v_old := v_old - v_hidden;
-    v_new := v_new - v_hidden;
-  end if;
-  v_row := coalesce(v_new, v_old);
-  if tg_op = 'UPDATE' then
-    select jsonb_object_agg(n.key, jsonb_build_array(v_old -> n.key, n.value))
-      into v_changed
-      from jsonb_each(v_new) n
-      where n.value is distinct from v_old -> n.key;
-    if v_changed is null then
-      return null;
-    end if;
-    v_changed := jsonb_build_object('changed', v_changed);
-  else
-    v_changed := jsonb_build_object('row', v_row);
-  end if;
-  select string_agg(v_row ->> k.name, ',' order by k.position)
-    into v_key
-    from unnest(tg_argv) with ordinality as k (name, position)
-    where k.position > 1;
-  perform audit_private.append(
-    'row.' || lower(tg_op),
-    case when tg_argv[0] <> '' then (v_row ->> tg_argv[0])::uuid end,
-    null, v_changed, tg_table_schema || '.' || tg_table_name, v_key);
+  execute format('grant execute on function audit.append_change(oid, text, jsonb, jsonb, text[]) to %I', role);
+end $function$
+comment 'Lets a role write tables whose changes are recorded. For owners of tables: access.protect() calls it. It lends nothing by itself: outside of a trigger append_change() refuses.'
+
+-- function audit.record_change()
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION audit.record_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Runs with the rights of who writes: see append_change().
+begin
+  perform audit.append_change(tg_relid, tg_op, case when tg_op <> 'INSERT' then to_jsonb(old) end,
+    case when tg_op <> 'DELETE' then to_jsonb(new) end, tg_argv);
   return null;
 end $function$
 comment 'Trigger: records what changed in a row, in the same transaction. Arguments: column of the organization or empty, then the key columns; ~doors at the end for a table with sealed columns, whose values in clear and blind indexes are left out.'

@@ -49,6 +49,7 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
   safetypin_anonymous: [...ACCESSORS, ...DOORS, 'keyring.bind_application'],
   safetypin_member: [
     ...ACCESSORS,
+    'audit.append_change',
     ...DOORS,
     'api.create_organization',
     'api.key_works',
@@ -73,6 +74,7 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
   ],
   safetypin_jobs: [
     ...ACCESSORS,
+    'audit.append_change',
     ...SEALED_COLUMNS,
     'api_steps.report_failed_jobs',
     'audit.ensure_partitions',

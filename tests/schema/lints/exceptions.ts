@@ -13,6 +13,7 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'platform_private.admit(role name, relation regclass, VARIADIC commands text[])': PROTECTED_DDL,
     'access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean)':
       PROTECTED_DDL,
+    'audit.let_record(role name)': 'a grant of one function that refuses outside of triggers; the role through %I',
     'audit_private.make_partitions(months integer)': 'names of partitions are made from a date',
     'keyring.row_of(row_id text, row_keys text[], row_values jsonb, changed anyelement)':
       'runs with the rights of who writes; send functions of the catalog, names through %I',

@@ -2,7 +2,8 @@
 export const KEEPER_FUNCTIONS: readonly string[] = [
   // The audit trail: reads the sealed context, seals personal values, counts events for the metrics.
   'audit.count_events',
-  'audit.record_change',
+  'audit.let_record',
+  'audit.append_change',
   'audit.statement',
   'audit_private.append',
   'audit_private.append_set',
