@@ -140,6 +140,8 @@ describe.each(ROLES)('PG-06 as %s', (role) => {
     const client = await connect(role, false);
     await client.query(`set role ${role}`);
     for (const one of await callable(place.admin, role)) {
+      // A null of no type is refused before any bytes are looked at.
+      if (one.args.some(({ type }) => type === 'anyelement')) continue;
       const call = callOf(one, place);
       for (const [i, argument] of one.args.entries()) {
         if (!/^(text|name|jsonb?)$/.test(argument.type)) continue;
@@ -176,10 +178,11 @@ it('PG-06 the attack is seen: a function that puts its argument into SQL is foun
   }
 });
 
-it('PG-06 a function that builds SQL is reviewed, and none of those is within reach of a client', async () => {
+it('PG-06 a function that builds SQL is reviewed, and none that lends its rights is within reach of a client', async () => {
+  // Without rights of its own a function can do nothing that its caller could not write down himself.
   const { rows } = await place.admin.query(`select p.oid::regprocedure::text as name,
-      has_function_privilege('safetypin_member', p.oid, 'execute') or has_function_privilege('safetypin_anonymous', p.oid, 'execute')
-        or has_function_privilege('safetypin_jobs', p.oid, 'execute') as reachable
+      p.prosecdef and (has_function_privilege('safetypin_member', p.oid, 'execute') or has_function_privilege('safetypin_anonymous', p.oid, 'execute')
+        or has_function_privilege('safetypin_jobs', p.oid, 'execute')) as reachable
     from pg_proc p where pronamespace::regnamespace::text ~ '^(access|api|audit|identity|keyring|platform|sessions|request)'
       and regexp_replace(prosrc, '--[^\\n]*', '', 'g') ~* '\\mexecute\\M(?!\\s+(function|procedure|on)\\M)' order by 1`);
   expect(rows.length).toBeGreaterThan(1);

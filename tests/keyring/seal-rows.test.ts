@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
+import { DOORS } from '../../src/platform/doctor/doors.ts';
 import { refusal, withoutGuard } from '../support/actors.ts';
 import { type Clinic, clinicWith, SSN, traffic } from './clinic-rows.ts';
 
@@ -39,6 +40,13 @@ const recorded = async (clinic: Clinic, since: string, what: string) =>
   ).n;
 const now = async (clinic: Clinic) => (await one<{ at: string }>(clinic, 'select clock_timestamp()::text as at')).at;
 
+/** What the doctor says about sealed columns, unless all is well. */
+async function doctor(clinic: Clinic): Promise<string[]> {
+  const { admin } = clinic.hand;
+  const found = await DOORS.look({ admin, access: clinic.db.access, pooled: false, now: Date.now });
+  return [found].flat().flatMap(({ level, line }) => (level === 'ok' ? [] : [line]));
+}
+
 describe('CR-08 PG-73 a table with rows', () => {
   let clinic: Clinic;
 
@@ -64,7 +72,9 @@ describe('CR-08 PG-73 a table with rows', () => {
       } else await clinic.hand.batch(40);
     }
     expect(await refusal(clinic.owner.query(SEAL))).toBe('TABLE');
+    expect(await doctor(clinic)).toEqual(["the job is through: select keyring.finish('clinic.patients', 'ssn')"]);
     expect(await said(clinic, FINISH)).toContain('vacuum full clinic.patients');
+    expect(await doctor(clinic)).toEqual([]);
     const first = await sealing.stop();
     expect(first.wrong).toEqual([]);
     expect(first.rounds).toBeGreaterThan(3);
@@ -86,6 +96,7 @@ describe('CR-08 PG-73 a table with rows', () => {
     const back = traffic(clinic, 0, 10_000);
     for (const [name, ssn] of sealing.expected) back.expected.set(name, ssn);
     await clinic.hand.finish(40);
+    expect(await doctor(clinic)).toEqual(["the job is through: select keyring.finish('clinic.patients', 'ssn')"]);
     const second = await back.stop();
     expect(second.wrong).toEqual([]);
     expect(second.rounds).toBeGreaterThan(1);

@@ -42,6 +42,15 @@ export const DOORS: Check = {
     );
     if (heirs.length > 0)
       found.push(warn(`inherits a sealed column without its triggers, and takes no values: ${listed(heirs)}`));
+    const due = await rows(
+      admin,
+      `select format('%s, %L', quote_literal(d.relation::text), d.door) as name from keyring.doors() d
+        where d.state = 'unsealing' and keyring.is_over(d.id)
+          or d.state = 'sealed' and exists (select from pg_catalog.pg_constraint c where c.conrelid = d.relation and c.contype = 'c'
+            and 2 = (select count(*) from pg_catalog.pg_attribute a
+              where a.attrelid = c.conrelid and a.attnum = any (c.conkey) and a.attname in (d.door, d.sealed))) order by 1`,
+    );
+    for (const { name } of due) found.push(warn(`the job is through: select keyring.finish(${name})`));
     return found.length > 0 ? found : ok(`${counted.name} of other tables, sealed first and checked last`);
   },
 };
