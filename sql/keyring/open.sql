@@ -107,7 +107,7 @@ begin
     )
     select o.n, convert_from(keyring_private.unpad(case
           -- A bucket is four bytes short of whole blocks. Padding is checked by hand, as in cipher.sql: one error for all.
-          when substr(o.padded, length(o.padded) - 3) = '\x04040404'::bytea then substr(o.padded, 1, length(o.padded) - 4)
+          when substr(o.padded, length(o.padded) - 3) = decode('04040404', 'hex') then substr(o.padded, 1, length(o.padded) - 4)
           when o.padded is not null then ''::bytea
         end), 'UTF8'),
         case when o.is_null or o.padded is not null then null when o.is_erased then 'KEYER' else 'KEYBD' end

@@ -2969,7 +2969,7 @@ begin
     )
     select o.n, convert_from(keyring_private.unpad(case
           -- A bucket is four bytes short of whole blocks. Padding is checked by hand, as in cipher.sql: one error for all.
-          when substr(o.padded, length(o.padded) - 3) = '\x04040404'::bytea then substr(o.padded, 1, length(o.padded) - 4)
+          when substr(o.padded, length(o.padded) - 3) = decode('04040404', 'hex') then substr(o.padded, 1, length(o.padded) - 4)
           when o.padded is not null then ''::bytea
         end), 'UTF8'),
         case when o.is_null or o.padded is not null then null when o.is_erased then 'KEYER' else 'KEYBD' end
@@ -4047,7 +4047,7 @@ begin
     v_padded := extensions.decrypt_iv(ciphertext, substr(key, 33, 32), iv, 'aes-cbc/pad:none');
     v_padding := get_byte(v_padded, length(v_padded) - 1);
     if v_padding between 1 and 16
-      and ltrim(substr(v_padded, length(v_padded) - v_padding + 1), set_byte('\x00'::bytea, 0, v_padding)) = ''::bytea then
+      and ltrim(substr(v_padded, length(v_padded) - v_padding + 1), set_byte(decode('00', 'hex'), 0, v_padding)) = ''::bytea then
       return substr(v_padded, 1, length(v_padded) - v_padding);
     end if;
   end if;
@@ -5201,7 +5201,7 @@ begin
     v_length := (get_byte(padded, 0) << 24) + (get_byte(padded, 1) << 16) + (get_byte(padded, 2) << 8) + get_byte(padded, 3);
     -- One way to pad each value: the smallest bucket that takes it, and nothing but zeros behind it.
     if v_length between 0 and v_size - 4 and (v_size = 28 or v_length > v_size / 2 - 6)
-      and ltrim(substr(padded, v_length + 5), '\x00'::bytea) = ''::bytea then
+      and ltrim(substr(padded, v_length + 5), decode('00', 'hex')) = ''::bytea then
       return substr(padded, 5, v_length);
     end if;
   end if;
