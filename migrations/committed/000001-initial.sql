@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:6c1f0992f994f32ba6403c7f0544b625a48e86a9
+--! Hash: sha1:16c9c0952f9c326125c6b3d9352c2f44f567b67c
 --! Message: initial
 
 --! Included all.sql
@@ -4053,6 +4053,12 @@ begin
       if exists (select from keyring_private.works w where w.kind = 'reseal' and w.column_id is not null and w.finished_at is null) then
         return null;
       end if;
+      v_next := 'last';
+    when 'last' then
+      -- Whoever reads still may have begun while values stood under the keys that go now.
+      if (work.position ->> 'destroy')::boolean and not keyring_private.has_waited(work) then
+        return null;
+      end if;
       v_next := 'end';
     else
       if (work.position ->> 'destroy')::boolean then
@@ -4065,7 +4071,7 @@ begin
       return v_count;
   end case;
   if v_next is not null then
-    update keyring_private.works w set position = w.position || jsonb_build_object('phase', v_next) where w.id = work.id;
+    update keyring_private.works w set position = w.position - 'wait' || jsonb_build_object('phase', v_next) where w.id = work.id;
   end if;
   return greatest(v_count, 1);
 end $$;

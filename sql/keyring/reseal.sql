@@ -97,6 +97,12 @@ begin
       if exists (select from keyring_private.works w where w.kind = 'reseal' and w.column_id is not null and w.finished_at is null) then
         return null;
       end if;
+      v_next := 'last';
+    when 'last' then
+      -- Whoever reads still may have begun while values stood under the keys that go now.
+      if (work.position ->> 'destroy')::boolean and not keyring_private.has_waited(work) then
+        return null;
+      end if;
       v_next := 'end';
     else
       if (work.position ->> 'destroy')::boolean then
@@ -109,7 +115,7 @@ begin
       return v_count;
   end case;
   if v_next is not null then
-    update keyring_private.works w set position = w.position || jsonb_build_object('phase', v_next) where w.id = work.id;
+    update keyring_private.works w set position = w.position - 'wait' || jsonb_build_object('phase', v_next) where w.id = work.id;
   end if;
   return greatest(v_count, 1);
 end $$;

@@ -77,7 +77,7 @@ export function traffic({ app, ada }: Clinic, rows: number, first = 0) {
     if (`${await find(changed)}` !== name) note('not found under the new value', name);
   };
   const going = (async () => {
-    while (!over) {
+    while (!over && wrong.length < 100) {
       await round().catch((error) => note('failed', error));
       rounds += 1;
     }

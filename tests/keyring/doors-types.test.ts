@@ -189,7 +189,9 @@ it('PG-61 none of the refused values stands in the log of the server', async () 
   const { rows } = await admin.query("select current_setting('data_directory') as path");
   const log = readFileSync(join(rows[0].path, '..', 'postgres.log'), 'utf8');
   expect(log).toContain('the value is not a');
-  expect(log.match(/.*canary\d+.*/g)).toBe(null);
+  // Other files use this server too, and words of their own.
+  const ours = log.split('\n').filter((line) => line.includes(db.name));
+  expect(ours.filter((line) => /canary\d/.test(line))).toEqual([]);
   // It would have been there.
   await admin.query("select 'canaryA'::date").catch(() => {});
   expect(readFileSync(join(rows[0].path, '..', 'postgres.log'), 'utf8')).toContain('canaryA');

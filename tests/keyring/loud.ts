@@ -2,6 +2,7 @@
 import { mkdtempSync, realpathSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { loadConfig } from '../../src/config.ts';
 import { startServer } from '../../src/http/server.ts';
@@ -94,6 +95,12 @@ export async function startLoud(): Promise<Loud> {
   const db = handleOf('safetypin', access);
   closers.push(db.drop);
   const admin = await db.connect('admin');
+  // The worker gives its connections a second to end; with all that is written down here they take longer.
+  closers.push(async () => {
+    const worker =
+      "select from pg_stat_activity where datname = 'safetypin' and application_name like 'safetypin worker%'";
+    for (let tries = 0; tries < 100 && (await admin.query(worker)).rowCount !== 0; tries += 1) await sleep(100);
+  });
   // Not before: each of its messages would have the whole migration with it.
   await admin.query('alter database safetypin set log_min_error_statement = debug5');
   await admin.query('create extension if not exists pg_stat_statements');

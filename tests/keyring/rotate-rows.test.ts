@@ -161,6 +161,35 @@ describe('CR-08 a rotation of data keys', () => {
       ).toEqual([{ ssn: 'canary-later', born: null }]);
     });
   });
+
+  it('destroys no key while somebody reads who began before the values stood under new ones', async () => {
+    await clinic.owner.query('select keyring.rotate_data_keys(destroy => true)');
+    const phase = async () =>
+      (
+        await one<{ phase: string }>(
+          "select position ->> 'phase' as phase from keyring_private.works where column_id is null order by id desc limit 1",
+        )
+      ).phase;
+    // One that waits lets the others pass until it is due again.
+    for (let i = 0; i < 200 && (await phase()) !== 'values'; i += 1)
+      if ((await clinic.hand.batch(500)) === 0) await due();
+    expect(await phase()).toBe('values');
+    const slow = await clinic.app.pool.connect();
+    await slow.query('begin');
+    await clinic.app.open(slow, clinic.ada.credential);
+    await slow.query(
+      'declare c cursor for select clinic.patients_ssn(p) as ssn, ssn_sealed is null as none from clinic.patients p',
+    );
+    const read = (await slow.query('fetch 1 from c')).rows;
+    await workSome();
+    expect(await open()).toBeGreaterThan(0);
+    read.push(...(await slow.query('fetch all from c')).rows);
+    await slow.query('commit');
+    slow.release();
+    expect(read.length).toBeGreaterThan(10);
+    expect(read.filter(({ ssn, none }) => (ssn === null) !== none)).toEqual([]);
+    await workBrokenly(500);
+  });
 });
 
 describe('a rotation of an index key', () => {

@@ -173,7 +173,9 @@ describe('two migrators', () => {
       await expect(build(db.access, folder, { patience, say: (line) => said.push(line) })).rejects.toThrow(
         /^another migration has not finished within 1 s \(process \d+: the first, postgres, since \d\d:\d\d:\d\d UTC\): look after that one; nothing was changed$/,
       );
-      expect(said).toEqual([
+      // Another file may be at the server's own lock for a moment.
+      const ours = said.filter((line) => line.includes('the first'));
+      expect(ours).toEqual([
         expect.stringMatching(/^waiting for another migration to finish \(process \d+: the first/),
       ]);
       await first.end();
