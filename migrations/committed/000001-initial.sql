@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:16c9c0952f9c326125c6b3d9352c2f44f567b67c
+--! Hash: sha1:7593f54dce4914e5880791fb28b13818deb12c3c
 --! Message: initial
 
 --! Included all.sql
@@ -3495,6 +3495,10 @@ begin
   if v_unknown is not null then
     raise exception 'no such option: %', v_unknown using errcode = '22023',
       hint = 'There are required, unique, format, lookup, refusal, write, keep_on_null and organization.';
+  end if;
+  -- What never leaves the database has no door.
+  if class not in ('personal', 'sensitive') then
+    raise exception 'no such class: %', class using errcode = '22023', hint = 'There are personal and sensitive.';
   end if;
   execute format('lock table %s in access exclusive mode', v_table);
   select a.* into v_attribute from pg_attribute a

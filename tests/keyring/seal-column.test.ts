@@ -238,7 +238,7 @@ describe('a table is refused', () => {
   it.each([
     ['an option there is not', `options => '{"uniqe": true}'`, '22023'],
     ['a permission there is not', "permission => 'no.such'", 'TABLE'],
-    ['a class there is not', "class => 'public'", '23514'],
+    ['a class there is not', "class => 'public'", '22023'],
     ['a subject there is not', "subject => 'n'", 'TABLE'],
     ['an organization there is not', `options => '{"organization": "n"}'`, 'TABLE'],
     ['a format that is none', `options => '{"format": "("}'`, '2201B'],
@@ -483,6 +483,14 @@ describe('a table in parts', () => {
     await admin.query(`alter table s.t disable trigger user; ${swap}; alter table s.t enable trigger user`);
     expect(await refusal(run("select s.t_v(t) from s.t t where n = 'a'"))).toBe('KEYBD');
     expect(await run("select s.t_v(t) as v from s.t t where n = 'b'")).toEqual([{ v: 'two' }]);
+  });
+
+  it('refuses options and classes that there are not', async () => {
+    await owner.query(
+      `create table s.t (${ORGANIZATION}, id uuid default gen_random_uuid(), v text, primary key (organization_id, id))`,
+    );
+    for (const wrong of ['options => \'{"uniq": true}\'', "class => 'secret'", "class => 'Personal'"])
+      expect(await refusal(owner.query(`select keyring.seal_column('s.t', 'v', ${wrong})`)), wrong).toBe('22023');
   });
 
   it('on two levels: rows move between them; what is named by the part moves with its value written again', async () => {

@@ -3288,6 +3288,10 @@ begin
     raise exception 'no such option: %', v_unknown using errcode = '22023',
       hint = 'There are required, unique, format, lookup, refusal, write, keep_on_null and organization.';
   end if;
+  -- What never leaves the database has no door.
+  if class not in ('personal', 'sensitive') then
+    raise exception 'no such class: %', class using errcode = '22023', hint = 'There are personal and sensitive.';
+  end if;
   execute format('lock table %s in access exclusive mode', v_table);
   select a.* into v_attribute from pg_attribute a
     where a.attrelid = seal_column.relation and a.attname = "column" and a.attnum > 0 and not a.attisdropped;
