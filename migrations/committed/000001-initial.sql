@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:7593f54dce4914e5880791fb28b13818deb12c3c
+--! Hash: sha1:4ce526f9703a8591dc982306d38286a6b7c2979d
 --! Message: initial
 
 --! Included all.sql
@@ -1675,10 +1675,13 @@ create or replace function keyring_private.add_rewrap("position" jsonb) returns 
   set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if not exists (select from keyring_private.roots r where r.check_value is not null) then
+    raise exception 'no application has brought its half to this database yet' using errcode = 'KEYNO', hint = 'Start the server once.';
+  end if;
   return keyring_private.add_work('rewrap', null,
     (select count(*) from keyring_private.data_keys) + (select count(*) from keyring_private.index_keys), add_rewrap."position");
 end $$;
-comment on function keyring_private.add_rewrap(jsonb) is 'Notes that all keys are to be wrapped anew. CNFLT while that is under way.';
+comment on function keyring_private.add_rewrap(jsonb) is 'Notes that all keys are to be wrapped anew. CNFLT while that is under way, KEYNO before the first application came.';
 
 create or replace function keyring.rotate_root() returns uuid
   language plpgsql volatile security definer

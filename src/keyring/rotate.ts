@@ -7,6 +7,7 @@ import { halfId, type KeyProvider } from './provider.ts';
 import { readTree, unfinished } from './tree.ts';
 
 const CONFLICT = 'CNFLT';
+const NO_KEY = 'KEYNO';
 
 interface Rotation {
   /** As safetypin_owner. */
@@ -68,6 +69,9 @@ async function begin(owner: pg.Client, sql: string, values: unknown[] = []): Pro
   try {
     await owner.query(sql, values);
   } catch (error) {
+    if (sqlstateOf(error) === NO_KEY) {
+      throw new StartupError('no server has brought its half to this database yet: start it once', { cause: error });
+    }
     if (sqlstateOf(error) !== CONFLICT) throw error;
     throw new StartupError('another rotation is under way: `safetypin keys` shows it', { cause: error });
   }

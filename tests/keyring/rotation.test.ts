@@ -46,6 +46,14 @@ beforeAll(async () => {
 const slow = ['slow@example.com', 'Slow'];
 
 describe('CR-08 a rotation of the root', () => {
+  test('is refused while no application has brought its half', async () => {
+    const fresh = await cloneDatabase();
+    const owner = await fresh.connect('owner');
+    expect(await refusal(owner.query('select keyring.rotate_root()'))).toBe('KEYNO');
+    expect(await refusal(owner.query("select keyring.rotate_application('\\x0102030405060708')"))).toBe('KEYNO');
+    await fresh.drop();
+  });
+
   test('puts every key under a new half of the database, destroys the old one, and changes no value', async () => {
     const before = await roots();
     await rotate();

@@ -4084,10 +4084,13 @@ CREATE OR REPLACE FUNCTION keyring_private.add_rewrap("position" jsonb)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  if not exists (select from keyring_private.roots r where r.check_value is not null) then
+    raise exception 'no application has brought its half to this database yet' using errcode = 'KEYNO', hint = 'Start the server once.';
+  end if;
   return keyring_private.add_work('rewrap', null,
     (select count(*) from keyring_private.data_keys) + (select count(*) from keyring_private.index_keys), add_rewrap."position");
 end $function$
-comment 'Notes that all keys are to be wrapped anew. CNFLT while that is under way.'
+comment 'Notes that all keys are to be wrapped anew. CNFLT while that is under way, KEYNO before the first application came.'
 
 -- function keyring_private.add_work(kind text, column_id uuid, total bigint, "position" jsonb)
 owner safetypin_keeper
