@@ -1,5 +1,6 @@
 // Sealing a table that has rows, and having it back (DESIGN 5, F7, F13): while everybody reads and writes.
 import { execFileSync } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
 import { DOORS } from '../../src/platform/doctor/doors.ts';
@@ -87,8 +88,14 @@ describe('CR-08 PG-73 a table with rows', () => {
     ).toEqual({
       c: 'CHECK ((ssn IS NULL))',
     });
-    await clinic.hand.admin.query('vacuum full clinic.patients');
-    expect(await inFile(clinic, 'canary-')).toBe(false);
+    // A row that somebody may still see by an old snapshot (autovacuum counting rows, say) is carried over.
+    let isLeft = true;
+    for (let tries = 0; isLeft && tries < 20; tries += 1) {
+      await clinic.hand.admin.query('vacuum full clinic.patients');
+      isLeft = await inFile(clinic, 'canary-');
+      if (isLeft) await sleep(250);
+    }
+    expect(isLeft).toBe(false);
     expect(await recorded(clinic, since, 'canary-')).toBe(0);
 
     expect(await said(clinic, UNSEAL)).toContain('a job opens');
