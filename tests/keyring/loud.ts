@@ -99,7 +99,8 @@ export async function startLoud(): Promise<Loud> {
   closers.push(async () => {
     const worker =
       "select from pg_stat_activity where datname = 'safetypin' and application_name like 'safetypin worker%'";
-    for (let tries = 0; tries < 100 && (await admin.query(worker)).rowCount !== 0; tries += 1) await sleep(100);
+    for (let tries = 0; tries < 50 && (await admin.query(worker)).rowCount !== 0; tries += 1) await sleep(100);
+    await admin.query(worker.replace('from', 'pg_terminate_backend(pid, 5000) from'));
   });
   // Not before: each of its messages would have the whole migration with it.
   await admin.query('alter database safetypin set log_min_error_statement = debug5');
