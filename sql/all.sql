@@ -49,6 +49,7 @@
 
 --!include access/schema.sql
 --!include access/tables.sql
+--!include access/holding.sql
 --!include access/internal.sql
 --!include access/functions.sql
 --!include access/triggers.sql
@@ -69,6 +70,7 @@
 --!include api/session.sql
 --!include api/recovery.sql
 --!include api/functions.sql
+--!include api/organizations.sql
 --!include api/keys.sql
 --!include api/shell.sql
 --!include api/jobs.sql

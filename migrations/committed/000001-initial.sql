@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:4ce526f9703a8591dc982306d38286a6b7c2979d
+--! Hash: sha1:1a0e67df514f77b506e5d55a352a9fb895784a24
 --! Message: initial
 
 --! Included all.sql
@@ -308,7 +308,8 @@ begin
           or (j.person_id is null or exists (
                 select from identity.people p where p.id = j.person_id and p.status = 'active'))
             and (j.organization_id is null or exists (
-                select from access.organizations o where o.id = j.organization_id and o.status = 'active'))
+                select from access.organizations o
+                where o.id = j.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()))
             and (j.person_id is null or j.organization_id is null or exists (
                 select from access.memberships m
                 where m.organization_id = j.organization_id and m.person_id = j.person_id))));
@@ -344,6 +345,32 @@ begin
   return v_id;
 end $$;
 comment on function request.user_id() is 'The person who asks; null if nobody is signed in. In policies always as (select request.user_id()).';
+
+create or replace function request.owner_id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+begin
+  select c.person_id into v_id from request_private.session_context c;
+  if not found then
+    select c.person_id into v_id from request_private.other_context c;
+  end if;
+  return v_id;
+end $$;
+comment on function request.owner_id() is
+  'The person whose own rows the asker reaches without a permission; null if there is none. In policies always as (select request.owner_id()).';
+
+create or replace function request.signed_in_id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select c.person_id from request_private.session_context c where c.kind = '1');
+end $$;
+comment on function request.signed_in_id() is
+  'The person who signed in for this request; null for anybody else. For what a person does for herself alone: joining, leaving, founding.';
 
 create or replace function request.organization_id() returns uuid
   language plpgsql stable parallel restricted security definer
@@ -5465,6 +5492,7 @@ create table if not exists access.organizations (
   id uuid constraint organizations_pkey primary key default platform.uuid_v7(),
   name text not null constraint organizations_name_length check (length(name) between 1 and 1000),
   status text not null default 'active' constraint organizations_status_known check (status in ('active', 'suspended', 'closed')),
+  closes_at timestamptz not null default 'infinity',
   created_by uuid constraint organizations_creator_exists references identity.people (id) on delete set null,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
@@ -5476,6 +5504,7 @@ comment on table access.organizations is 'An organization: the tenant.';
 comment on column access.organizations.id is 'UUID version 7.';
 comment on column access.organizations.name is 'Name for people; not unique.';
 comment on column access.organizations.status is 'Nobody acts in an organization that is not active.';
+comment on column access.organizations.closes_at is 'Nobody acts in it from then on; no job has to run for it to be over.';
 comment on column access.organizations.created_by is 'Who founded it; null once that person is gone.';
 comment on column access.organizations.created_at is 'When it was founded.';
 comment on column access.organizations.updated_at is 'When it last changed.';
@@ -5485,8 +5514,11 @@ create table if not exists access.roles (
   organization_id uuid not null constraint roles_organization_exists references access.organizations (id) on delete cascade,
   id uuid not null default platform.uuid_v7(),
   name text not null constraint roles_name_length check (length(name) between 1 and 100),
+  description text not null default '' constraint roles_description_length check (length(description) <= 1000),
   built_in boolean not null default false,
   created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  version integer not null default 1,
   constraint roles_pkey primary key (organization_id, id),
   constraint roles_name_unique unique (organization_id, name)
 );
@@ -5496,7 +5528,10 @@ comment on column access.roles.organization_id is 'Organization.';
 comment on column access.roles.id is 'UUID version 7.';
 comment on column access.roles.name is 'Name, unique in the organization.';
 comment on column access.roles.built_in is 'Built-in roles hold the permissions that name them in access.permissions.';
+comment on column access.roles.description is 'What it is for, for people.';
 comment on column access.roles.created_at is 'When it was made.';
+comment on column access.roles.updated_at is 'When it last changed, or what it permits.';
+comment on column access.roles.version is 'Grows with each change; for optimistic locking.';
 
 create table if not exists access.role_permissions (
   organization_id uuid not null,
@@ -5536,6 +5571,7 @@ create table if not exists access.membership_roles (
   role_id uuid not null,
   valid_from timestamptz not null default '-infinity',
   valid_until timestamptz not null default 'infinity',
+  granted_by uuid constraint membership_roles_granter_exists references identity.people (id) on delete set null,
   created_at timestamptz not null default clock_timestamp(),
   constraint membership_roles_pkey primary key (organization_id, id),
   constraint membership_roles_membership_exists foreign key (organization_id, membership_id)
@@ -5545,6 +5581,7 @@ create table if not exists access.membership_roles (
   constraint membership_roles_window_order check (valid_from < valid_until)
 );
 create index if not exists membership_roles_membership_idx on access.membership_roles (organization_id, membership_id);
+create index if not exists membership_roles_granted_by_idx on access.membership_roles (granted_by);
 create index if not exists membership_roles_role_idx on access.membership_roles (organization_id, role_id);
 alter table access.membership_roles enable row level security, force row level security;
 comment on table access.membership_roles is 'Roles that a member holds, each for its time.';
@@ -5554,6 +5591,7 @@ comment on column access.membership_roles.membership_id is 'Membership.';
 comment on column access.membership_roles.role_id is 'Role.';
 comment on column access.membership_roles.valid_from is 'From when it counts.';
 comment on column access.membership_roles.valid_until is 'Until when it counts; no job has to run for it to end.';
+comment on column access.membership_roles.granted_by is 'Who granted it; null once that person is gone, and for the founder.';
 comment on column access.membership_roles.created_at is 'When it was granted.';
 
 create table if not exists access_private.held_permissions (
@@ -5569,6 +5607,17 @@ comment on column access_private.held_permissions.organization_id is 'Organizati
 comment on column access_private.held_permissions.person_id is 'Person.';
 comment on column access_private.held_permissions.permission is 'Permission.';
 comment on column access_private.held_permissions.valid is 'Times at which at least one of the member''s roles gives it.';
+
+create table if not exists access_private.ownership (
+  organization_id uuid constraint ownership_pkey primary key
+    constraint ownership_organization_exists references access.organizations (id) on delete cascade,
+  turns bigint not null default 0
+) with (fillfactor = 50);
+alter table access_private.ownership enable row level security, force row level security;
+comment on table access_private.ownership is
+  'One row for each organization, which every change of members, roles and grants updates first: so they take turns, also in REPEATABLE READ, where a lock alone would let the second one work with what it read before.';
+comment on column access_private.ownership.organization_id is 'Organization.';
+comment on column access_private.ownership.turns is 'How many changes took their turn.';
 
 create table if not exists access.rules (
   relation regclass not null,
@@ -5592,6 +5641,110 @@ comment on column access.rules.permission is 'Permission that the command needs.
 comment on column access.rules.assurance is 'Assurance level that the session needs (SP 800-63B).';
 comment on column access.rules.roles is 'Database roles that the rule is for.';
 --! EndIncluded access/tables.sql
+--! Included access/holding.sql
+-- Purpose: what every function that changes who may do what asks first. The definer's own.
+
+grant create on schema access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.acting_in() returns uuid
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if request.kind() is distinct from 'session' then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  if request.organization_id() is null then
+    raise exception 'no organization is active' using errcode = 'DENYD';
+  end if;
+  return request.organization_id();
+end $$;
+comment on function access_private.acting_in() is
+  'The organization that the asker acts in. AUTHN for nobody, DENYD while no organization is active.';
+
+create or replace function access_private.refused(what text, reasons text[]) returns text[]
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform audit_private.append('access.refuse', details => jsonb_build_object('what', what, 'reasons', reasons));
+  return reasons;
+end $$;
+comment on function access_private.refused(text, text[]) is
+  'Records a refusal and gives the reasons back. What was refused is one of our words, never what somebody typed.';
+
+create or replace function access_private.holding() returns table (permission text, valid tstzmultirange)
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select h.permission, h.valid
+    from access_private.held_permissions h
+    where h.organization_id = (select request.organization_id()) and h.person_id = (select request.user_id())
+$$;
+comment on function access_private.holding() is 'What the asker holds in the active organization, and when: what can be handed on.';
+
+create or replace function access_private.not_held(permissions text[], valid tstzrange) returns text[]
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(p.permission order by p.permission), '{}')
+    from (select distinct u.permission from unnest(not_held.permissions) as u (permission)) p
+    where not exists (
+      select from access_private.holding() h
+        where h.permission = p.permission
+          -- What is past harms nobody.
+          and h.valid @> not_held.valid * tstzrange(clock_timestamp(), 'infinity', '[]'))
+$$;
+comment on function access_private.not_held(text[], tstzrange) is
+  'Which of these permissions the asker does not hold for the whole of that time, as far as it is ahead: nobody hands on what they do not hold, nor for longer.';
+
+create or replace function access_private.held_by_role(organization_id uuid, role_id uuid) returns text[]
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(rp.permission order by rp.permission), '{}')
+    from access.role_permissions rp
+    where rp.organization_id = held_by_role.organization_id and rp.role_id = held_by_role.role_id
+$$;
+comment on function access_private.held_by_role(uuid, uuid) is 'What a role permits.';
+
+create or replace function access_private.outranks(organization_id uuid, person_id uuid) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- As of now and from now on: whoever will be an owner tomorrow is not removed by an admin today.
+  select not exists (
+    select from access_private.held_permissions h
+      cross join lateral unnest(h.valid) as w (valid)
+      where h.organization_id = outranks.organization_id and h.person_id = outranks.person_id
+        and upper(w.valid) > clock_timestamp()
+        and access_private.not_held(array[h.permission], w.valid) <> '{}')
+$$;
+comment on function access_private.outranks(uuid, uuid) is
+  'Whether the asker holds all that a member holds: nobody acts on who holds more. True for oneself.';
+
+create or replace function access_private.has_owner(organization_id uuid, but_not uuid default null) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from access.roles r
+      join access.membership_roles mr on mr.organization_id = r.organization_id and mr.role_id = r.id
+      join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+      join identity.people p on p.id = m.person_id and p.status = 'active'
+      where r.organization_id = has_owner.organization_id and r.built_in and r.name = 'owner'
+        and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity'
+        and m.person_id is distinct from has_owner.but_not)
+$$;
+comment on function access_private.has_owner(uuid, uuid) is
+  'Whether somebody active owns the organization without an end, apart from one person who is about to go.';
+
+reset role;
+reset row_security;
+revoke create on schema access_private from safetypin_definer;
+--! EndIncluded access/holding.sql
 --! Included access/internal.sql
 -- Purpose: steps about organizations that the API's functions are made of; the definer's own.
 
@@ -5599,28 +5752,42 @@ grant create on schema access_private to safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
 
-create or replace function access_private.work_out(organization_id uuid, person_id uuid) returns void
+create or replace function access_private.take_turn(organization_id uuid) returns void
   language sql volatile
   set search_path = pg_catalog, pg_temp
 as $$
-  with now_held as (
-    select rp.permission, range_agg(tstzrange(mr.valid_from, mr.valid_until)) as valid
-      from access.memberships m
+  insert into access_private.ownership as o (organization_id) values (take_turn.organization_id)
+    on conflict on constraint ownership_pkey do update set turns = o.turns + 1
+$$;
+comment on function access_private.take_turn(uuid) is
+  'Changes of members, roles and grants of one organization take turns until the end of the transaction. 40001 in REPEATABLE READ, when another was faster.';
+
+create or replace function access_private.work_out(organization_id uuid, people uuid[]) returns void
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  with asked as (
+    select distinct u.person_id from unnest(work_out.people) as u (person_id)
+  ), now_held as (
+    select m.person_id, rp.permission, range_agg(tstzrange(mr.valid_from, mr.valid_until)) as valid
+      from asked a
+      join access.memberships m on m.organization_id = work_out.organization_id and m.person_id = a.person_id
       join access.membership_roles mr on mr.organization_id = m.organization_id and mr.membership_id = m.id
       join access.role_permissions rp on rp.organization_id = mr.organization_id and rp.role_id = mr.role_id
-      where m.organization_id = work_out.organization_id and m.person_id = work_out.person_id
-      group by rp.permission
+      group by m.person_id, rp.permission
   ), gone as (
     delete from access_private.held_permissions h
-      where h.organization_id = work_out.organization_id and h.person_id = work_out.person_id
-        and not exists (select from now_held n where n.permission = h.permission)
+      using asked a
+      where h.organization_id = work_out.organization_id and h.person_id = a.person_id
+        and not exists (select from now_held n where n.person_id = h.person_id and n.permission = h.permission)
   )
   insert into access_private.held_permissions (organization_id, person_id, permission, valid)
-    select work_out.organization_id, work_out.person_id, n.permission, n.valid from now_held n
+    select work_out.organization_id, n.person_id, n.permission, n.valid from now_held n
     on conflict on constraint held_permissions_pkey do update set valid = excluded.valid
       where held_permissions.valid is distinct from excluded.valid
 $$;
-comment on function access_private.work_out(uuid, uuid) is 'Works out anew what one member may do.';
+comment on function access_private.work_out(uuid, uuid[]) is
+  'Works out anew what members may do. Whoever calls it has taken their turn, in a statement before.';
 
 create or replace function access_private.found_organization(name text, person_id uuid) returns uuid
   language plpgsql volatile
@@ -5817,7 +5984,7 @@ begin
     v_tenant := format('(%I = (select request.organization_id()))', v_rule.organization_column);
     v_condition := concat_ws(' or ',
       case when v_rule.permission is not null then format('(select request.can(%L))', v_rule.permission) end,
-      case when v_rule.owner_column is not null then format('%I = (select request.user_id())', v_rule.owner_column) end);
+      case when v_rule.owner_column is not null then format('%I = (select request.owner_id())', v_rule.owner_column) end);
     if v_rule.assurance > 1 then
       v_condition := format('(select request.assurance()) >= %s and (%s)', v_rule.assurance, v_condition);
     end if;
@@ -5887,7 +6054,8 @@ comment on function access.protect(regclass, name, name, text, text, text, text,
   'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did, a line each. TABLE names what the table lacks.';
 --! EndIncluded access/functions.sql
 --! Included access/triggers.sql
--- Purpose: what a change of roles and memberships brings about, whichever function makes it.
+-- Purpose: what a change of roles and memberships brings about, whichever function makes it. By statement, with the rows
+-- that changed: a role of ten thousand people is one working out, not ten thousand.
 
 grant create on schema access_private to safetypin_definer;
 set local role safetypin_definer;
@@ -5902,16 +6070,21 @@ declare
   v_row record;
 begin
   for v_row in
-    select distinct m.organization_id, m.person_id
-    from access.memberships m
-    where m.organization_id in (new.organization_id, old.organization_id)
-      and m.id in (new.membership_id, old.membership_id)
+    select c.organization_id, array_agg(c.membership_id) as memberships
+    from changed c
+    group by c.organization_id
+    order by c.organization_id
   loop
-    perform access_private.work_out(v_row.organization_id, v_row.person_id);
+    -- Closing one or emptying it takes its rows with it.
+    continue when not exists (select from access.organizations o where o.id = v_row.organization_id);
+    perform access_private.take_turn(v_row.organization_id);
+    perform access_private.work_out(v_row.organization_id, array(
+      select m.person_id from access.memberships m
+      where m.organization_id = v_row.organization_id and m.id = any (v_row.memberships)));
   end loop;
   return null;
 end $$;
-comment on function access_private.tg_membership_roles__work_out() is 'A role was given or taken: works out anew what the member may do.';
+comment on function access_private.tg_membership_roles__work_out() is 'Roles were given or taken: works out anew what their holders may do.';
 
 create or replace function access_private.tg_role_permissions__work_out() returns trigger
   language plpgsql security definer
@@ -5922,17 +6095,22 @@ declare
   v_row record;
 begin
   for v_row in
-    select distinct m.organization_id, m.person_id
-    from access.membership_roles mr
-    join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
-    where mr.organization_id in (new.organization_id, old.organization_id)
-      and mr.role_id in (new.role_id, old.role_id)
+    select c.organization_id, array_agg(distinct c.role_id) as roles
+    from changed c
+    group by c.organization_id
+    order by c.organization_id
   loop
-    perform access_private.work_out(v_row.organization_id, v_row.person_id);
+    continue when not exists (select from access.organizations o where o.id = v_row.organization_id);
+    perform access_private.take_turn(v_row.organization_id);
+    perform access_private.work_out(v_row.organization_id, array(
+      select distinct m.person_id
+      from access.membership_roles mr
+      join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+      where mr.organization_id = v_row.organization_id and mr.role_id = any (v_row.roles)));
   end loop;
   return null;
 end $$;
-comment on function access_private.tg_role_permissions__work_out() is 'A role permits more or less: works out anew what its holders may do.';
+comment on function access_private.tg_role_permissions__work_out() is 'Roles permit more or less: works out anew what their holders may do.';
 
 create or replace function access_private.tg_memberships__work_out() returns trigger
   language plpgsql security definer
@@ -5940,10 +6118,32 @@ create or replace function access_private.tg_memberships__work_out() returns tri
   set row_security = on
 as $$
 begin
-  perform access_private.work_out(old.organization_id, old.person_id);
+  delete from access_private.held_permissions h
+    using changed c
+    where h.organization_id = c.organization_id and h.person_id = c.person_id;
   return null;
 end $$;
-comment on function access_private.tg_memberships__work_out() is 'A member left: nothing is held any more.';
+comment on function access_private.tg_memberships__work_out() is 'Members left: nothing is held any more.';
+
+create or replace function access_private.tg_keep_owner() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Whatever took it, by whichever way: somebody must be left who owns the organization.
+declare
+  v_organization uuid;
+begin
+  for v_organization in select distinct c.organization_id from changed c order by c.organization_id loop
+    continue when not exists (select from access.organizations o where o.id = v_organization and o.status <> 'closed');
+    perform access_private.take_turn(v_organization);
+    if not access_private.has_owner(v_organization) then
+      raise exception 'an organization keeps an owner' using errcode = 'LASTO';
+    end if;
+  end loop;
+  return null;
+end $$;
+comment on function access_private.tg_keep_owner() is 'LASTO when nobody owns the organization any more.';
 
 reset role;
 reset row_security;
@@ -5953,16 +6153,27 @@ revoke create on schema access_private from safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
 grant execute on function access_private.tg_membership_roles__work_out(), access_private.tg_role_permissions__work_out(),
-  access_private.tg_memberships__work_out() to safetypin_owner;
+  access_private.tg_memberships__work_out(), access_private.tg_keep_owner() to safetypin_owner;
 reset role;
 reset row_security;
 
-create or replace trigger _500_work_out after insert or update or delete on access.membership_roles
-  for each row execute function access_private.tg_membership_roles__work_out();
-create or replace trigger _500_work_out after insert or update or delete on access.role_permissions
-  for each row execute function access_private.tg_role_permissions__work_out();
-create or replace trigger _500_work_out after delete on access.memberships
-  for each row execute function access_private.tg_memberships__work_out();
+-- A trigger with transition tables is for one command only.
+create or replace trigger _500_work_out_new after insert on access.membership_roles
+  referencing new table as changed for each statement execute function access_private.tg_membership_roles__work_out();
+create or replace trigger _500_work_out_changed after update on access.membership_roles
+  referencing new table as changed for each statement execute function access_private.tg_membership_roles__work_out();
+create or replace trigger _500_work_out_gone after delete on access.membership_roles
+  referencing old table as changed for each statement execute function access_private.tg_membership_roles__work_out();
+create or replace trigger _500_work_out_new after insert on access.role_permissions
+  referencing new table as changed for each statement execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _500_work_out_gone after delete on access.role_permissions
+  referencing old table as changed for each statement execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _500_work_out_gone after delete on access.memberships
+  referencing old table as changed for each statement execute function access_private.tg_memberships__work_out();
+create or replace trigger _600_keep_owner_changed after update on access.membership_roles
+  referencing old table as changed for each statement execute function access_private.tg_keep_owner();
+create or replace trigger _600_keep_owner_gone after delete on access.membership_roles
+  referencing old table as changed for each statement execute function access_private.tg_keep_owner();
 --! EndIncluded access/triggers.sql
 
 --! Included sessions/schema.sql
@@ -6150,7 +6361,7 @@ begin
         left join sessions_private.credentials c on c.hash = sha256(credential) and c.expires_at > clock_timestamp()
         left join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
         left join identity.people p on p.id = s.person_id and p.status = 'active'
-        left join access.organizations o on o.id = s.organization_id and o.status = 'active'
+        left join access.organizations o on o.id = s.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()
         left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
         left join sessions.activity a on a.session_id = s.id
         where r.name = 'request.seconds'
@@ -6258,7 +6469,7 @@ as $$
   -- The one that was asked for, else where the person was last, else the oldest membership.
   select m.organization_id
   from access.memberships m
-  join access.organizations o on o.id = m.organization_id and o.status = 'active'
+  join access.organizations o on o.id = m.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()
   left join lateral (
     select max(s.created_at) as at from sessions.sessions s
     where s.person_id = m.person_id and s.organization_id = m.organization_id) last on true
@@ -6457,6 +6668,11 @@ begin
     create type api.sent_outcome as enum ('SENT');
     create type api.ended_outcome as enum ('ENDED', 'REFUSED');
     create type api.created_outcome as enum ('CREATED', 'REFUSED');
+    create type api.changed_outcome as enum ('CHANGED', 'REFUSED');
+    create type api.removed_outcome as enum ('REMOVED', 'REFUSED');
+    create type api.created_result as (outcome api.created_outcome, reasons text[], id uuid);
+    create type api.changed_result as (outcome api.changed_outcome, reasons text[], version integer);
+    create type api.removed_result as (outcome api.removed_outcome, reasons text[]);
     create type api.profile as (id uuid, email text, display_name text, email_verified boolean, locale text, created_at timestamptz);
     create type api_steps.password_challenge as (
       outcome text, reasons text[], scheme text, parameters jsonb, salt bytea);
@@ -6471,6 +6687,11 @@ end $$;
 comment on type api.sent_outcome is 'Always SENT: whether there was anybody to write to is not said.';
 comment on type api.ended_outcome is 'Whether something was ended; REFUSED says nothing about why.';
 comment on type api.created_outcome is 'Whether something was made.';
+comment on type api.changed_outcome is 'Whether something was changed.';
+comment on type api.removed_outcome is 'Whether something was removed.';
+comment on type api.created_result is 'What became of making something: reasons are empty unless it was refused, id is null then.';
+comment on type api.changed_result is 'What became of a change: reasons are empty unless it was refused; version is what the next change names.';
+comment on type api.removed_result is 'What became of removing something; reasons are empty unless it was refused.';
 comment on type api.profile is 'A person as she sees herself.';
 comment on type api_steps.password_challenge is 'How a new password is to be hashed, or the outcome if it is refused before.';
 comment on type api_steps.sign_in_challenge is 'How a password is to be hashed for a counted attempt; attempt is null while the account is locked.';
@@ -7022,7 +7243,7 @@ reset row_security;
 revoke create on schema api, api_steps from safetypin_definer;
 --! EndIncluded api/recovery.sql
 --! Included api/functions.sql
--- Purpose: who am I, where am I; founding an organization; what the API itself reports.
+-- Purpose: who am I, where am I; what the API itself reports.
 
 grant create on schema api, api_steps to safetypin_definer;
 set local role safetypin_definer;
@@ -7069,41 +7290,6 @@ begin
 end $$;
 comment on function api.current_session() is 'This session; null for nobody.';
 
-create or replace function api.my_organizations() returns setof access.organizations
-  language sql stable security definer
-  set search_path = pg_catalog, pg_temp
-as $$
--- Borrows reading beyond the active organization; the check is the person's own membership.
-  select o.*
-  from access.organizations o
-  join access.memberships m on m.organization_id = o.id
-  where m.person_id = (select request.user_id()) and o.status = 'active'
-  order by m.created_at, o.id
-$$;
-comment on function api.my_organizations() is 'Organizations that the caller belongs to, oldest membership first; what switchOrganization takes.';
-
-create or replace function api.create_organization(name text) returns api.created_outcome
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_person uuid := request.user_id();
-begin
-  if v_person is null then
-    raise exception 'nobody is signed in' using errcode = 'AUTHN';
-  end if;
-  -- The person's row is held, so that the limit holds when two are founded at once.
-  perform from identity.people p where p.id = v_person for no key update;
-  if not access_private.valid_name(name) or (select count(*) from access.organizations o where o.created_by = v_person)
-      >= platform.limit_value('organization.per_person') then
-    return 'REFUSED';
-  end if;
-  perform access_private.found_organization(btrim(name), v_person);
-  return 'CREATED';
-end $$;
-comment on function api.create_organization(text) is
-  'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED for a bad name or over the limit; AUTHN for nobody.';
-
 create or replace function api_steps.record_fault(request_id uuid, code text, name text, left_out integer default 0) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -7121,6 +7307,53 @@ reset role;
 reset row_security;
 revoke create on schema api, api_steps from safetypin_definer;
 --! EndIncluded api/functions.sql
+--! Included api/organizations.sql
+-- Purpose: founding organizations, and which are one's own.
+
+grant create on schema api to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api.my_organizations() returns setof access.organizations
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows reading beyond the active organization; the check is the person's own membership.
+  select o.*
+  from access.organizations o
+  join access.memberships m on m.organization_id = o.id
+  where m.person_id = (select request.user_id()) and o.status = 'active' and o.closes_at > clock_timestamp()
+  order by m.created_at, o.id
+$$;
+comment on function api.my_organizations() is 'Organizations that the caller belongs to, oldest membership first; what switchOrganization takes.';
+
+create or replace function api.create_organization(name text) returns api.created_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_person uuid := request.signed_in_id();
+begin
+  if v_person is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  if not access_private.valid_name(name) then
+    return ('REFUSED', '{NAME_INVALID}', null)::api.created_result;
+  end if;
+  -- The person's row is held, so that the limit holds when two are founded at once.
+  perform from identity.people p where p.id = v_person for no key update;
+  if (select count(*) from access.organizations o where o.created_by = v_person) >= platform.limit_value('organization.per_person') then
+    return ('REFUSED', access_private.refused('organization.create', '{LIMIT_REACHED}'), null)::api.created_result;
+  end if;
+  return ('CREATED', '{}', access_private.found_organization(btrim(name), v_person))::api.created_result;
+end $$;
+comment on function api.create_organization(text) is
+  'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED with NAME_INVALID or LIMIT_REACHED; AUTHN for nobody.';
+
+reset role;
+reset row_security;
+revoke create on schema api from safetypin_definer;
+--! EndIncluded api/organizations.sql
 --! Included api/keys.sql
 -- Purpose: what the API says about keys: how far a rotation or a sealing is. Counts are over all organizations, so there
 -- are none here.
@@ -7350,7 +7583,7 @@ grant execute on function platform.limit_value(text) to safetypin_keeper, safety
 
 set local role safetypin_keeper;
 grant execute on function request.kind(), request.user_id(), request.organization_id(), request.session_id(),
-  request.assurance(), request.id(), request.can(text), request.task()
+  request.owner_id(), request.signed_in_id(), request.assurance(), request.id(), request.can(text), request.task()
   to safetypin_owner, safetypin_definer, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
 grant execute on function request.job_value(text) to safetypin_definer;
 grant execute on function platform.open_job(bigint, bytea) to safetypin_jobs;
@@ -7393,6 +7626,7 @@ insert into platform.errors (sqlstate, code, http_status, message) values
   ('KEYFG', 'VALUE_FORGED',         400, 'A protected value was put past its seal.'),
   ('GUESS', 'ATTEMPT_NOT_COMMITTED', 500, 'The attempt was not recorded. Please try again.'),
   ('AUDAP', 'AUDIT_APPEND_ONLY',    500, 'Audit events are never changed.'),
+  ('LASTO', 'LAST_OWNER',           409, 'An organization keeps an owner.'),
   ('TABLE', 'CANNOT_PROTECT',       400, 'The table cannot be protected as it is.'),
   ('22023', 'BAD_INPUT',            400, 'The input is not valid.'),
   ('22P02', 'BAD_INPUT',            400, 'The input is not valid.'),
@@ -7704,10 +7938,11 @@ select platform_private.admit('safetypin_definer', 'access.rules', 'select', 'in
 select platform_private.admit('safetypin_owner', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.organizations', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access_private.ownership', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.organizations', 'select');
-select platform_private.admit('safetypin_definer', 'access.roles', 'select', 'insert');
+select platform_private.admit('safetypin_definer', 'access.roles', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access.role_permissions', 'select', 'insert', 'delete');
-select platform_private.admit('safetypin_definer', 'access.memberships', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_definer', 'access.memberships', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'access.memberships', 'select');
 select platform_private.admit('safetypin_definer', 'access.membership_roles', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access_private.held_permissions', 'select', 'insert', 'update', 'delete');
@@ -7735,16 +7970,33 @@ set local row_security = on;
 
 insert into access.permissions (name, description, default_roles) values
   ('organization.read',   'See the organization.',                       '{owner,admin,member,viewer}'),
-  ('organization.update', 'Rename the organization and change settings.', '{owner,admin}'),
-  ('organization.close',  'Close the organization.',                     '{owner}'),
+  ('organization.update', 'Rename the organization.',                    '{owner,admin}'),
+  ('organization.close',  'Close the organization, and take that back.', '{owner}'),
+  ('organization.transfer', 'Hand the organization over to another owner.', '{owner}'),
+  ('setting.read',        'See the settings of the organization.',       '{owner,admin,member,viewer}'),
+  ('setting.update',      'Change the settings of the organization.',    '{owner,admin}'),
+  ('plan.read',           'See the plan, its limits and what is used of them.', '{owner,admin}'),
   ('member.read',         'See who belongs to the organization.',        '{owner,admin,member,viewer}'),
   ('member.invite',       'Invite people.',                              '{owner,admin}'),
   ('member.update',       'Give and take roles.',                        '{owner,admin}'),
   ('member.remove',       'Remove members.',                             '{owner,admin}'),
+  ('invitation.read',     'See who is invited.',                         '{owner,admin}'),
   ('role.read',           'See roles and what they permit.',             '{owner,admin,member,viewer}'),
   ('role.create',         'Make roles.',                                 '{owner,admin}'),
   ('role.update',         'Change roles.',                               '{owner,admin}'),
   ('role.delete',         'Remove roles.',                               '{owner,admin}'),
+  ('access.explain',      'Ask why somebody else may or may not do something.', '{owner,admin}'),
+  ('domain.read',         'See the domains of the organization.',        '{owner,admin}'),
+  ('domain.create',       'Add domains, and have them proved.',          '{owner,admin}'),
+  ('domain.update',       'Change who joins by the address of a domain.', '{owner,admin}'),
+  ('domain.remove',       'Remove domains.',                             '{owner,admin}'),
+  ('service_account.read', 'See service accounts.',                      '{owner,admin}'),
+  ('service_account.create', 'Make service accounts.',                   '{owner,admin}'),
+  ('service_account.remove', 'Remove service accounts.',                 '{owner,admin}'),
+  ('api_key.read',        'See the API keys of others and of service accounts.', '{owner,admin}'),
+  ('api_key.create',      'Make API keys.',                              '{owner,admin,member}'),
+  ('api_key.rotate',      'Replace API keys.',                           '{owner,admin,member}'),
+  ('api_key.revoke',      'End the API keys of others and of service accounts.', '{owner,admin}'),
   ('session.read',        'See the sessions of members.',                '{owner,admin}'),
   ('session.end',         'End the sessions of members.',                '{owner,admin}'),
   ('audit.read',          'Read the audit trail.',                       '{owner,admin}'),
@@ -7752,7 +8004,8 @@ insert into access.permissions (name, description, default_roles) values
   ('row.read',            'Read rows of the application''s tables.',     '{owner,admin,member,viewer}'),
   ('row.create',          'Add rows to the application''s tables.',      '{owner,admin,member}'),
   ('row.update',          'Change rows of the application''s tables.',   '{owner,admin,member}'),
-  ('row.delete',          'Remove rows of the application''s tables.',   '{owner,admin}')
+  ('row.delete',          'Remove rows of the application''s tables.',   '{owner,admin}'),
+  ('row.assign',          'Add rows in the name of somebody else.',      '{owner,admin}')
 on conflict (name) do update set description = excluded.description, default_roles = excluded.default_roles;
 
 reset row_security;

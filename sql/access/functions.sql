@@ -154,7 +154,7 @@ begin
     v_tenant := format('(%I = (select request.organization_id()))', v_rule.organization_column);
     v_condition := concat_ws(' or ',
       case when v_rule.permission is not null then format('(select request.can(%L))', v_rule.permission) end,
-      case when v_rule.owner_column is not null then format('%I = (select request.user_id())', v_rule.owner_column) end);
+      case when v_rule.owner_column is not null then format('%I = (select request.owner_id())', v_rule.owner_column) end);
     if v_rule.assurance > 1 then
       v_condition := format('(select request.assurance()) >= %s and (%s)', v_rule.assurance, v_condition);
     end if;

@@ -4,28 +4,42 @@ grant create on schema access_private to safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
 
-create or replace function access_private.work_out(organization_id uuid, person_id uuid) returns void
+create or replace function access_private.take_turn(organization_id uuid) returns void
   language sql volatile
   set search_path = pg_catalog, pg_temp
 as $$
-  with now_held as (
-    select rp.permission, range_agg(tstzrange(mr.valid_from, mr.valid_until)) as valid
-      from access.memberships m
+  insert into access_private.ownership as o (organization_id) values (take_turn.organization_id)
+    on conflict on constraint ownership_pkey do update set turns = o.turns + 1
+$$;
+comment on function access_private.take_turn(uuid) is
+  'Changes of members, roles and grants of one organization take turns until the end of the transaction. 40001 in REPEATABLE READ, when another was faster.';
+
+create or replace function access_private.work_out(organization_id uuid, people uuid[]) returns void
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  with asked as (
+    select distinct u.person_id from unnest(work_out.people) as u (person_id)
+  ), now_held as (
+    select m.person_id, rp.permission, range_agg(tstzrange(mr.valid_from, mr.valid_until)) as valid
+      from asked a
+      join access.memberships m on m.organization_id = work_out.organization_id and m.person_id = a.person_id
       join access.membership_roles mr on mr.organization_id = m.organization_id and mr.membership_id = m.id
       join access.role_permissions rp on rp.organization_id = mr.organization_id and rp.role_id = mr.role_id
-      where m.organization_id = work_out.organization_id and m.person_id = work_out.person_id
-      group by rp.permission
+      group by m.person_id, rp.permission
   ), gone as (
     delete from access_private.held_permissions h
-      where h.organization_id = work_out.organization_id and h.person_id = work_out.person_id
-        and not exists (select from now_held n where n.permission = h.permission)
+      using asked a
+      where h.organization_id = work_out.organization_id and h.person_id = a.person_id
+        and not exists (select from now_held n where n.person_id = h.person_id and n.permission = h.permission)
   )
   insert into access_private.held_permissions (organization_id, person_id, permission, valid)
-    select work_out.organization_id, work_out.person_id, n.permission, n.valid from now_held n
+    select work_out.organization_id, n.person_id, n.permission, n.valid from now_held n
     on conflict on constraint held_permissions_pkey do update set valid = excluded.valid
       where held_permissions.valid is distinct from excluded.valid
 $$;
-comment on function access_private.work_out(uuid, uuid) is 'Works out anew what one member may do.';
+comment on function access_private.work_out(uuid, uuid[]) is
+  'Works out anew what members may do. Whoever calls it has taken their turn, in a statement before.';
 
 create or replace function access_private.found_organization(name text, person_id uuid) returns uuid
   language plpgsql volatile

@@ -5,10 +5,11 @@ select platform_private.admit('safetypin_definer', 'access.rules', 'select', 'in
 select platform_private.admit('safetypin_owner', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.organizations', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access_private.ownership', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.organizations', 'select');
-select platform_private.admit('safetypin_definer', 'access.roles', 'select', 'insert');
+select platform_private.admit('safetypin_definer', 'access.roles', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access.role_permissions', 'select', 'insert', 'delete');
-select platform_private.admit('safetypin_definer', 'access.memberships', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_definer', 'access.memberships', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'access.memberships', 'select');
 select platform_private.admit('safetypin_definer', 'access.membership_roles', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access_private.held_permissions', 'select', 'insert', 'update', 'delete');

@@ -4,16 +4,33 @@ set local row_security = on;
 
 insert into access.permissions (name, description, default_roles) values
   ('organization.read',   'See the organization.',                       '{owner,admin,member,viewer}'),
-  ('organization.update', 'Rename the organization and change settings.', '{owner,admin}'),
-  ('organization.close',  'Close the organization.',                     '{owner}'),
+  ('organization.update', 'Rename the organization.',                    '{owner,admin}'),
+  ('organization.close',  'Close the organization, and take that back.', '{owner}'),
+  ('organization.transfer', 'Hand the organization over to another owner.', '{owner}'),
+  ('setting.read',        'See the settings of the organization.',       '{owner,admin,member,viewer}'),
+  ('setting.update',      'Change the settings of the organization.',    '{owner,admin}'),
+  ('plan.read',           'See the plan, its limits and what is used of them.', '{owner,admin}'),
   ('member.read',         'See who belongs to the organization.',        '{owner,admin,member,viewer}'),
   ('member.invite',       'Invite people.',                              '{owner,admin}'),
   ('member.update',       'Give and take roles.',                        '{owner,admin}'),
   ('member.remove',       'Remove members.',                             '{owner,admin}'),
+  ('invitation.read',     'See who is invited.',                         '{owner,admin}'),
   ('role.read',           'See roles and what they permit.',             '{owner,admin,member,viewer}'),
   ('role.create',         'Make roles.',                                 '{owner,admin}'),
   ('role.update',         'Change roles.',                               '{owner,admin}'),
   ('role.delete',         'Remove roles.',                               '{owner,admin}'),
+  ('access.explain',      'Ask why somebody else may or may not do something.', '{owner,admin}'),
+  ('domain.read',         'See the domains of the organization.',        '{owner,admin}'),
+  ('domain.create',       'Add domains, and have them proved.',          '{owner,admin}'),
+  ('domain.update',       'Change who joins by the address of a domain.', '{owner,admin}'),
+  ('domain.remove',       'Remove domains.',                             '{owner,admin}'),
+  ('service_account.read', 'See service accounts.',                      '{owner,admin}'),
+  ('service_account.create', 'Make service accounts.',                   '{owner,admin}'),
+  ('service_account.remove', 'Remove service accounts.',                 '{owner,admin}'),
+  ('api_key.read',        'See the API keys of others and of service accounts.', '{owner,admin}'),
+  ('api_key.create',      'Make API keys.',                              '{owner,admin,member}'),
+  ('api_key.rotate',      'Replace API keys.',                           '{owner,admin,member}'),
+  ('api_key.revoke',      'End the API keys of others and of service accounts.', '{owner,admin}'),
   ('session.read',        'See the sessions of members.',                '{owner,admin}'),
   ('session.end',         'End the sessions of members.',                '{owner,admin}'),
   ('audit.read',          'Read the audit trail.',                       '{owner,admin}'),
@@ -21,7 +38,8 @@ insert into access.permissions (name, description, default_roles) values
   ('row.read',            'Read rows of the application''s tables.',     '{owner,admin,member,viewer}'),
   ('row.create',          'Add rows to the application''s tables.',      '{owner,admin,member}'),
   ('row.update',          'Change rows of the application''s tables.',   '{owner,admin,member}'),
-  ('row.delete',          'Remove rows of the application''s tables.',   '{owner,admin}')
+  ('row.delete',          'Remove rows of the application''s tables.',   '{owner,admin}'),
+  ('row.assign',          'Add rows in the name of somebody else.',      '{owner,admin}')
 on conflict (name) do update set description = excluded.description, default_roles = excluded.default_roles;
 
 reset row_security;

@@ -17,6 +17,7 @@ create table if not exists access.organizations (
   id uuid constraint organizations_pkey primary key default platform.uuid_v7(),
   name text not null constraint organizations_name_length check (length(name) between 1 and 1000),
   status text not null default 'active' constraint organizations_status_known check (status in ('active', 'suspended', 'closed')),
+  closes_at timestamptz not null default 'infinity',
   created_by uuid constraint organizations_creator_exists references identity.people (id) on delete set null,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
@@ -28,6 +29,7 @@ comment on table access.organizations is 'An organization: the tenant.';
 comment on column access.organizations.id is 'UUID version 7.';
 comment on column access.organizations.name is 'Name for people; not unique.';
 comment on column access.organizations.status is 'Nobody acts in an organization that is not active.';
+comment on column access.organizations.closes_at is 'Nobody acts in it from then on; no job has to run for it to be over.';
 comment on column access.organizations.created_by is 'Who founded it; null once that person is gone.';
 comment on column access.organizations.created_at is 'When it was founded.';
 comment on column access.organizations.updated_at is 'When it last changed.';
@@ -37,8 +39,11 @@ create table if not exists access.roles (
   organization_id uuid not null constraint roles_organization_exists references access.organizations (id) on delete cascade,
   id uuid not null default platform.uuid_v7(),
   name text not null constraint roles_name_length check (length(name) between 1 and 100),
+  description text not null default '' constraint roles_description_length check (length(description) <= 1000),
   built_in boolean not null default false,
   created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  version integer not null default 1,
   constraint roles_pkey primary key (organization_id, id),
   constraint roles_name_unique unique (organization_id, name)
 );
@@ -48,7 +53,10 @@ comment on column access.roles.organization_id is 'Organization.';
 comment on column access.roles.id is 'UUID version 7.';
 comment on column access.roles.name is 'Name, unique in the organization.';
 comment on column access.roles.built_in is 'Built-in roles hold the permissions that name them in access.permissions.';
+comment on column access.roles.description is 'What it is for, for people.';
 comment on column access.roles.created_at is 'When it was made.';
+comment on column access.roles.updated_at is 'When it last changed, or what it permits.';
+comment on column access.roles.version is 'Grows with each change; for optimistic locking.';
 
 create table if not exists access.role_permissions (
   organization_id uuid not null,
@@ -88,6 +96,7 @@ create table if not exists access.membership_roles (
   role_id uuid not null,
   valid_from timestamptz not null default '-infinity',
   valid_until timestamptz not null default 'infinity',
+  granted_by uuid constraint membership_roles_granter_exists references identity.people (id) on delete set null,
   created_at timestamptz not null default clock_timestamp(),
   constraint membership_roles_pkey primary key (organization_id, id),
   constraint membership_roles_membership_exists foreign key (organization_id, membership_id)
@@ -97,6 +106,7 @@ create table if not exists access.membership_roles (
   constraint membership_roles_window_order check (valid_from < valid_until)
 );
 create index if not exists membership_roles_membership_idx on access.membership_roles (organization_id, membership_id);
+create index if not exists membership_roles_granted_by_idx on access.membership_roles (granted_by);
 create index if not exists membership_roles_role_idx on access.membership_roles (organization_id, role_id);
 alter table access.membership_roles enable row level security, force row level security;
 comment on table access.membership_roles is 'Roles that a member holds, each for its time.';
@@ -106,6 +116,7 @@ comment on column access.membership_roles.membership_id is 'Membership.';
 comment on column access.membership_roles.role_id is 'Role.';
 comment on column access.membership_roles.valid_from is 'From when it counts.';
 comment on column access.membership_roles.valid_until is 'Until when it counts; no job has to run for it to end.';
+comment on column access.membership_roles.granted_by is 'Who granted it; null once that person is gone, and for the founder.';
 comment on column access.membership_roles.created_at is 'When it was granted.';
 
 create table if not exists access_private.held_permissions (
@@ -121,6 +132,17 @@ comment on column access_private.held_permissions.organization_id is 'Organizati
 comment on column access_private.held_permissions.person_id is 'Person.';
 comment on column access_private.held_permissions.permission is 'Permission.';
 comment on column access_private.held_permissions.valid is 'Times at which at least one of the member''s roles gives it.';
+
+create table if not exists access_private.ownership (
+  organization_id uuid constraint ownership_pkey primary key
+    constraint ownership_organization_exists references access.organizations (id) on delete cascade,
+  turns bigint not null default 0
+) with (fillfactor = 50);
+alter table access_private.ownership enable row level security, force row level security;
+comment on table access_private.ownership is
+  'One row for each organization, which every change of members, roles and grants updates first: so they take turns, also in REPEATABLE READ, where a lock alone would let the second one work with what it read before.';
+comment on column access_private.ownership.organization_id is 'Organization.';
+comment on column access_private.ownership.turns is 'How many changes took their turn.';
 
 create table if not exists access.rules (
   relation regclass not null,

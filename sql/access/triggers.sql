@@ -1,4 +1,5 @@
--- Purpose: what a change of roles and memberships brings about, whichever function makes it.
+-- Purpose: what a change of roles and memberships brings about, whichever function makes it. By statement, with the rows
+-- that changed: a role of ten thousand people is one working out, not ten thousand.
 
 grant create on schema access_private to safetypin_definer;
 set local role safetypin_definer;
@@ -13,16 +14,21 @@ declare
   v_row record;
 begin
   for v_row in
-    select distinct m.organization_id, m.person_id
-    from access.memberships m
-    where m.organization_id in (new.organization_id, old.organization_id)
-      and m.id in (new.membership_id, old.membership_id)
+    select c.organization_id, array_agg(c.membership_id) as memberships
+    from changed c
+    group by c.organization_id
+    order by c.organization_id
   loop
-    perform access_private.work_out(v_row.organization_id, v_row.person_id);
+    -- Closing one or emptying it takes its rows with it.
+    continue when not exists (select from access.organizations o where o.id = v_row.organization_id);
+    perform access_private.take_turn(v_row.organization_id);
+    perform access_private.work_out(v_row.organization_id, array(
+      select m.person_id from access.memberships m
+      where m.organization_id = v_row.organization_id and m.id = any (v_row.memberships)));
   end loop;
   return null;
 end $$;
-comment on function access_private.tg_membership_roles__work_out() is 'A role was given or taken: works out anew what the member may do.';
+comment on function access_private.tg_membership_roles__work_out() is 'Roles were given or taken: works out anew what their holders may do.';
 
 create or replace function access_private.tg_role_permissions__work_out() returns trigger
   language plpgsql security definer
@@ -33,17 +39,22 @@ declare
   v_row record;
 begin
   for v_row in
-    select distinct m.organization_id, m.person_id
-    from access.membership_roles mr
-    join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
-    where mr.organization_id in (new.organization_id, old.organization_id)
-      and mr.role_id in (new.role_id, old.role_id)
+    select c.organization_id, array_agg(distinct c.role_id) as roles
+    from changed c
+    group by c.organization_id
+    order by c.organization_id
   loop
-    perform access_private.work_out(v_row.organization_id, v_row.person_id);
+    continue when not exists (select from access.organizations o where o.id = v_row.organization_id);
+    perform access_private.take_turn(v_row.organization_id);
+    perform access_private.work_out(v_row.organization_id, array(
+      select distinct m.person_id
+      from access.membership_roles mr
+      join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+      where mr.organization_id = v_row.organization_id and mr.role_id = any (v_row.roles)));
   end loop;
   return null;
 end $$;
-comment on function access_private.tg_role_permissions__work_out() is 'A role permits more or less: works out anew what its holders may do.';
+comment on function access_private.tg_role_permissions__work_out() is 'Roles permit more or less: works out anew what their holders may do.';
 
 create or replace function access_private.tg_memberships__work_out() returns trigger
   language plpgsql security definer
@@ -51,10 +62,32 @@ create or replace function access_private.tg_memberships__work_out() returns tri
   set row_security = on
 as $$
 begin
-  perform access_private.work_out(old.organization_id, old.person_id);
+  delete from access_private.held_permissions h
+    using changed c
+    where h.organization_id = c.organization_id and h.person_id = c.person_id;
   return null;
 end $$;
-comment on function access_private.tg_memberships__work_out() is 'A member left: nothing is held any more.';
+comment on function access_private.tg_memberships__work_out() is 'Members left: nothing is held any more.';
+
+create or replace function access_private.tg_keep_owner() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Whatever took it, by whichever way: somebody must be left who owns the organization.
+declare
+  v_organization uuid;
+begin
+  for v_organization in select distinct c.organization_id from changed c order by c.organization_id loop
+    continue when not exists (select from access.organizations o where o.id = v_organization and o.status <> 'closed');
+    perform access_private.take_turn(v_organization);
+    if not access_private.has_owner(v_organization) then
+      raise exception 'an organization keeps an owner' using errcode = 'LASTO';
+    end if;
+  end loop;
+  return null;
+end $$;
+comment on function access_private.tg_keep_owner() is 'LASTO when nobody owns the organization any more.';
 
 reset role;
 reset row_security;
@@ -64,13 +97,24 @@ revoke create on schema access_private from safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
 grant execute on function access_private.tg_membership_roles__work_out(), access_private.tg_role_permissions__work_out(),
-  access_private.tg_memberships__work_out() to safetypin_owner;
+  access_private.tg_memberships__work_out(), access_private.tg_keep_owner() to safetypin_owner;
 reset role;
 reset row_security;
 
-create or replace trigger _500_work_out after insert or update or delete on access.membership_roles
-  for each row execute function access_private.tg_membership_roles__work_out();
-create or replace trigger _500_work_out after insert or update or delete on access.role_permissions
-  for each row execute function access_private.tg_role_permissions__work_out();
-create or replace trigger _500_work_out after delete on access.memberships
-  for each row execute function access_private.tg_memberships__work_out();
+-- A trigger with transition tables is for one command only.
+create or replace trigger _500_work_out_new after insert on access.membership_roles
+  referencing new table as changed for each statement execute function access_private.tg_membership_roles__work_out();
+create or replace trigger _500_work_out_changed after update on access.membership_roles
+  referencing new table as changed for each statement execute function access_private.tg_membership_roles__work_out();
+create or replace trigger _500_work_out_gone after delete on access.membership_roles
+  referencing old table as changed for each statement execute function access_private.tg_membership_roles__work_out();
+create or replace trigger _500_work_out_new after insert on access.role_permissions
+  referencing new table as changed for each statement execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _500_work_out_gone after delete on access.role_permissions
+  referencing old table as changed for each statement execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _500_work_out_gone after delete on access.memberships
+  referencing old table as changed for each statement execute function access_private.tg_memberships__work_out();
+create or replace trigger _600_keep_owner_changed after update on access.membership_roles
+  referencing old table as changed for each statement execute function access_private.tg_keep_owner();
+create or replace trigger _600_keep_owner_gone after delete on access.membership_roles
+  referencing old table as changed for each statement execute function access_private.tg_keep_owner();

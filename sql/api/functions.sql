@@ -1,4 +1,4 @@
--- Purpose: who am I, where am I; founding an organization; what the API itself reports.
+-- Purpose: who am I, where am I; what the API itself reports.
 
 grant create on schema api, api_steps to safetypin_definer;
 set local role safetypin_definer;
@@ -44,41 +44,6 @@ begin
   return (select s from sessions.sessions s where s.id = request.session_id());
 end $$;
 comment on function api.current_session() is 'This session; null for nobody.';
-
-create or replace function api.my_organizations() returns setof access.organizations
-  language sql stable security definer
-  set search_path = pg_catalog, pg_temp
-as $$
--- Borrows reading beyond the active organization; the check is the person's own membership.
-  select o.*
-  from access.organizations o
-  join access.memberships m on m.organization_id = o.id
-  where m.person_id = (select request.user_id()) and o.status = 'active'
-  order by m.created_at, o.id
-$$;
-comment on function api.my_organizations() is 'Organizations that the caller belongs to, oldest membership first; what switchOrganization takes.';
-
-create or replace function api.create_organization(name text) returns api.created_outcome
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_person uuid := request.user_id();
-begin
-  if v_person is null then
-    raise exception 'nobody is signed in' using errcode = 'AUTHN';
-  end if;
-  -- The person's row is held, so that the limit holds when two are founded at once.
-  perform from identity.people p where p.id = v_person for no key update;
-  if not access_private.valid_name(name) or (select count(*) from access.organizations o where o.created_by = v_person)
-      >= platform.limit_value('organization.per_person') then
-    return 'REFUSED';
-  end if;
-  perform access_private.found_organization(btrim(name), v_person);
-  return 'CREATED';
-end $$;
-comment on function api.create_organization(text) is
-  'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED for a bad name or over the limit; AUTHN for nobody.';
 
 create or replace function api_steps.record_fault(request_id uuid, code text, name text, left_out integer default 0) returns void
   language plpgsql volatile security definer

@@ -6,6 +6,11 @@ begin
     create type api.sent_outcome as enum ('SENT');
     create type api.ended_outcome as enum ('ENDED', 'REFUSED');
     create type api.created_outcome as enum ('CREATED', 'REFUSED');
+    create type api.changed_outcome as enum ('CHANGED', 'REFUSED');
+    create type api.removed_outcome as enum ('REMOVED', 'REFUSED');
+    create type api.created_result as (outcome api.created_outcome, reasons text[], id uuid);
+    create type api.changed_result as (outcome api.changed_outcome, reasons text[], version integer);
+    create type api.removed_result as (outcome api.removed_outcome, reasons text[]);
     create type api.profile as (id uuid, email text, display_name text, email_verified boolean, locale text, created_at timestamptz);
     create type api_steps.password_challenge as (
       outcome text, reasons text[], scheme text, parameters jsonb, salt bytea);
@@ -20,6 +25,11 @@ end $$;
 comment on type api.sent_outcome is 'Always SENT: whether there was anybody to write to is not said.';
 comment on type api.ended_outcome is 'Whether something was ended; REFUSED says nothing about why.';
 comment on type api.created_outcome is 'Whether something was made.';
+comment on type api.changed_outcome is 'Whether something was changed.';
+comment on type api.removed_outcome is 'Whether something was removed.';
+comment on type api.created_result is 'What became of making something: reasons are empty unless it was refused, id is null then.';
+comment on type api.changed_result is 'What became of a change: reasons are empty unless it was refused; version is what the next change names.';
+comment on type api.removed_result is 'What became of removing something; reasons are empty unless it was refused.';
 comment on type api.profile is 'A person as she sees herself.';
 comment on type api_steps.password_challenge is 'How a new password is to be hashed, or the outcome if it is refused before.';
 comment on type api_steps.sign_in_challenge is 'How a password is to be hashed for a counted attempt; attempt is null while the account is locked.';

@@ -91,7 +91,8 @@ begin
           or (j.person_id is null or exists (
                 select from identity.people p where p.id = j.person_id and p.status = 'active'))
             and (j.organization_id is null or exists (
-                select from access.organizations o where o.id = j.organization_id and o.status = 'active'))
+                select from access.organizations o
+                where o.id = j.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()))
             and (j.person_id is null or j.organization_id is null or exists (
                 select from access.memberships m
                 where m.organization_id = j.organization_id and m.person_id = j.person_id))));
@@ -127,6 +128,32 @@ begin
   return v_id;
 end $$;
 comment on function request.user_id() is 'The person who asks; null if nobody is signed in. In policies always as (select request.user_id()).';
+
+create or replace function request.owner_id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+begin
+  select c.person_id into v_id from request_private.session_context c;
+  if not found then
+    select c.person_id into v_id from request_private.other_context c;
+  end if;
+  return v_id;
+end $$;
+comment on function request.owner_id() is
+  'The person whose own rows the asker reaches without a permission; null if there is none. In policies always as (select request.owner_id()).';
+
+create or replace function request.signed_in_id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select c.person_id from request_private.session_context c where c.kind = '1');
+end $$;
+comment on function request.signed_in_id() is
+  'The person who signed in for this request; null for anybody else. For what a person does for herself alone: joining, leaving, founding.';
 
 create or replace function request.organization_id() returns uuid
   language plpgsql stable parallel restricted security definer

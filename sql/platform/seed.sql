@@ -27,6 +27,7 @@ insert into platform.errors (sqlstate, code, http_status, message) values
   ('KEYFG', 'VALUE_FORGED',         400, 'A protected value was put past its seal.'),
   ('GUESS', 'ATTEMPT_NOT_COMMITTED', 500, 'The attempt was not recorded. Please try again.'),
   ('AUDAP', 'AUDIT_APPEND_ONLY',    500, 'Audit events are never changed.'),
+  ('LASTO', 'LAST_OWNER',           409, 'An organization keeps an owner.'),
   ('TABLE', 'CANNOT_PROTECT',       400, 'The table cannot be protected as it is.'),
   ('22023', 'BAD_INPUT',            400, 'The input is not valid.'),
   ('22P02', 'BAD_INPUT',            400, 'The input is not valid.'),

@@ -79,7 +79,7 @@ as $$
   -- The one that was asked for, else where the person was last, else the oldest membership.
   select m.organization_id
   from access.memberships m
-  join access.organizations o on o.id = m.organization_id and o.status = 'active'
+  join access.organizations o on o.id = m.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()
   left join lateral (
     select max(s.created_at) as at from sessions.sessions s
     where s.person_id = m.person_id and s.organization_id = m.organization_id) last on true

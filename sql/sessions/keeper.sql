@@ -35,7 +35,7 @@ begin
         left join sessions_private.credentials c on c.hash = sha256(credential) and c.expires_at > clock_timestamp()
         left join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
         left join identity.people p on p.id = s.person_id and p.status = 'active'
-        left join access.organizations o on o.id = s.organization_id and o.status = 'active'
+        left join access.organizations o on o.id = s.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()
         left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
         left join sessions.activity a on a.session_id = s.id
         where r.name = 'request.seconds'

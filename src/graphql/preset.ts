@@ -19,6 +19,7 @@ import { clientOf } from './gone.ts';
 import { IndexesPlugin } from './indexes.ts';
 import { NamingPlugin } from './naming.ts';
 import { PagingPlugin } from './paging.ts';
+import { ResultsPlugin } from './results.ts';
 import { sealedPlugin } from './sealed.ts';
 import { type OpenedValues, SealedColumns } from './sealed-columns.ts';
 import { sealedTypes } from './sealed-types.ts';
@@ -56,6 +57,7 @@ export const schemaPreset = (
     FiltersPlugin,
     PagingPlugin,
     exposurePlugin(schemas),
+    ResultsPlugin,
     sealedPlugin(sealedColumns),
     ...sealedTypes,
     SessionsPlugin,

@@ -26,7 +26,6 @@ export const SMART_TAGS = {
     'api.logout': outcome,
     'api.revoke_session': outcome,
     'api.revoke_other_sessions': outcome,
-    'api.create_organization': outcome,
   },
 };
 

@@ -3,6 +3,7 @@ import type pg from 'pg';
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Application, type Person, refusal } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
+import { takeRoles } from '../support/owners.ts';
 
 let db: TestDatabase;
 let app: Application;
@@ -114,7 +115,7 @@ describe('permissions', () => {
     const eve = await app.person('eve');
     await app.rows(eve.credential, "insert into clinic.patients (name) values ('one')");
     const give = async (role: string, until = 'infinity') => {
-      await admin.query('delete from access.membership_roles where organization_id = $1', [eve.organization]);
+      await takeRoles(admin, eve.organization);
       await admin.query(
         `insert into access.membership_roles (organization_id, membership_id, role_id, valid_until)
         select m.organization_id, m.id, r.id, $3 from access.memberships m join access.roles r using (organization_id)

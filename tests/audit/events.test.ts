@@ -3,6 +3,7 @@ import type pg from 'pg';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Application, type Person, refusal } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
+import { takeRoles } from '../support/owners.ts';
 
 let db: TestDatabase;
 let app: Application;
@@ -130,7 +131,7 @@ describe('an event', () => {
       'select distinct organization_id from audit.events',
     );
     expect(seen).toEqual([{ organization_id: ada.organization }]);
-    await admin.query('delete from access.membership_roles where organization_id = $1', [bob.organization]);
+    await takeRoles(admin, bob.organization);
     expect(await app.rows(bob.credential, 'select from audit.events')).toEqual([]);
   });
 });

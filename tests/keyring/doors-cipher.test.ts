@@ -5,6 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
 import { Application, type Person, refusal, withoutGuard } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
+import { takeRoles } from '../support/owners.ts';
 import { Opener } from './opener.ts';
 
 const BAD = 'KEYBD the value cannot be opened';
@@ -228,7 +229,7 @@ describe('PG-72: who may not open a column', () => {
       select keyring.seal_column('clinic.vault', 'ssn', subject => 'id', permission => 'audit.read', searchable => true, options => '{"write": "row.read"}');`);
     await app.rows(eve.credential, "insert into clinic.vault (ssn) values ('078-05-1120')");
     const { rows } = await admin.query("select id from keyring.doors() where relation = 'clinic.vault'::regclass");
-    await admin.query('delete from access.membership_roles where organization_id = $1', [eve.organization]);
+    await takeRoles(admin, eve.organization);
     await admin.query(
       `insert into access.membership_roles (organization_id, membership_id, role_id)
         select m.organization_id, m.id, r.id from access.memberships m join access.roles r using (organization_id)

@@ -4,6 +4,7 @@ import type pg from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Application, type Person, refusal, withoutGuard } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
+import { takeRoles } from '../support/owners.ts';
 import { CLINIC, Openings, PATIENTS } from './openings.ts';
 
 let db: TestDatabase;
@@ -79,7 +80,7 @@ describe('AU-01 a value that is opened', () => {
     );
     expect(await openings.during(() => rows(`${READ} where name = 'empty'`))).toEqual(nothing);
     await rows("delete from clinic.patients where name = 'empty'");
-    await openings.admin.query('delete from access.membership_roles where organization_id = $1', [bob.organization]);
+    await takeRoles(openings.admin, bob.organization);
     expect(await openings.during(() => app.rows(bob.credential, READ))).toEqual(nothing);
     expect(
       await openings.during(() =>

@@ -3,6 +3,7 @@ import type pg from 'pg';
 import { beforeAll, describe, expect, inject, it } from 'vitest';
 import { Application, type Person, refusal, withoutGuard } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
+import { takeMemberships } from '../support/owners.ts';
 
 let db: TestDatabase;
 let app: Application;
@@ -296,19 +297,23 @@ describe('a context ends', () => {
   });
 
   it.each([
-    ['the person is suspended', (p: Person) => ["update identity.people set status = 'suspended' where id = $1", p.id]],
+    [
+      'the person is suspended',
+      (admin: pg.Client, p: Person) =>
+        admin.query("update identity.people set status = 'suspended' where id = $1", [p.id]),
+    ],
     [
       'the organization is suspended',
-      (p: Person) => ["update access.organizations set status = 'suspended' where id = $1", p.organization],
+      (admin: pg.Client, p: Person) =>
+        admin.query("update access.organizations set status = 'suspended' where id = $1", [p.organization]),
     ],
-    ['the membership is removed', (p: Person) => ['delete from access.memberships where person_id = $1', p.id]],
-  ])('when %s', async (_what, statement) => {
+    ['the membership is removed', (admin: pg.Client, p: Person) => takeMemberships(admin, p.id)],
+  ])('when %s', async (_what, take: (admin: pg.Client, p: Person) => Promise<unknown>) => {
     const eve = await app.person('eve');
     const admin = await db.connect('admin');
     await app.as(eve.credential, async (client) => {
       expect(await count(client, 'access.organizations')).toBe(1);
-      const [text, id] = statement(eve);
-      await admin.query(text as string, [id]);
+      await take(admin, eve);
       expect(await visible(client)).toEqual(NOTHING);
     });
     expect(await refusal(app.rows(eve.credential, 'select 1'))).toBe('AUTHN');

@@ -219,6 +219,25 @@ begin
 end $function$
 comment 'Writes one row of access.rules, or removes it when neither permission nor owner is given. 42501 unless the caller owns the table. access.protect() calls it.'
 
+-- function access_private.acting_in()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.acting_in()
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if request.kind() is distinct from 'session' then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  if request.organization_id() is null then
+    raise exception 'no organization is active' using errcode = 'DENYD';
+  end if;
+  return request.organization_id();
+end $function$
+comment 'The organization that the asker acts in. AUTHN for nobody, DENYD while no organization is active.'
+
 -- function access_private.found_organization(name text, person_id uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.found_organization(name text, person_id uuid)
@@ -246,6 +265,138 @@ begin
 end $function$
 comment 'Founds an organization with its four roles and its first owner.'
 
+-- function access_private.has_owner(organization_id uuid, but_not uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.has_owner(organization_id uuid, but_not uuid DEFAULT NULL::uuid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select exists (
+    select from access.roles r
+      join access.membership_roles mr on mr.organization_id = r.organization_id and mr.role_id = r.id
+      join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+      join identity.people p on p.id = m.person_id and p.status = 'active'
+      where r.organization_id = has_owner.organization_id and r.built_in and r.name = 'owner'
+        and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity'
+        and m.person_id is distinct from has_owner.but_not)
+$function$
+comment 'Whether somebody active owns the organization without an end, apart from one person who is about to go.'
+
+-- function access_private.held_by_role(organization_id uuid, role_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.held_by_role(organization_id uuid, role_id uuid)
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(array_agg(rp.permission order by rp.permission), '{}')
+    from access.role_permissions rp
+    where rp.organization_id = held_by_role.organization_id and rp.role_id = held_by_role.role_id
+$function$
+comment 'What a role permits.'
+
+-- function access_private.holding()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.holding()
+ RETURNS TABLE(permission text, valid tstzmultirange)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select h.permission, h.valid
+    from access_private.held_permissions h
+    where h.organization_id = (select request.organization_id()) and h.person_id = (select request.user_id())
+$function$
+comment 'What the asker holds in the active organization, and when: what can be handed on.'
+
+-- function access_private.not_held(permissions text[], valid tstzrange)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.not_held(permissions text[], valid tstzrange)
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(array_agg(p.permission order by p.permission), '{}')
+    from (select distinct u.permission from unnest(not_held.permissions) as u (permission)) p
+    where not exists (
+      select from access_private.holding() h
+        where h.permission = p.permission
+          -- What is past harms nobody.
+          and h.valid @> not_held.valid * tstzrange(clock_timestamp(), 'infinity', '[]'))
+$function$
+comment 'Which of these permissions the asker does not hold for the whole of that time, as far as it is ahead: nobody hands on what they do not hold, nor for longer.'
+
+-- function access_private.outranks(organization_id uuid, person_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.outranks(organization_id uuid, person_id uuid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- As of now and from now on: whoever will be an owner tomorrow is not removed by an admin today.
+  select not exists (
+    select from access_private.held_permissions h
+      cross join lateral unnest(h.valid) as w (valid)
+      where h.organization_id = outranks.organization_id and h.person_id = outranks.person_id
+        and upper(w.valid) > clock_timestamp()
+        and access_private.not_held(array[h.permission], w.valid) <> '{}')
+$function$
+comment 'Whether the asker holds all that a member holds: nobody acts on who holds more. True for oneself.'
+
+-- function access_private.refused(what text, reasons text[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.refused(what text, reasons text[])
+ RETURNS text[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform audit_private.append('access.refuse', details => jsonb_build_object('what', what, 'reasons', reasons));
+  return reasons;
+end $function$
+comment 'Records a refusal and gives the reasons back. What was refused is one of our words, never what somebody typed.'
+
+-- function access_private.take_turn(organization_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.take_turn(organization_id uuid)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  insert into access_private.ownership as o (organization_id) values (take_turn.organization_id)
+    on conflict on constraint ownership_pkey do update set turns = o.turns + 1
+$function$
+comment 'Changes of members, roles and grants of one organization take turns until the end of the transaction. 40001 in REPEATABLE READ, when another was faster.'
+
+-- function access_private.tg_keep_owner()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.tg_keep_owner()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Whatever took it, by whichever way: somebody must be left who owns the organization.
+declare
+  v_organization uuid;
+begin
+  for v_organization in select distinct c.organization_id from changed c order by c.organization_id loop
+    continue when not exists (select from access.organizations o where o.id = v_organization and o.status <> 'closed');
+    perform access_private.take_turn(v_organization);
+    if not access_private.has_owner(v_organization) then
+      raise exception 'an organization keeps an owner' using errcode = 'LASTO';
+    end if;
+  end loop;
+  return null;
+end $function$
+comment 'LASTO when nobody owns the organization any more.'
+
 -- function access_private.tg_membership_roles__work_out()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.tg_membership_roles__work_out()
@@ -259,16 +410,21 @@ declare
   v_row record;
 begin
   for v_row in
-    select distinct m.organization_id, m.person_id
-    from access.memberships m
-    where m.organization_id in (new.organization_id, old.organization_id)
-      and m.id in (new.membership_id, old.membership_id)
+    select c.organization_id, array_agg(c.membership_id) as memberships
+    from changed c
+    group by c.organization_id
+    order by c.organization_id
   loop
-    perform access_private.work_out(v_row.organization_id, v_row.person_id);
+    -- Closing one or emptying it takes its rows with it.
+    continue when not exists (select from access.organizations o where o.id = v_row.organization_id);
+    perform access_private.take_turn(v_row.organization_id);
+    perform access_private.work_out(v_row.organization_id, array(
+      select m.person_id from access.memberships m
+      where m.organization_id = v_row.organization_id and m.id = any (v_row.memberships)));
   end loop;
   return null;
 end $function$
-comment 'A role was given or taken: works out anew what the member may do.'
+comment 'Roles were given or taken: works out anew what their holders may do.'
 
 -- function access_private.tg_memberships__work_out()
 owner safetypin_definer
@@ -280,10 +436,12 @@ CREATE OR REPLACE FUNCTION access_private.tg_memberships__work_out()
  SET row_security TO 'on'
 AS $function$
 begin
-  perform access_private.work_out(old.organization_id, old.person_id);
+  delete from access_private.held_permissions h
+    using changed c
+    where h.organization_id = c.organization_id and h.person_id = c.person_id;
   return null;
 end $function$
-comment 'A member left: nothing is held any more.'
+comment 'Members left: nothing is held any more.'
 
 -- function access_private.tg_role_permissions__work_out()
 owner safetypin_definer
@@ -298,17 +456,22 @@ declare
   v_row record;
 begin
   for v_row in
-    select distinct m.organization_id, m.person_id
-    from access.membership_roles mr
-    join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
-    where mr.organization_id in (new.organization_id, old.organization_id)
-      and mr.role_id in (new.role_id, old.role_id)
+    select c.organization_id, array_agg(distinct c.role_id) as roles
+    from changed c
+    group by c.organization_id
+    order by c.organization_id
   loop
-    perform access_private.work_out(v_row.organization_id, v_row.person_id);
+    continue when not exists (select from access.organizations o where o.id = v_row.organization_id);
+    perform access_private.take_turn(v_row.organization_id);
+    perform access_private.work_out(v_row.organization_id, array(
+      select distinct m.person_id
+      from access.membership_roles mr
+      join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+      where mr.organization_id = v_row.organization_id and mr.role_id = any (v_row.roles)));
   end loop;
   return null;
 end $function$
-comment 'A role permits more or less: works out anew what its holders may do.'
+comment 'Roles permit more or less: works out anew what their holders may do.'
 
 -- function access_private.valid_name(name text)
 owner safetypin_definer
@@ -324,56 +487,60 @@ AS $function$
 $function$
 comment 'Whether a text can be the name of an organization.'
 
--- function access_private.work_out(organization_id uuid, person_id uuid)
+-- function access_private.work_out(organization_id uuid, people uuid[])
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.work_out(organization_id uuid, person_id uuid)
+CREATE OR REPLACE FUNCTION access_private.work_out(organization_id uuid, people uuid[])
  RETURNS void
  LANGUAGE sql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  with now_held as (
-    select rp.permission, range_agg(tstzrange(mr.valid_from, mr.valid_until)) as valid
-      from access.memberships m
+  with asked as (
+    select distinct u.person_id from unnest(work_out.people) as u (person_id)
+  ), now_held as (
+    select m.person_id, rp.permission, range_agg(tstzrange(mr.valid_from, mr.valid_until)) as valid
+      from asked a
+      join access.memberships m on m.organization_id = work_out.organization_id and m.person_id = a.person_id
       join access.membership_roles mr on mr.organization_id = m.organization_id and mr.membership_id = m.id
       join access.role_permissions rp on rp.organization_id = mr.organization_id and rp.role_id = mr.role_id
-      where m.organization_id = work_out.organization_id and m.person_id = work_out.person_id
-      group by rp.permission
+      group by m.person_id, rp.permission
   ), gone as (
     delete from access_private.held_permissions h
-      where h.organization_id = work_out.organization_id and h.person_id = work_out.person_id
-        and not exists (select from now_held n where n.permission = h.permission)
+      using asked a
+      where h.organization_id = work_out.organization_id and h.person_id = a.person_id
+        and not exists (select from now_held n where n.person_id = h.person_id and n.permission = h.permission)
   )
   insert into access_private.held_permissions (organization_id, person_id, permission, valid)
-    select work_out.organization_id, work_out.person_id, n.permission, n.valid from now_held n
+    select work_out.organization_id, n.person_id, n.permission, n.valid from now_held n
     on conflict on constraint held_permissions_pkey do update set valid = excluded.valid
       where held_permissions.valid is distinct from excluded.valid
 $function$
-comment 'Works out anew what one member may do.'
+comment 'Works out anew what members may do. Whoever calls it has taken their turn, in a statement before.'
 
 -- function api.create_organization(name text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.create_organization(name text)
- RETURNS api.created_outcome
+ RETURNS api.created_result
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_person uuid := request.user_id();
+  v_person uuid := request.signed_in_id();
 begin
   if v_person is null then
     raise exception 'nobody is signed in' using errcode = 'AUTHN';
   end if;
+  if not access_private.valid_name(name) then
+    return ('REFUSED', '{NAME_INVALID}', null)::api.created_result;
+  end if;
   -- The person's row is held, so that the limit holds when two are founded at once.
   perform from identity.people p where p.id = v_person for no key update;
-  if not access_private.valid_name(name) or (select count(*) from access.organizations o where o.created_by = v_person)
-      >= platform.limit_value('organization.per_person') then
-    return 'REFUSED';
+  if (select count(*) from access.organizations o where o.created_by = v_person) >= platform.limit_value('organization.per_person') then
+    return ('REFUSED', access_private.refused('organization.create', '{LIMIT_REACHED}'), null)::api.created_result;
   end if;
-  perform access_private.found_organization(btrim(name), v_person);
-  return 'CREATED';
+  return ('CREATED', '{}', access_private.found_organization(btrim(name), v_person))::api.created_result;
 end $function$
-comment 'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED for a bad name or over the limit; AUTHN for nobody.'
+comment 'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED with NAME_INVALID or LIMIT_REACHED; AUTHN for nobody.'
 
 -- function api.current_organization()
 owner safetypin_definer
@@ -473,7 +640,7 @@ AS $function$
   select o.*
   from access.organizations o
   join access.memberships m on m.organization_id = o.id
-  where m.person_id = (select request.user_id()) and o.status = 'active'
+  where m.person_id = (select request.user_id()) and o.status = 'active' and o.closes_at > clock_timestamp()
   order by m.created_at, o.id
 $function$
 comment 'Organizations that the caller belongs to, oldest membership first; what switchOrganization takes.'
@@ -5792,6 +5959,25 @@ begin
 end $function$
 comment 'The active organization; null if none. In policies always as (select request.organization_id()).'
 
+-- function request.owner_id()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request.owner_id()
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid;
+begin
+  select c.person_id into v_id from request_private.session_context c;
+  if not found then
+    select c.person_id into v_id from request_private.other_context c;
+  end if;
+  return v_id;
+end $function$
+comment 'The person whose own rows the asker reaches without a permission; null if there is none. In policies always as (select request.owner_id()).'
+
 -- function request.session_id()
 owner safetypin_keeper
 CREATE OR REPLACE FUNCTION request.session_id()
@@ -5804,6 +5990,19 @@ begin
   return (select c.subject_id from request_private.session_context c);
 end $function$
 comment 'The session of this request; null for anonymous requests and jobs.'
+
+-- function request.signed_in_id()
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION request.signed_in_id()
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (select c.person_id from request_private.session_context c where c.kind = '1');
+end $function$
+comment 'The person who signed in for this request; null for anybody else. For what a person does for herself alone: joining, leaving, founding.'
 
 -- function request.task()
 owner safetypin_keeper
@@ -5864,7 +6063,8 @@ begin
           or (j.person_id is null or exists (
                 select from identity.people p where p.id = j.person_id and p.status = 'active'))
             and (j.organization_id is null or exists (
-                select from access.organizations o where o.id = j.organization_id and o.status = 'active'))
+                select from access.organizations o
+                where o.id = j.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()))
             and (j.person_id is null or j.organization_id is null or exists (
                 select from access.memberships m
                 where m.organization_id = j.organization_id and m.person_id = j.person_id))));
@@ -6015,7 +6215,7 @@ begin
         left join sessions_private.credentials c on c.hash = sha256(credential) and c.expires_at > clock_timestamp()
         left join sessions.sessions s on s.id = c.session_id and s.ends_at > clock_timestamp()
         left join identity.people p on p.id = s.person_id and p.status = 'active'
-        left join access.organizations o on o.id = s.organization_id and o.status = 'active'
+        left join access.organizations o on o.id = s.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()
         left join access.memberships m on m.organization_id = o.id and m.person_id = s.person_id
         left join sessions.activity a on a.session_id = s.id
         where r.name = 'request.seconds'
@@ -6081,7 +6281,7 @@ AS $function$
   -- The one that was asked for, else where the person was last, else the oldest membership.
   select m.organization_id
   from access.memberships m
-  join access.organizations o on o.id = m.organization_id and o.status = 'active'
+  join access.organizations o on o.id = m.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()
   left join lateral (
     select max(s.created_at) as at from sessions.sessions s
     where s.person_id = m.person_id and s.organization_id = m.organization_id) last on true
@@ -6306,11 +6506,14 @@ membership_id uuid not null -- Membership.
 role_id uuid not null -- Role.
 valid_from timestamp with time zone not null default '-infinity'::timestamp with time zone -- From when it counts.
 valid_until timestamp with time zone not null default 'infinity'::timestamp with time zone -- Until when it counts; no job has to run for it to end.
+granted_by uuid -- Who granted it; null once that person is gone, and for the founder.
 created_at timestamp with time zone not null default clock_timestamp() -- When it was granted.
+constraint membership_roles_granter_exists FOREIGN KEY (granted_by) REFERENCES identity.people(id) ON DELETE SET NULL
 constraint membership_roles_membership_exists FOREIGN KEY (organization_id, membership_id) REFERENCES access.memberships(organization_id, id) ON DELETE CASCADE
 constraint membership_roles_pkey PRIMARY KEY (organization_id, id)
 constraint membership_roles_role_exists FOREIGN KEY (organization_id, role_id) REFERENCES access.roles(organization_id, id) ON DELETE CASCADE
 constraint membership_roles_window_order CHECK ((valid_from < valid_until))
+CREATE INDEX membership_roles_granted_by_idx ON access.membership_roles USING btree (granted_by)
 CREATE INDEX membership_roles_membership_idx ON access.membership_roles USING btree (organization_id, membership_id)
 CREATE INDEX membership_roles_role_idx ON access.membership_roles USING btree (organization_id, role_id)
 policy delete_by_definer as permissive for delete to safetypin_definer using (true)
@@ -6319,7 +6522,11 @@ policy safetypin_may_select as permissive for select to safetypin_member using (
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
-CREATE TRIGGER _500_work_out AFTER INSERT OR DELETE OR UPDATE ON access.membership_roles FOR EACH ROW EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
+CREATE TRIGGER _500_work_out_changed AFTER UPDATE ON access.membership_roles REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
+CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.membership_roles REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
+CREATE TRIGGER _500_work_out_new AFTER INSERT ON access.membership_roles REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
+CREATE TRIGGER _600_keep_owner_changed AFTER UPDATE ON access.membership_roles REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_keep_owner()
+CREATE TRIGGER _600_keep_owner_gone AFTER DELETE ON access.membership_roles REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_keep_owner()
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.membership_roles FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
 comment 'Roles that a member holds, each for its time.'
 
@@ -6340,7 +6547,8 @@ policy safetypin_may_select as permissive for select to safetypin_member using (
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
-CREATE TRIGGER _500_work_out AFTER DELETE ON access.memberships FOR EACH ROW EXECUTE FUNCTION access_private.tg_memberships__work_out()
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__work_out()
 CREATE TRIGGER _510_end_sessions AFTER DELETE ON access.memberships FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_memberships__end_sessions()
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.memberships FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
 comment 'Who belongs to an organization.'
@@ -6350,6 +6558,7 @@ owner safetypin_owner row security forced
 id uuid not null default platform.uuid_v7() -- UUID version 7.
 name text not null -- Name for people; not unique.
 status text not null default 'active'::text -- Nobody acts in an organization that is not active.
+closes_at timestamp with time zone not null default 'infinity'::timestamp with time zone -- Nobody acts in it from then on; no job has to run for it to be over.
 created_by uuid -- Who founded it; null once that person is gone.
 created_at timestamp with time zone not null default clock_timestamp() -- When it was founded.
 updated_at timestamp with time zone not null default clock_timestamp() -- When it last changed.
@@ -6399,7 +6608,8 @@ policy insert_by_definer as permissive for insert to safetypin_definer with chec
 policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('role.read'::text) AS can))
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
 policy select_by_definer as permissive for select to safetypin_definer using (true)
-CREATE TRIGGER _500_work_out AFTER INSERT OR DELETE OR UPDATE ON access.role_permissions FOR EACH ROW EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
+CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.role_permissions REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
+CREATE TRIGGER _500_work_out_new AFTER INSERT ON access.role_permissions REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
 comment 'What a role permits.'
 
 -- table access.roles
@@ -6407,16 +6617,22 @@ owner safetypin_owner row security forced
 organization_id uuid not null default request.organization_id() -- Organization.
 id uuid not null default platform.uuid_v7() -- UUID version 7.
 name text not null -- Name, unique in the organization.
+description text not null default ''::text -- What it is for, for people.
 built_in boolean not null default false -- Built-in roles hold the permissions that name them in access.permissions.
 created_at timestamp with time zone not null default clock_timestamp() -- When it was made.
+updated_at timestamp with time zone not null default clock_timestamp() -- When it last changed, or what it permits.
+version integer not null default 1 -- Grows with each change; for optimistic locking.
+constraint roles_description_length CHECK ((length(description) <= 1000))
 constraint roles_name_length CHECK (((length(name) >= 1) AND (length(name) <= 100)))
 constraint roles_name_unique UNIQUE (organization_id, name)
 constraint roles_organization_exists FOREIGN KEY (organization_id) REFERENCES access.organizations(id) ON DELETE CASCADE
 constraint roles_pkey PRIMARY KEY (organization_id, id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('role.read'::text) AS can))
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
 policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.roles FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
 comment 'Roles of an organization: owner, admin, member and viewer are built in.'
 
@@ -6455,6 +6671,17 @@ policy select_by_definer as permissive for select to safetypin_definer using (tr
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 comment 'Worked out from roles and grants by triggers: what a member may do, and when. Read at each request.can().'
+
+-- table access_private.ownership
+owner safetypin_owner row security forced with (fillfactor=50)
+organization_id uuid not null -- Organization.
+turns bigint not null default 0 -- How many changes took their turn.
+constraint ownership_organization_exists FOREIGN KEY (organization_id) REFERENCES access.organizations(id) ON DELETE CASCADE
+constraint ownership_pkey PRIMARY KEY (organization_id)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'One row for each organization, which every change of members, roles and grants updates first: so they take turns, also in REPEATABLE READ, where a lock alone would let the second one work with what it read before.'
 
 -- table audit.actions
 owner safetypin_owner row security forced
@@ -7067,9 +7294,23 @@ policy select_by_definer as permissive for select to safetypin_definer using (tr
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 comment 'Refresh tokens of a session, oldest to newest, as SHA-256.'
 
+-- type api.changed_outcome
+owner safetypin_owner enum 'CHANGED', 'REFUSED'
+comment 'Whether something was changed.'
+
+-- type api.changed_result
+outcome api.changed_outcome
+reasons text[]
+version integer
+
 -- type api.created_outcome
 owner safetypin_owner enum 'CREATED', 'REFUSED'
 comment 'Whether something was made.'
+
+-- type api.created_result
+outcome api.created_outcome
+reasons text[]
+id uuid
 
 -- type api.ended_outcome
 owner safetypin_owner enum 'ENDED', 'REFUSED'
@@ -7091,6 +7332,14 @@ display_name text
 email_verified boolean
 locale text
 created_at timestamp with time zone
+
+-- type api.removed_outcome
+owner safetypin_owner enum 'REMOVED', 'REFUSED'
+comment 'Whether something was removed.'
+
+-- type api.removed_result
+outcome api.removed_outcome
+reasons text[]
 
 -- type api.sent_outcome
 owner safetypin_owner enum 'SENT'

@@ -5,6 +5,7 @@ import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { EnvelopeSealer } from '../../src/keyring/envelope.ts';
 import { Application, type Person, refusal, withoutGuard } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
+import { takeMemberships } from '../support/owners.ts';
 
 let db: TestDatabase;
 let app: Application;
@@ -104,8 +105,7 @@ describe('AZ-06', () => {
     'the person is suspended': () =>
       admin.query("update identity.people set status = 'suspended' where id = $1", [ada.id]),
     'the person is erased': () => admin.query("update identity.people set status = 'erased' where id = $1", [ada.id]),
-    'the person left the organization': () =>
-      admin.query('delete from access.memberships where person_id = $1', [ada.id]),
+    'the person left the organization': () => takeMemberships(admin, ada.id),
     'the organization is suspended': () =>
       admin.query("update access.organizations set status = 'suspended' where id = $1", [ada.organization]),
   };
@@ -134,7 +134,7 @@ describe('AZ-06', () => {
 
   test('what carries out a decision goes on, without the rights of who is gone', async () => {
     const id = await enqueue(ada.credential, 'clinic__notice');
-    await admin.query('delete from access.memberships where person_id = $1', [ada.id]);
+    await takeMemberships(admin, ada.id);
     await hold('audit.read', false);
     expect(await inside(id)).toEqual({ person: ada.id, organization: ada.organization, can: false, more: false });
   });

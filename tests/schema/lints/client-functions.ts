@@ -5,7 +5,9 @@ const ACCESSORS = [
   'request.id',
   'request.kind',
   'request.organization_id',
+  'request.owner_id',
   'request.session_id',
+  'request.signed_in_id',
   'request.task',
   'request.user_id',
 ] as const;

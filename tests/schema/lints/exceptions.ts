@@ -55,6 +55,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'access.role_permissions':
       'functions that change a role record it; founding an organization is one event, not fifty',
     'access.rules': 'access.set_rule appends table.protect for each rule that changed',
+    'access_private.ownership':
+      'counts turns, so that changes of members and roles take them; says nothing about anybody',
     'access_private.held_permissions': 'worked out from memberships and roles, which are audited',
     'audit.actions': DEFINITION,
     'audit.events': 'is the audit trail',
