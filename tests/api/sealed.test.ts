@@ -28,6 +28,15 @@ const openings = async (): Promise<number> =>
   Number((await clinic.admin.query('select last_value + (is_called::int - 1) as n from openings')).rows[0].n);
 const asAda = (query: string, variables: object = {}) => clinic.api.gql(query, variables, clinic.ada.accessToken);
 
+const PLAIN = ['Grace', '078-05-1120', '1906-12-09', '70.5', 'rust', 'block B'];
+
+/** Which of these words stand in a row as it is kept, as text or as bytes. None is what an id can hold by chance. */
+async function plainIn(id: string): Promise<string[]> {
+  const { rows } = await clinic.admin.query('select p::text as text from clinic.patients p where id = $1', [id]);
+  const spelt = (word: string) => [word, Buffer.from(word).toString('hex')];
+  return PLAIN.filter((word) => spelt(word).some((spelling) => rows[0].text.includes(spelling)));
+}
+
 const GRACE = {
   name: 'Grace',
   ssn: '078-05-1120',
@@ -37,7 +46,7 @@ const GRACE = {
   facts: { allergies: ['rust'] },
   stay: { days: 3, hours: 4 },
   visitsPaid: true,
-  code: 'B-0',
+  code: 'block B',
 };
 const TOLD = {
   ...GRACE,
@@ -52,8 +61,7 @@ describe('a sealed column', () => {
     expect(made).toMatchObject(TOLD);
     const { data } = await asAda(`{ patients(condition: { id: "${made.id}" }) { nodes { ${FIELDS} } } }`);
     expect(data.patients.nodes).toEqual([TOLD]);
-    const { rows } = await clinic.admin.query('select * from clinic.patients where id = $1', [made.id]);
-    expect(JSON.stringify(rows)).not.toMatch(/078|1906|70\.5|rust|B-0/);
+    expect(await plainIn(made.id)).toEqual(['Grace']);
   });
 
   test('reads by id, by node, through functions, by any name, and twice', async () => {
@@ -227,7 +235,7 @@ describe('a value that does not open', () => {
     ]);
     expect(refusals(answer)).toEqual(['patients.nodes.0.ssn ERASED', 'patients.nodes.2.ssn VALUE_UNREADABLE']);
     expect(logged.mock.calls.flat().join()).toMatch(/"sqlstate":"KEYBD".*"where":"graphql:patients\.nodes\.ssn"/);
-    expect(logged.mock.calls.flat().join()).not.toMatch(/440-00|\\x02|sealed:/);
+    expect(logged.mock.calls.flat().join()).not.toMatch(/440-00-0000|\\x02|sealed:/);
     logged.mockRestore();
   });
 
@@ -285,10 +293,10 @@ describe('a value that does not open', () => {
     const codes = [];
     for (const p of attempts) {
       const answer = await clinic.api.gql(CREATE, { p }, clinic.ada.accessToken);
-      expect(answer.text).not.toMatch(/canary|078-05|ssn_|index|patients_|sealed:/);
+      expect(answer.text).not.toMatch(/canary|078-05-|ssn_|index|patients_|sealed:/);
       codes.push(answer.errors?.[0]?.extensions.code);
     }
     expect(codes).toEqual([...Array(5).fill('BAD_INPUT'), 'CONFLICT']);
-    expect(clinic.said.join('\n')).not.toMatch(/canary|078-05/);
+    expect(clinic.said.join('\n')).not.toMatch(/canary|078-05-/);
   });
 });

@@ -116,7 +116,7 @@ begin
     v_tenant := format('(%I = (select request.organization_id()))', v_rule.organization_column);
     v_condition := concat_ws(' or ',
       case when v_rule.permission is not null then format('(select request.can(%L))', v_rule.permission) end,
-      case when v_rule.owner_column is not null then format('%I = (select request.user_id())', v_rule.owner_column) end);
+      case when v_rule.owner_column is not null then format('%I = (select request.owner_id())', v_rule.owner_column) end);
     if v_rule.assurance > 1 then
       v_condition := format('(select request.assurance()) >= %s and (%s)', v_rule.assurance, v_condition);
     end if;
@@ -6543,7 +6543,7 @@ constraint memberships_pkey PRIMARY KEY (organization_id, id)
 CREATE INDEX memberships_person_id_idx ON access.memberships USING btree (person_id, organization_id)
 policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
-policy safetypin_may_select as permissive for select to safetypin_member using ((( SELECT request.can('member.read'::text) AS can) OR (person_id = ( SELECT request.user_id() AS user_id))))
+policy safetypin_may_select as permissive for select to safetypin_member using ((( SELECT request.can('member.read'::text) AS can) OR (person_id = ( SELECT request.owner_id() AS owner_id))))
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
