@@ -197,7 +197,11 @@ function references(tried: Tried): [string, Cell['kind'], string][] {
       ),
     ],
     ...columns.flatMap(({ name }): [string, Cell['kind'], string][] => [
-      ['point to other', 'write', `update ${relation.name} t set ${id(name)} = ${quote(String(other[name]))}`],
+      [
+        'point to other',
+        'write',
+        `update ${relation.name} t set ${id(name)} = ${quote(String(other[name] ?? randomUUID()))}`,
+      ],
       ['point to none', 'write', `update ${relation.name} t set ${id(name)} = ${quote(randomUUID())}`],
     ]),
   ];
