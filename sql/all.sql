@@ -48,6 +48,7 @@
 --!include identity/reseal.sql
 
 --!include access/schema.sql
+--!include access/plans.sql
 --!include access/tables.sql
 --!include access/holding.sql
 --!include access/internal.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1a0e67df514f77b506e5d55a352a9fb895784a24
+--! Hash: sha1:7c3bb8e59c90eb2f8e25624066650400169dd9ed
 --! Message: initial
 
 --! Included all.sql
@@ -5472,6 +5472,75 @@ create schema if not exists access_private;
 comment on schema access_private is 'What is worked out from roles and grants.';
 grant usage on schema access, access_private to safetypin_keeper, safetypin_definer;
 --! EndIncluded access/schema.sql
+--! Included access/plans.sql
+-- Purpose: plans: how many of what an organization may have. Operators make plans and give them; whatever adds something
+-- asks room() first.
+
+create table if not exists access.plans (
+  name text constraint plans_pkey primary key constraint plans_name_form check (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+  description text not null
+);
+alter table access.plans enable row level security, force row level security;
+comment on table access.plans is 'Plans that an organization can have. For operators.';
+comment on column access.plans.name is 'Name, in lower case.';
+comment on column access.plans.description is 'What it is, for people.';
+
+create table if not exists access.plan_limits (
+  plan text not null constraint plan_limits_plan_exists references access.plans (name) on delete cascade,
+  what text not null constraint plan_limits_what_form check (what ~ '^[a-z_]+$'),
+  most integer not null constraint plan_limits_most_range check (most >= 0),
+  constraint plan_limits_pkey primary key (plan, what)
+);
+alter table access.plan_limits enable row level security, force row level security;
+comment on table access.plan_limits is 'How many of what an organization of a plan may have. What has no line may be as many as anybody likes.';
+comment on column access.plan_limits.plan is 'Plan.';
+comment on column access.plan_limits.what is 'What is counted; one of those that access_private.used() knows.';
+comment on column access.plan_limits.most is 'So many, and no more. Lowering it takes nothing from those who have more.';
+
+grant create on schema access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.used(organization_id uuid, what text) returns integer
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- One line for each thing that a plan can limit, in the order of their names.
+  case what
+    when 'members' then
+      return (select count(*) from access.memberships m where m.organization_id = used.organization_id);
+    when 'roles' then
+      return (select count(*) from access.roles r where r.organization_id = used.organization_id and not r.built_in);
+    else
+      raise exception 'nothing of this name is counted' using errcode = '22023';
+  end case;
+end $$;
+comment on function access_private.used(uuid, text) is 'How many of something an organization has. 22023 for what is not counted.';
+
+create or replace function access_private.room(organization_id uuid, what text) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Whoever adds one has the turn until the end of the transaction, so what is counted here still holds when it is added.
+declare
+  v_most integer;
+begin
+  perform access_private.take_turn(room.organization_id);
+  select l.most into v_most
+    from access.organizations o
+    join access.plan_limits l on l.plan = o.plan and l.what = room.what
+    where o.id = room.organization_id;
+  -- What is not counted is asked for by mistake, and told even where nothing limits it.
+  return access_private.used(room.organization_id, room.what) < v_most is not false;
+end $$;
+comment on function access_private.room(uuid, text) is
+  'Whether the organization''s plan has room for one more; takes the organization''s turn. A function that adds one refuses with LIMIT_REACHED when not.';
+
+reset role;
+reset row_security;
+revoke create on schema access_private from safetypin_definer;
+--! EndIncluded access/plans.sql
 --! Included access/tables.sql
 -- Purpose: tenant tables: their key begins with organization_id, and so do their foreign keys, so that neither a
 -- foreign key nor a unique key tells about another organization.
@@ -5496,8 +5565,10 @@ create table if not exists access.organizations (
   created_by uuid constraint organizations_creator_exists references identity.people (id) on delete set null,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
-  version integer not null default 1
+  version integer not null default 1,
+  plan text not null default 'default' constraint organizations_plan_exists references access.plans (name) on delete restrict
 );
+create index if not exists organizations_plan_idx on access.organizations (plan);
 create index if not exists organizations_created_by_idx on access.organizations (created_by);
 alter table access.organizations enable row level security, force row level security;
 comment on table access.organizations is 'An organization: the tenant.';
@@ -5509,6 +5580,7 @@ comment on column access.organizations.created_by is 'Who founded it; null once 
 comment on column access.organizations.created_at is 'When it was founded.';
 comment on column access.organizations.updated_at is 'When it last changed.';
 comment on column access.organizations.version is 'Grows with each change; for optimistic locking.';
+comment on column access.organizations.plan is 'Plan: how many of what it may have. Given by operators.';
 
 create table if not exists access.roles (
   organization_id uuid not null constraint roles_organization_exists references access.organizations (id) on delete cascade,
@@ -7310,6 +7382,17 @@ revoke create on schema api, api_steps from safetypin_definer;
 --! Included api/organizations.sql
 -- Purpose: founding organizations, and which are one's own.
 
+do $$
+begin
+  if to_regtype('api.plan_use') is null then
+    create type api.plan_use as (what text, used integer, most integer);
+  end if;
+end $$;
+comment on type api.plan_use is 'Something that the plan limits.';
+comment on column api.plan_use.what is 'members, roles and so on.';
+comment on column api.plan_use.used is 'How many there are.';
+comment on column api.plan_use.most is 'How many there may be.';
+
 grant create on schema api to safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
@@ -7349,6 +7432,24 @@ begin
 end $$;
 comment on function api.create_organization(text) is
   'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED with NAME_INVALID or LIMIT_REACHED; AUTHN for nobody.';
+
+create or replace function api.plan_usage() returns setof api.plan_use
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not coalesce(request.can('plan.read'), false) then
+    raise exception 'plan.read is needed' using errcode = 'DENYD';
+  end if;
+  return query
+    select l.what, access_private.used(o.id, l.what), l.most
+      from access.organizations o
+      join access.plan_limits l on l.plan = o.plan
+      where o.id = request.organization_id()
+      order by l.what;
+end $$;
+comment on function api.plan_usage() is
+  'What the plan of the active organization limits, and how much of it is used. Demands plan.read.';
 
 reset role;
 reset row_security;
@@ -7938,6 +8039,10 @@ select platform_private.admit('safetypin_definer', 'access.rules', 'select', 'in
 select platform_private.admit('safetypin_owner', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.organizations', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_owner', 'access.plans', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access.plans', 'select');
+select platform_private.admit('safetypin_owner', 'access.plan_limits', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access.plan_limits', 'select');
 select platform_private.admit('safetypin_definer', 'access_private.ownership', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.organizations', 'select');
 select platform_private.admit('safetypin_definer', 'access.roles', 'select', 'insert', 'update', 'delete');
@@ -8008,6 +8113,14 @@ insert into access.permissions (name, description, default_roles) values
   ('row.assign',          'Add rows in the name of somebody else.',      '{owner,admin}')
 on conflict (name) do update set description = excluded.description, default_roles = excluded.default_roles;
 
+-- An operator's numbers survive the next migration: only new ones are added.
+insert into access.plans (name, description) values ('default', 'What every organization has until an operator gives it another.')
+on conflict (name) do nothing;
+insert into access.plan_limits (plan, what, most) values
+  ('default', 'members', 10000),
+  ('default', 'roles', 200)
+on conflict (plan, what) do nothing;
+
 reset row_security;
 --! EndIncluded access/seed.sql
 --! Included access/rules.sql
@@ -8024,6 +8137,14 @@ select access.protect('access.memberships', owner => 'person_id',
   "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
 select access.protect('access.membership_roles',
   "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
+
+-- Of no organization: what operators change in plans is recorded all the same.
+create or replace trigger _800_audit after insert or update or delete on access.plans
+  for each row execute function audit.record_change('', 'name');
+alter table access.plans enable always trigger _800_audit;
+create or replace trigger _800_audit after insert or update or delete on access.plan_limits
+  for each row execute function audit.record_change('', 'plan', 'what');
+alter table access.plan_limits enable always trigger _800_audit;
 --! EndIncluded access/rules.sql
 --! Included audit/rules.sql
 -- Purpose: who reads events: whoever may, in the organization they belong to. Not audited: it is the audit.
@@ -8092,6 +8213,9 @@ grant execute on function
   api.create_organization(text), api.my_organizations(), api.key_works(),
   api_steps.start_shell(), api_steps.record_statement(text), api_steps.end_shell()
   to safetypin_member;
+
+-- Of the organization that is active.
+grant execute on function api.plan_usage() to safetypin_member;
 
 -- Invoker: they show what row-level security lets through.
 grant execute on function api.current_organization(), api.current_session() to safetypin_member, safetypin_anonymous;

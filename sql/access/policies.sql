@@ -5,6 +5,10 @@ select platform_private.admit('safetypin_definer', 'access.rules', 'select', 'in
 select platform_private.admit('safetypin_owner', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.organizations', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_owner', 'access.plans', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access.plans', 'select');
+select platform_private.admit('safetypin_owner', 'access.plan_limits', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access.plan_limits', 'select');
 select platform_private.admit('safetypin_definer', 'access_private.ownership', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.organizations', 'select');
 select platform_private.admit('safetypin_definer', 'access.roles', 'select', 'insert', 'update', 'delete');

@@ -11,3 +11,11 @@ select access.protect('access.memberships', owner => 'person_id',
   "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
 select access.protect('access.membership_roles',
   "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
+
+-- Of no organization: what operators change in plans is recorded all the same.
+create or replace trigger _800_audit after insert or update or delete on access.plans
+  for each row execute function audit.record_change('', 'name');
+alter table access.plans enable always trigger _800_audit;
+create or replace trigger _800_audit after insert or update or delete on access.plan_limits
+  for each row execute function audit.record_change('', 'plan', 'what');
+alter table access.plan_limits enable always trigger _800_audit;

@@ -42,4 +42,12 @@ insert into access.permissions (name, description, default_roles) values
   ('row.assign',          'Add rows in the name of somebody else.',      '{owner,admin}')
 on conflict (name) do update set description = excluded.description, default_roles = excluded.default_roles;
 
+-- An operator's numbers survive the next migration: only new ones are added.
+insert into access.plans (name, description) values ('default', 'What every organization has until an operator gives it another.')
+on conflict (name) do nothing;
+insert into access.plan_limits (plan, what, most) values
+  ('default', 'members', 10000),
+  ('default', 'roles', 200)
+on conflict (plan, what) do nothing;
+
 reset row_security;

@@ -21,8 +21,10 @@ create table if not exists access.organizations (
   created_by uuid constraint organizations_creator_exists references identity.people (id) on delete set null,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
-  version integer not null default 1
+  version integer not null default 1,
+  plan text not null default 'default' constraint organizations_plan_exists references access.plans (name) on delete restrict
 );
+create index if not exists organizations_plan_idx on access.organizations (plan);
 create index if not exists organizations_created_by_idx on access.organizations (created_by);
 alter table access.organizations enable row level security, force row level security;
 comment on table access.organizations is 'An organization: the tenant.';
@@ -34,6 +36,7 @@ comment on column access.organizations.created_by is 'Who founded it; null once 
 comment on column access.organizations.created_at is 'When it was founded.';
 comment on column access.organizations.updated_at is 'When it last changed.';
 comment on column access.organizations.version is 'Grows with each change; for optimistic locking.';
+comment on column access.organizations.plan is 'Plan: how many of what it may have. Given by operators.';
 
 create table if not exists access.roles (
   organization_id uuid not null constraint roles_organization_exists references access.organizations (id) on delete cascade,

@@ -27,6 +27,9 @@ grant execute on function
   api_steps.start_shell(), api_steps.record_statement(text), api_steps.end_shell()
   to safetypin_member;
 
+-- Of the organization that is active.
+grant execute on function api.plan_usage() to safetypin_member;
+
 -- Invoker: they show what row-level security lets through.
 grant execute on function api.current_organization(), api.current_session() to safetypin_member, safetypin_anonymous;
 

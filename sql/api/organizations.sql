@@ -1,5 +1,16 @@
 -- Purpose: founding organizations, and which are one's own.
 
+do $$
+begin
+  if to_regtype('api.plan_use') is null then
+    create type api.plan_use as (what text, used integer, most integer);
+  end if;
+end $$;
+comment on type api.plan_use is 'Something that the plan limits.';
+comment on column api.plan_use.what is 'members, roles and so on.';
+comment on column api.plan_use.used is 'How many there are.';
+comment on column api.plan_use.most is 'How many there may be.';
+
 grant create on schema api to safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
@@ -39,6 +50,24 @@ begin
 end $$;
 comment on function api.create_organization(text) is
   'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED with NAME_INVALID or LIMIT_REACHED; AUTHN for nobody.';
+
+create or replace function api.plan_usage() returns setof api.plan_use
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not coalesce(request.can('plan.read'), false) then
+    raise exception 'plan.read is needed' using errcode = 'DENYD';
+  end if;
+  return query
+    select l.what, access_private.used(o.id, l.what), l.most
+      from access.organizations o
+      join access.plan_limits l on l.plan = o.plan
+      where o.id = request.organization_id()
+      order by l.what;
+end $$;
+comment on function api.plan_usage() is
+  'What the plan of the active organization limits, and how much of it is used. Demands plan.read.';
 
 reset role;
 reset row_security;

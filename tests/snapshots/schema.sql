@@ -361,6 +361,27 @@ begin
 end $function$
 comment 'Records a refusal and gives the reasons back. What was refused is one of our words, never what somebody typed.'
 
+-- function access_private.room(organization_id uuid, what text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.room(organization_id uuid, what text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Whoever adds one has the turn until the end of the transaction, so what is counted here still holds when it is added.
+declare
+  v_most integer;
+begin
+  perform access_private.take_turn(room.organization_id);
+  select l.most into v_most
+    from access.organizations o
+    join access.plan_limits l on l.plan = o.plan and l.what = room.what
+    where o.id = room.organization_id;
+  -- What is not counted is asked for by mistake, and told even where nothing limits it.
+  return access_private.used(room.organization_id, room.what) < v_most is not false;
+end $function$
+comment 'Whether the organization''s plan has room for one more; takes the organization''s turn. A function that adds one refuses with LIMIT_REACHED when not.'
+
 -- function access_private.take_turn(organization_id uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.take_turn(organization_id uuid)
@@ -472,6 +493,27 @@ begin
   return null;
 end $function$
 comment 'Roles permit more or less: works out anew what their holders may do.'
+
+-- function access_private.used(organization_id uuid, what text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.used(organization_id uuid, what text)
+ RETURNS integer
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- One line for each thing that a plan can limit, in the order of their names.
+  case what
+    when 'members' then
+      return (select count(*) from access.memberships m where m.organization_id = used.organization_id);
+    when 'roles' then
+      return (select count(*) from access.roles r where r.organization_id = used.organization_id and not r.built_in);
+    else
+      raise exception 'nothing of this name is counted' using errcode = '22023';
+  end case;
+end $function$
+comment 'How many of something an organization has. 22023 for what is not counted.'
 
 -- function access_private.valid_name(name text)
 owner safetypin_definer
@@ -644,6 +686,27 @@ AS $function$
   order by m.created_at, o.id
 $function$
 comment 'Organizations that the caller belongs to, oldest membership first; what switchOrganization takes.'
+
+-- function api.plan_usage()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.plan_usage()
+ RETURNS SETOF api.plan_use
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not coalesce(request.can('plan.read'), false) then
+    raise exception 'plan.read is needed' using errcode = 'DENYD';
+  end if;
+  return query
+    select l.what, access_private.used(o.id, l.what), l.most
+      from access.organizations o
+      join access.plan_limits l on l.plan = o.plan
+      where o.id = request.organization_id()
+      order by l.what;
+end $function$
+comment 'What the plan of the active organization limits, and how much of it is used. Demands plan.read.'
 
 -- function api.request_password_reset(email text)
 owner safetypin_definer
@@ -6563,11 +6626,14 @@ created_by uuid -- Who founded it; null once that person is gone.
 created_at timestamp with time zone not null default clock_timestamp() -- When it was founded.
 updated_at timestamp with time zone not null default clock_timestamp() -- When it last changed.
 version integer not null default 1 -- Grows with each change; for optimistic locking.
+plan text not null default 'default'::text -- Plan: how many of what it may have. Given by operators.
 constraint organizations_creator_exists FOREIGN KEY (created_by) REFERENCES identity.people(id) ON DELETE SET NULL
 constraint organizations_name_length CHECK (((length(name) >= 1) AND (length(name) <= 1000)))
 constraint organizations_pkey PRIMARY KEY (id)
+constraint organizations_plan_exists FOREIGN KEY (plan) REFERENCES access.plans(name) ON DELETE RESTRICT
 constraint organizations_status_known CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text, 'closed'::text])))
 CREATE INDEX organizations_created_by_idx ON access.organizations USING btree (created_by)
+CREATE INDEX organizations_plan_idx ON access.organizations USING btree (plan)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('organization.read'::text) AS can))
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((id = ( SELECT request.organization_id() AS organization_id)))
@@ -6593,6 +6659,37 @@ policy select_signed_in as permissive for select to safetypin_member using ((( S
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
 comment 'What can be permitted, noun.verb. A host application adds its own with access.define_permission().'
+
+-- table access.plan_limits
+owner safetypin_owner row security forced
+plan text not null -- Plan.
+what text not null -- What is counted; one of those that access_private.used() knows.
+most integer not null -- So many, and no more. Lowering it takes nothing from those who have more.
+constraint plan_limits_most_range CHECK ((most >= 0))
+constraint plan_limits_pkey PRIMARY KEY (plan, what)
+constraint plan_limits_plan_exists FOREIGN KEY (plan) REFERENCES access.plans(name) ON DELETE CASCADE
+constraint plan_limits_what_form CHECK ((what ~ '^[a-z_]+$'::text))
+policy delete_by_owner as permissive for delete to safetypin_owner using (true)
+policy insert_by_owner as permissive for insert to safetypin_owner with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.plan_limits FOR EACH ROW EXECUTE FUNCTION audit.record_change('', 'plan', 'what') -- enabled always
+comment 'How many of what an organization of a plan may have. What has no line may be as many as anybody likes.'
+
+-- table access.plans
+owner safetypin_owner row security forced
+name text not null -- Name, in lower case.
+description text not null -- What it is, for people.
+constraint plans_name_form CHECK ((name ~ '^[a-z][a-z0-9_]{0,62}$'::text))
+constraint plans_pkey PRIMARY KEY (name)
+policy delete_by_owner as permissive for delete to safetypin_owner using (true)
+policy insert_by_owner as permissive for insert to safetypin_owner with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.plans FOR EACH ROW EXECUTE FUNCTION audit.record_change('', 'name') -- enabled always
+comment 'Plans that an organization can have. For operators.'
 
 -- table access.role_permissions
 owner safetypin_owner row security forced
@@ -7324,6 +7421,11 @@ percent integer -- How far it is; null while that is not known.
 created_at timestamp with time zone -- When it was asked for.
 updated_at timestamp with time zone -- When it went on last.
 finished_at timestamp with time zone -- When nothing was left; null while there is.
+
+-- type api.plan_use
+what text -- members, roles and so on.
+used integer -- How many there are.
+most integer -- How many there may be.
 
 -- type api.profile
 id uuid

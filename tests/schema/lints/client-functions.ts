@@ -57,6 +57,7 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
     'api.key_works',
     'api.logout',
     'api.my_organizations',
+    'api.plan_usage',
     'api.revoke_other_sessions',
     'api.revoke_session',
     'api_steps.end_shell',
