@@ -25,7 +25,8 @@ comment on function access.define_permission(text, text, text[]) is
   'Adds a permission (noun.verb) to the catalog and gives it to built-in roles of all organizations.';
 
 create or replace function access.set_rule(
-  relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[]
+  relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[],
+  assign text default null
 ) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -39,23 +40,24 @@ begin
   if set_rule.permission is null and set_rule.owner_column is null then
     delete from access.rules r where r.relation = set_rule.relation and r.command = set_rule.command;
   else
-    insert into access.rules as r (relation, command, organization_column, owner_column, permission, assurance, roles)
+    insert into access.rules as r (relation, command, organization_column, owner_column, permission, assurance, roles, assign)
       values (set_rule.relation, set_rule.command, set_rule.organization_column, set_rule.owner_column,
-        set_rule.permission, set_rule.assurance, set_rule.roles)
+        set_rule.permission, set_rule.assurance, set_rule.roles, set_rule.assign)
       on conflict on constraint rules_pkey do update
         set organization_column = excluded.organization_column, owner_column = excluded.owner_column,
-            permission = excluded.permission, assurance = excluded.assurance, roles = excluded.roles
-        where (r.organization_column, r.owner_column, r.permission, r.assurance, r.roles)
-          is distinct from (excluded.organization_column, excluded.owner_column, excluded.permission, excluded.assurance, excluded.roles);
+            permission = excluded.permission, assurance = excluded.assurance, roles = excluded.roles,
+            assign = excluded.assign
+        where (r.organization_column, r.owner_column, r.permission, r.assurance, r.roles, r.assign)
+          is distinct from (excluded.organization_column, excluded.owner_column, excluded.permission, excluded.assurance, excluded.roles, excluded.assign);
   end if;
   if found then
     perform audit_private.append('table.protect', relation => (
         select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = set_rule.relation),
       details => jsonb_build_object('command', set_rule.command, 'permission', set_rule.permission, 'owner', set_rule.owner_column,
-        'organization', set_rule.organization_column, 'assurance', set_rule.assurance));
+        'organization', set_rule.organization_column, 'assurance', set_rule.assurance, 'assign', set_rule.assign));
   end if;
 end $$;
-comment on function access.set_rule(regclass, text, name, name, text, integer, name[]) is
+comment on function access.set_rule(regclass, text, name, name, text, integer, name[], text) is
   'Writes one row of access.rules, or removes it when neither permission nor owner is given. 42501 unless the caller owns the table. access.protect() calls it.';
 
 reset role;
@@ -72,7 +74,8 @@ create or replace function access.protect(
   "delete" text default 'row.delete',
   assurance integer default 1,
   roles name[] default '{safetypin_member}',
-  audited boolean default true
+  audited boolean default true,
+  assign text default 'row.assign'
 ) returns setof text
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
@@ -144,7 +147,8 @@ begin
   foreach v_command in array array['select', 'insert', 'update', 'delete'] loop
     v_permission := case v_command when 'select' then "select" when 'insert' then "insert" when 'update' then "update" else "delete" end;
     perform access.set_rule(relation, v_command, organization,
-      case when v_permission is not null or v_command = 'select' then owner end, v_permission, assurance, roles);
+      case when v_permission is not null or v_command = 'select' then owner end, v_permission, assurance, roles,
+      case when v_command = 'insert' and v_permission is not null and owner is not null then assign end);
     execute format('drop policy if exists safetypin_tenant_%s on %s', v_command, v_table);
     execute format('drop policy if exists safetypin_may_%s on %s', v_command, v_table);
     select r.* into v_rule from access.rules r where r.relation = protect.relation and r.command = v_command;
@@ -155,6 +159,11 @@ begin
     v_condition := concat_ws(' or ',
       case when v_rule.permission is not null then format('(select request.can(%L))', v_rule.permission) end,
       case when v_rule.owner_column is not null then format('%I = (select request.owner_id())', v_rule.owner_column) end);
+    if v_command = 'insert' and v_rule.owner_column is not null then
+      -- Having a row to one's name is no permission to make one, and nobody makes rows in another's name unasked.
+      v_condition := format('(select request.can(%L)) and (%I = (select request.owner_id())%s)', v_rule.permission, v_rule.owner_column,
+        coalesce(' or (select request.can(' || quote_literal(v_rule.assign) || '))', ''));
+    end if;
     if v_rule.assurance > 1 then
       v_condition := format('(select request.assurance()) >= %s and (%s)', v_rule.assurance, v_condition);
     end if;
@@ -178,7 +187,7 @@ begin
     if "delete" is not null then
       execute format('grant delete on table %s to %I', v_table, v_role);
     end if;
-    -- Keys, the tenant and generated columns are never written by a client.
+    -- Keys, the tenant and generated columns are never written by a client, and whose row it is never changes.
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
@@ -197,7 +206,8 @@ begin
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity = '' and a.attname <> all (v_key || coalesce(v_hidden, '{}'));
+        and a.attgenerated = '' and a.attidentity = '' and a.attname is distinct from owner
+        and a.attname <> all (v_key || coalesce(v_hidden, '{}'));
     if "update" is not null and v_columns is not null then
       execute format('grant update (%s) on table %s to %I', v_columns, v_table, v_role);
     end if;
@@ -220,5 +230,5 @@ begin
   end if;
   return query select unnest(v_said);
 end $$;
-comment on function access.protect(regclass, name, name, text, text, text, text, integer, name[], boolean) is
-  'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did, a line each. TABLE names what the table lacks.';
+comment on function access.protect(regclass, name, name, text, text, text, text, integer, name[], boolean, text) is
+  'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. A row is inserted in one''s own name unless one holds assign. Idempotent; returns what it did, a line each. TABLE names what the table lacks.';

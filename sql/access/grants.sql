@@ -5,5 +5,5 @@ grant select on access.permissions to safetypin_member;
 set local role safetypin_definer;
 -- For a DBA, who works as the owner.
 grant execute on function access.define_permission(text, text, text[]),
-  access.set_rule(regclass, text, name, name, text, integer, name[]) to safetypin_owner;
+  access.set_rule(regclass, text, name, name, text, integer, name[], text) to safetypin_owner;
 reset role;

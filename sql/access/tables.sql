@@ -155,16 +155,20 @@ create table if not exists access.rules (
   permission text constraint rules_permission_exists references access.permissions (name) on delete restrict,
   assurance integer not null default 1 constraint rules_assurance_range check (assurance between 1 and 3),
   roles name[] not null default '{safetypin_member}',
+  assign text constraint rules_assign_exists references access.permissions (name) on delete restrict,
   constraint rules_pkey primary key (relation, command),
-  constraint rules_says_who check (permission is not null or owner_column is not null)
+  constraint rules_says_who check (permission is not null or owner_column is not null),
+  constraint rules_assign_of_insert check (assign is null or command = 'insert' and owner_column is not null)
 );
 create index if not exists rules_permission_idx on access.rules (permission);
+create index if not exists rules_assign_idx on access.rules (assign);
 alter table access.rules enable row level security, force row level security;
 comment on table access.rules is 'Rules as data: what access.protect() compiles into policies, one row per table and command.';
 comment on column access.rules.relation is 'Protected table.';
 comment on column access.rules.command is 'select, insert, update or delete. A command without a row is allowed to nobody.';
 comment on column access.rules.organization_column is 'Column that says whose row it is.';
-comment on column access.rules.owner_column is 'Column with the person whose own row it is; own rows need no permission.';
+comment on column access.rules.owner_column is 'Column with the person whose own row it is. Own rows need no permission, but inserting does, and one''s own name there.';
 comment on column access.rules.permission is 'Permission that the command needs.';
 comment on column access.rules.assurance is 'Assurance level that the session needs (SP 800-63B).';
 comment on column access.rules.roles is 'Database roles that the rule is for.';
+comment on column access.rules.assign is 'Permission that lets an insert name somebody else in the owner column; without one nobody may.';

@@ -172,6 +172,38 @@ describe('permissions', () => {
     expect(await refusal(app.rows(ada.credential, 'delete from clinic.notes'))).toBe('42501');
   });
 
+  it('a row is made in one’s own name, and in another’s by who may assign; whose it is never changes (AZ-05, PG-15)', async () => {
+    await owner.query(`create table clinic.tasks (organization_id uuid not null, id uuid default platform.uuid_v7(), doer_id uuid, text text, primary key (organization_id, id));
+      select access.protect('clinic.tasks', owner => 'doer_id');`);
+    const fay = await app.person('fay');
+    const to = (who: string | null) =>
+      app.rows(fay.credential, 'insert into clinic.tasks (doer_id) values ($1)', [who]);
+    const holdOnly = async (role: string) => {
+      await takeRoles(admin, fay.organization);
+      await admin.query(
+        `insert into access.membership_roles (organization_id, membership_id, role_id)
+        select m.organization_id, m.id, r.id from access.memberships m join access.roles r using (organization_id)
+        where m.organization_id = $1 and m.person_id = $2 and r.name = $3`,
+        [fay.organization, fay.id, role],
+      );
+    };
+    // An owner holds row.assign; a member does not; a viewer may make no row, not even in her own name.
+    expect([await refusal(to(fay.id)), await refusal(to(bob.id))]).toEqual(['no refusal', 'no refusal']);
+    await holdOnly('member');
+    expect([await refusal(to(fay.id)), await refusal(to(bob.id)), await refusal(to(null))]).toEqual([
+      'no refusal',
+      '42501',
+      '42501',
+    ]);
+    expect(await refusal(app.rows(fay.credential, 'update clinic.tasks set doer_id = doer_id'))).toBe('42501');
+    await holdOnly('viewer');
+    expect(await refusal(to(fay.id))).toBe('42501');
+    // Without one, nobody may assign.
+    await owner.query("select access.protect('clinic.tasks', owner => 'doer_id', assign => null)");
+    await holdOnly('owner');
+    expect([await refusal(to(fay.id)), await refusal(to(bob.id))]).toEqual(['no refusal', '42501']);
+  });
+
   it('a rule can demand an assurance level', async () => {
     await owner.query(`create table clinic.secrets (organization_id uuid not null, id uuid default platform.uuid_v7(), primary key (organization_id, id));
       select access.protect('clinic.secrets', assurance => 2);`);

@@ -32,9 +32,9 @@ begin
 end $function$
 comment 'Adds a permission (noun.verb) to the catalog and gives it to built-in roles of all organizations.'
 
--- function access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean)
+-- function access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean, assign text)
 owner safetypin_owner
-CREATE OR REPLACE FUNCTION access.protect(relation regclass, organization name DEFAULT 'organization_id'::name, owner name DEFAULT NULL::name, "select" text DEFAULT 'row.read'::text, insert text DEFAULT 'row.create'::text, update text DEFAULT 'row.update'::text, delete text DEFAULT 'row.delete'::text, assurance integer DEFAULT 1, roles name[] DEFAULT '{safetypin_member}'::name[], audited boolean DEFAULT true)
+CREATE OR REPLACE FUNCTION access.protect(relation regclass, organization name DEFAULT 'organization_id'::name, owner name DEFAULT NULL::name, "select" text DEFAULT 'row.read'::text, insert text DEFAULT 'row.create'::text, update text DEFAULT 'row.update'::text, delete text DEFAULT 'row.delete'::text, assurance integer DEFAULT 1, roles name[] DEFAULT '{safetypin_member}'::name[], audited boolean DEFAULT true, assign text DEFAULT 'row.assign'::text)
  RETURNS SETOF text
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -106,7 +106,8 @@ begin
   foreach v_command in array array['select', 'insert', 'update', 'delete'] loop
     v_permission := case v_command when 'select' then "select" when 'insert' then "insert" when 'update' then "update" else "delete" end;
     perform access.set_rule(relation, v_command, organization,
-      case when v_permission is not null or v_command = 'select' then owner end, v_permission, assurance, roles);
+      case when v_permission is not null or v_command = 'select' then owner end, v_permission, assurance, roles,
+      case when v_command = 'insert' and v_permission is not null and owner is not null then assign end);
     execute format('drop policy if exists safetypin_tenant_%s on %s', v_command, v_table);
     execute format('drop policy if exists safetypin_may_%s on %s', v_command, v_table);
     select r.* into v_rule from access.rules r where r.relation = protect.relation and r.command = v_command;
@@ -117,6 +118,11 @@ begin
     v_condition := concat_ws(' or ',
       case when v_rule.permission is not null then format('(select request.can(%L))', v_rule.permission) end,
       case when v_rule.owner_column is not null then format('%I = (select request.owner_id())', v_rule.owner_column) end);
+    if v_command = 'insert' and v_rule.owner_column is not null then
+      -- Having a row to one's name is no permission to make one, and nobody makes rows in another's name unasked.
+      v_condition := format('(select request.can(%L)) and (%I = (select request.owner_id())%s)', v_rule.permission, v_rule.owner_column,
+        coalesce(' or (select request.can(' || quote_literal(v_rule.assign) || '))', ''));
+    end if;
     if v_rule.assurance > 1 then
       v_condition := format('(select request.assurance()) >= %s and (%s)', v_rule.assurance, v_condition);
     end if;
@@ -140,7 +146,7 @@ begin
     if "delete" is not null then
       execute format('grant delete on table %s to %I', v_table, v_role);
     end if;
-    -- Keys, the tenant and generated columns are never written by a client.
+    -- Keys, the tenant and generated columns are never written by a client, and whose row it is never changes.
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
@@ -159,7 +165,8 @@ begin
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity = '' and a.attname <> all (v_key || coalesce(v_hidden, '{}'));
+        and a.attgenerated = '' and a.attidentity = '' and a.attname is distinct from owner
+        and a.attname <> all (v_key || coalesce(v_hidden, '{}'));
     if "update" is not null and v_columns is not null then
       execute format('grant update (%s) on table %s to %I', v_columns, v_table, v_role);
     end if;
@@ -182,11 +189,11 @@ begin
   end if;
   return query select unnest(v_said);
 end $function$
-comment 'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did, a line each. TABLE names what the table lacks.'
+comment 'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. A row is inserted in one''s own name unless one holds assign. Idempotent; returns what it did, a line each. TABLE names what the table lacks.'
 
--- function access.set_rule(relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[])
+-- function access.set_rule(relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[], assign text)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION access.set_rule(relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[])
+CREATE OR REPLACE FUNCTION access.set_rule(relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[], assign text DEFAULT NULL::text)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -201,20 +208,21 @@ begin
   if set_rule.permission is null and set_rule.owner_column is null then
     delete from access.rules r where r.relation = set_rule.relation and r.command = set_rule.command;
   else
-    insert into access.rules as r (relation, command, organization_column, owner_column, permission, assurance, roles)
+    insert into access.rules as r (relation, command, organization_column, owner_column, permission, assurance, roles, assign)
       values (set_rule.relation, set_rule.command, set_rule.organization_column, set_rule.owner_column,
-        set_rule.permission, set_rule.assurance, set_rule.roles)
+        set_rule.permission, set_rule.assurance, set_rule.roles, set_rule.assign)
       on conflict on constraint rules_pkey do update
         set organization_column = excluded.organization_column, owner_column = excluded.owner_column,
-            permission = excluded.permission, assurance = excluded.assurance, roles = excluded.roles
-        where (r.organization_column, r.owner_column, r.permission, r.assurance, r.roles)
-          is distinct from (excluded.organization_column, excluded.owner_column, excluded.permission, excluded.assurance, excluded.roles);
+            permission = excluded.permission, assurance = excluded.assurance, roles = excluded.roles,
+            assign = excluded.assign
+        where (r.organization_column, r.owner_column, r.permission, r.assurance, r.roles, r.assign)
+          is distinct from (excluded.organization_column, excluded.owner_column, excluded.permission, excluded.assurance, excluded.roles, excluded.assign);
   end if;
   if found then
     perform audit_private.append('table.protect', relation => (
         select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = set_rule.relation),
       details => jsonb_build_object('command', set_rule.command, 'permission', set_rule.permission, 'owner', set_rule.owner_column,
-        'organization', set_rule.organization_column, 'assurance', set_rule.assurance));
+        'organization', set_rule.organization_column, 'assurance', set_rule.assurance, 'assign', set_rule.assign));
   end if;
 end $function$
 comment 'Writes one row of access.rules, or removes it when neither permission nor owner is given. 42501 unless the caller owns the table. access.protect() calls it.'
@@ -6738,15 +6746,19 @@ owner safetypin_owner row security forced
 relation regclass not null -- Protected table.
 command text not null -- select, insert, update or delete. A command without a row is allowed to nobody.
 organization_column name not null -- Column that says whose row it is.
-owner_column name -- Column with the person whose own row it is; own rows need no permission.
+owner_column name -- Column with the person whose own row it is. Own rows need no permission, but inserting does, and one's own name there.
 permission text -- Permission that the command needs.
 assurance integer not null default 1 -- Assurance level that the session needs (SP 800-63B).
 roles name[] not null default '{safetypin_member}'::name[] -- Database roles that the rule is for.
+assign text -- Permission that lets an insert name somebody else in the owner column; without one nobody may.
+constraint rules_assign_exists FOREIGN KEY (assign) REFERENCES access.permissions(name) ON DELETE RESTRICT
+constraint rules_assign_of_insert CHECK (((assign IS NULL) OR ((command = 'insert'::text) AND (owner_column IS NOT NULL))))
 constraint rules_assurance_range CHECK (((assurance >= 1) AND (assurance <= 3)))
 constraint rules_command_known CHECK ((command = ANY (ARRAY['select'::text, 'insert'::text, 'update'::text, 'delete'::text])))
 constraint rules_permission_exists FOREIGN KEY (permission) REFERENCES access.permissions(name) ON DELETE RESTRICT
 constraint rules_pkey PRIMARY KEY (relation, command)
 constraint rules_says_who CHECK (((permission IS NOT NULL) OR (owner_column IS NOT NULL)))
+CREATE INDEX rules_assign_idx ON access.rules USING btree (assign)
 CREATE INDEX rules_permission_idx ON access.rules USING btree (permission)
 policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)

@@ -11,7 +11,7 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
   },
   'PG-06 dynamic SQL put together from text': {
     'platform_private.admit(role name, relation regclass, VARIADIC commands text[])': PROTECTED_DDL,
-    'access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean)':
+    'access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean, assign text)':
       PROTECTED_DDL,
     'audit.let_record(role name)': 'a grant of one function that refuses outside of triggers; the role through %I',
     'audit_private.make_partitions(months integer)': 'names of partitions are made from a date',
