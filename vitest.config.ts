@@ -50,7 +50,7 @@ export default defineConfig({
       ]),
       {
         // Whole starts and stops of real processes: after everything else, since they want the processors to
-        // themselves.
+        // themselves. Two at once, for they mostly wait.
         extends: true,
         test: {
           name: 'runtime',
@@ -58,7 +58,7 @@ export default defineConfig({
           provide: { postgres: SHIPPED },
           testTimeout: 120_000,
           hookTimeout: 120_000,
-          maxWorkers: 1,
+          maxWorkers: 2,
           sequence: { groupOrder: 2 },
         },
       },

@@ -1,5 +1,5 @@
 // `npm test`: runs vitest and says the result in one line that a person and a script can read.
-// The tests about SQL run on PostgreSQL 15 as well; `npm run test:versions` runs them on 16 and 17 alone.
+// Most tests about SQL run on PostgreSQL 15 as well; `npm run test:versions` runs all of them on 15, 16 and 17.
 //   npm test -- [file filters] [options of vitest]
 import { parseCLI, startVitest, type TestModule, type Vitest } from 'vitest/node';
 import { loadConfig } from '../src/config.ts';
@@ -7,8 +7,10 @@ import { onParentGone } from '../src/platform/parent.ts';
 
 const { filter, options } = parseCLI(['vitest', 'run', ...process.argv.slice(2)]);
 // vitest.config.ts makes a project of each.
-if (process.env.SAFETYPIN_TEST_POSTGRES === undefined) process.env.SAFETYPIN_TEST_POSTGRES = '15';
-else options.project ??= loadConfig().testPostgres.map((major) => `pg${major}*`);
+if (process.env.SAFETYPIN_TEST_POSTGRES === undefined) {
+  process.env.SAFETYPIN_TEST_POSTGRES = '15';
+  process.env.SAFETYPIN_TEST_SHORT = 'on';
+} else options.project ??= loadConfig().testPostgres.map((major) => `pg${major}*`);
 let vitest: Vitest | undefined;
 let interruptedAt: number | undefined;
 

@@ -43,6 +43,35 @@ const FILES = [
 /** Of tests/runtime, starts and stops of whole processes, one is worth it on each version. */
 const JOURNEY = 'runtime/journey.test.ts';
 
+/** Files that take long and whose answer differs least between versions: `npm test` leaves them out on other versions, `npm run test:versions` runs them. */
+const LONG = [
+  'access/parallel.test.ts',
+  'api/aggregates.test.ts',
+  'api/graph.test.ts',
+  'api/indexes.test.ts',
+  'api/mask.test.ts',
+  'api/rest.test.ts',
+  'api/sealed.test.ts',
+  'api/sealed-attacks.test.ts',
+  'api/shell.test.ts',
+  'api/tokens.test.ts',
+  'identity/recovery.test.ts',
+  'keyring/canaries.test.ts',
+  'keyring/loud-rotation.test.ts',
+  'keyring/rotate-rows.test.ts',
+  'keyring/rows-of-tables.test.ts',
+  'keyring/seal-rows.test.ts',
+  'matrix/functions.test.ts',
+  'platform/down.test.ts',
+  'platform/expand.test.ts',
+  'platform/provision.test.ts',
+  'platform/replica.test.ts',
+  'pooler/plans.test.ts',
+  'sessions/sessions.test.ts',
+  'sessions/use.test.ts',
+];
+const isShort = process.env.SAFETYPIN_TEST_SHORT === 'on';
+
 /** Every cell of the matrix is the same with workers (PG-56), so on other versions it runs with them at once. */
 export const withWorkers = ['tests/matrix/tables.test.ts'];
 
@@ -50,13 +79,13 @@ export const include = ['tests/!(runtime)/**/*.test.ts', `tests/${JOURNEY}`];
 export const exclude = [
   '**/node_modules/**',
   ...FOLDERS.map((folder) => `tests/${folder}/**`),
-  ...FILES.map((file) => `tests/${file}`),
+  ...[...FILES, ...(isShort ? LONG : [])].map((file) => `tests/${file}`),
   ...withWorkers,
 ];
 
 /** Names in these lists that are nothing any more. */
 export function gone(): string[] {
-  return [...FOLDERS, ...FILES, JOURNEY].filter((name) => !existsSync(join(import.meta.dirname, '..', name)));
+  return [...FOLDERS, ...FILES, ...LONG, JOURNEY].filter((name) => !existsSync(join(import.meta.dirname, '..', name)));
 }
 
 /** The settings that force workers upon every plan that allows them, even where they only cost. */
