@@ -52,6 +52,7 @@
 --!include access/tables.sql
 --!include access/holding.sql
 --!include access/internal.sql
+--!include access/role-steps.sql
 --!include access/functions.sql
 --!include access/triggers.sql
 
@@ -72,6 +73,8 @@
 --!include api/recovery.sql
 --!include api/functions.sql
 --!include api/organizations.sql
+--!include api/roles.sql
+--!include api/role-grants.sql
 --!include api/keys.sql
 --!include api/shell.sql
 --!include api/jobs.sql

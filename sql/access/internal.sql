@@ -14,6 +14,22 @@ $$;
 comment on function access_private.take_turn(uuid) is
   'Changes of members, roles and grants of one organization take turns until the end of the transaction. 40001 in REPEATABLE READ, when another was faster.';
 
+create or replace function access_private.take_turn_to(permission text) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Whoever may not is told before: nobody keeps others waiting with what is refused. A key makes no roles and grants none.
+  if request.signed_in_id() is null or not request.can(take_turn_to.permission) then
+    return false;
+  end if;
+  perform access_private.take_turn(access_private.acting_in());
+  -- What was so before the turn may not be so any more.
+  return request.can(take_turn_to.permission);
+end $$;
+comment on function access_private.take_turn_to(text) is
+  'Whether a person who is signed in may do this in the active organization; if so, the turn is hers until the end of the transaction.';
+
 create or replace function access_private.work_out(organization_id uuid, people uuid[]) returns void
   language sql volatile
   set search_path = pg_catalog, pg_temp

@@ -50,6 +50,9 @@ create table if not exists access.roles (
   constraint roles_pkey primary key (organization_id, id),
   constraint roles_name_unique unique (organization_id, name)
 );
+-- Roles that people would take for one another are one name.
+create unique index if not exists roles_name_key on access.roles
+  (organization_id, lower(btrim(regexp_replace(normalize(name, nfkc), '\s+', ' ', 'g'))));
 alter table access.roles enable row level security, force row level security;
 comment on table access.roles is 'Roles of an organization: owner, admin, member and viewer are built in.';
 comment on column access.roles.organization_id is 'Organization.';

@@ -61,13 +61,27 @@ create or replace function access_private.tg_memberships__work_out() returns tri
   set search_path = pg_catalog, pg_temp
   set row_security = on
 as $$
+declare
+  v_row record;
 begin
+  for v_row in
+    select c.organization_id, array_agg(c.person_id) as people
+    from changed c
+    group by c.organization_id
+    order by c.organization_id
+  loop
+    continue when not exists (select from access.organizations o where o.id = v_row.organization_id);
+    perform access_private.take_turn(v_row.organization_id);
+    perform access_private.work_out(v_row.organization_id, v_row.people);
+  end loop;
+  -- Of an organization that is gone, too: nothing refers to what was worked out.
   delete from access_private.held_permissions h
     using changed c
-    where h.organization_id = c.organization_id and h.person_id = c.person_id;
+    where h.organization_id = c.organization_id and h.person_id = c.person_id
+      and not exists (select from access.organizations o where o.id = c.organization_id);
   return null;
 end $$;
-comment on function access_private.tg_memberships__work_out() is 'Members left: nothing is held any more.';
+comment on function access_private.tg_memberships__work_out() is 'Members left, or a membership is another person''s: works out anew what they may do.';
 
 create or replace function access_private.tg_keep_owner() returns trigger
   language plpgsql security definer
@@ -78,7 +92,14 @@ as $$
 declare
   v_organization uuid;
 begin
-  for v_organization in select distinct c.organization_id from changed c order by c.organization_id loop
+  for v_organization in
+    select distinct c.organization_id
+    from changed c
+    left join access.roles r on r.organization_id = c.organization_id and r.id = c.role_id
+    -- What else is taken leaves the owners as they are. A role that is gone may have been theirs.
+    where r.id is null or r.built_in and r.name = 'owner'
+    order by c.organization_id
+  loop
     continue when not exists (select from access.organizations o where o.id = v_organization and o.status <> 'closed');
     perform access_private.take_turn(v_organization);
     if not access_private.has_owner(v_organization) then
@@ -101,17 +122,28 @@ grant execute on function access_private.tg_membership_roles__work_out(), access
 reset role;
 reset row_security;
 
--- A trigger with transition tables is for one command only.
+-- A trigger with transition tables is for one command only, and one named table: an update needs two, for what was and
+-- for what is.
 create or replace trigger _500_work_out_new after insert on access.membership_roles
   referencing new table as changed for each statement execute function access_private.tg_membership_roles__work_out();
 create or replace trigger _500_work_out_changed after update on access.membership_roles
   referencing new table as changed for each statement execute function access_private.tg_membership_roles__work_out();
+create or replace trigger _510_work_out_left after update on access.membership_roles
+  referencing old table as changed for each statement execute function access_private.tg_membership_roles__work_out();
 create or replace trigger _500_work_out_gone after delete on access.membership_roles
   referencing old table as changed for each statement execute function access_private.tg_membership_roles__work_out();
 create or replace trigger _500_work_out_new after insert on access.role_permissions
   referencing new table as changed for each statement execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _500_work_out_changed after update on access.role_permissions
+  referencing new table as changed for each statement execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _510_work_out_left after update on access.role_permissions
+  referencing old table as changed for each statement execute function access_private.tg_role_permissions__work_out();
 create or replace trigger _500_work_out_gone after delete on access.role_permissions
   referencing old table as changed for each statement execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _500_work_out_changed after update on access.memberships
+  referencing new table as changed for each statement execute function access_private.tg_memberships__work_out();
+create or replace trigger _510_work_out_left after update on access.memberships
+  referencing old table as changed for each statement execute function access_private.tg_memberships__work_out();
 create or replace trigger _500_work_out_gone after delete on access.memberships
   referencing old table as changed for each statement execute function access_private.tg_memberships__work_out();
 create or replace trigger _600_keep_owner_changed after update on access.membership_roles

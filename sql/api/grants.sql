@@ -29,6 +29,11 @@ grant execute on function
 
 -- Of the organization that is active.
 grant execute on function api.plan_usage() to safetypin_member;
+grant execute on function
+  api.create_role(text, text, text[]), api.update_role(uuid, integer, text, text, text[]), api.delete_role(uuid),
+  api.grant_role(uuid, uuid, timestamptz, timestamptz), api.revoke_role(uuid), api.change_member_role(uuid, text),
+  api.my_permissions()
+  to safetypin_member;
 
 -- Invoker: they show what row-level security lets through.
 grant execute on function api.current_organization(), api.current_session() to safetypin_member, safetypin_anonymous;

@@ -35,3 +35,16 @@ comment on type api_steps.password_challenge is 'How a new password is to be has
 comment on type api_steps.sign_in_challenge is 'How a password is to be hashed for a counted attempt; attempt is null while the account is locked.';
 comment on type api_steps.sign_in_result is 'Outcome of a sign-in, refresh or switch, and what the access token says.';
 comment on type api_steps.outcome_with_reasons is 'Outcome, and why it was refused.';
+
+-- Roles.
+do $$
+begin
+  if to_regtype('api.member_role_result') is null then
+    create type api.member_role_result as (outcome api.changed_outcome, reasons text[], id uuid);
+    create type api.held_permission as (permission text, valid_until timestamptz);
+  end if;
+end $$;
+comment on type api.member_role_result is 'What became of changing a member''s role: reasons are empty unless it was refused; id is that of the grant.';
+comment on type api.held_permission is 'A permission that the asker holds now.';
+comment on column api.held_permission.permission is 'noun.verb.';
+comment on column api.held_permission.valid_until is 'Until when, as roles and grants are now; null for no end.';
