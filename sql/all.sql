@@ -55,6 +55,8 @@
 --!include access/role-steps.sql
 --!include access/functions.sql
 --!include access/triggers.sql
+--!include access/invitations.sql
+--!include access/joining.sql
 
 --!include sessions/schema.sql
 --!include sessions/tables.sql
@@ -75,6 +77,9 @@
 --!include api/organizations.sql
 --!include api/roles.sql
 --!include api/role-grants.sql
+--!include api/members.sql
+--!include api/invitations.sql
+--!include api/accepting.sql
 --!include api/keys.sql
 --!include api/shell.sql
 --!include api/jobs.sql

@@ -1,8 +1,9 @@
 -- Purpose: who may reach organizations.
 
-grant usage on schema access to safetypin_member;
+grant usage on schema access to safetypin_member, safetypin_jobs;
 grant select on access.permissions to safetypin_member;
 set local role safetypin_definer;
+grant execute on function access.clean_up(integer) to safetypin_jobs;
 -- For a DBA, who works as the owner.
 grant execute on function access.define_permission(text, text, text[]),
   access.set_rule(regclass, text, name, name, text, integer, name[], text) to safetypin_owner;

@@ -33,6 +33,9 @@ as $$
 begin
   -- One line for each thing that a plan can limit, in the order of their names.
   case what
+    when 'invitations' then
+      return (select count(*) from access.invitations i
+        where i.organization_id = used.organization_id and i.status = 'open' and i.expires_at > clock_timestamp());
     when 'members' then
       return (select count(*) from access.memberships m where m.organization_id = used.organization_id);
     when 'roles' then

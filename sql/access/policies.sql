@@ -18,6 +18,8 @@ select platform_private.admit('safetypin_keeper', 'access.memberships', 'select'
 select platform_private.admit('safetypin_definer', 'access.membership_roles', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access_private.held_permissions', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'access_private.held_permissions', 'select');
+select platform_private.admit('safetypin_definer', 'access.invitations', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access_private.invitation_addresses', 'select', 'insert', 'update');
 
 drop policy if exists select_signed_in on access.permissions;
 create policy select_signed_in on access.permissions for select to safetypin_member

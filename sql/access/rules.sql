@@ -9,6 +9,8 @@ select access.protect('access.role_permissions',
   "select" => 'role.read', "insert" => null, "update" => null, "delete" => null, audited => false);
 select access.protect('access.memberships', owner => 'person_id',
   "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
+select access.protect('access.invitations',
+  "select" => 'invitation.read', "insert" => null, "update" => null, "delete" => null);
 select access.protect('access.membership_roles',
   "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
 

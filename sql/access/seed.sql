@@ -11,6 +11,7 @@ insert into access.permissions (name, description, default_roles) values
   ('setting.update',      'Change the settings of the organization.',    '{owner,admin}'),
   ('plan.read',           'See the plan, its limits and what is used of them.', '{owner,admin}'),
   ('member.read',         'See who belongs to the organization.',        '{owner,admin,member,viewer}'),
+  ('member.contact',      'See the e-mail addresses of members.',        '{owner,admin}'),
   ('member.invite',       'Invite people.',                              '{owner,admin}'),
   ('member.update',       'Give and take roles.',                        '{owner,admin}'),
   ('member.remove',       'Remove members.',                             '{owner,admin}'),

@@ -33,6 +33,12 @@ grant execute on function
   api.create_role(text, text, text[]), api.update_role(uuid, integer, text, text, text[]), api.delete_role(uuid),
   api.grant_role(uuid, uuid, timestamptz, timestamptz), api.revoke_role(uuid), api.change_member_role(uuid, text),
   api.my_permissions()
+  api.invite_member(text, text, timestamptz), api.resend_invitation(uuid), api.revoke_invitation(uuid),
+  api.remove_member(uuid), api.leave_organization(),
+  api.memberships_display_name(access.memberships), api.memberships_email(access.memberships),
+  api.invitations_email(access.invitations),
+  api_steps.accept_invitation(bytea), api_steps.request_invitation_code(bytea), api_steps.start_invitation_code(bytea),
+  api_steps.submit_invitation_code(uuid, text), api_steps.finish_invitation_code(uuid, bytea, text)
   to safetypin_member;
 
 -- Invoker: they show what row-level security lets through.

@@ -48,3 +48,18 @@ comment on type api.member_role_result is 'What became of changing a member''s r
 comment on type api.held_permission is 'A permission that the asker holds now.';
 comment on column api.held_permission.permission is 'noun.verb.';
 comment on column api.held_permission.valid_until is 'Until when, as roles and grants are now; null for no end.';
+
+-- Members and invitations.
+do $$
+begin
+  if to_regtype('api.resent_outcome') is null then
+    create type api.resent_outcome as enum ('SENT', 'REFUSED');
+    create type api.resent_result as (outcome api.resent_outcome, reasons text[]);
+    create type api_steps.accepted_invitation as (outcome text, reasons text[], organization_id uuid);
+    create type api_steps.started_code as (attempt uuid, outcome text, reasons text[], retry_after integer);
+  end if;
+end $$;
+comment on type api.resent_outcome is 'Whether something was sent again.';
+comment on type api.resent_result is 'What became of sending something again; reasons are empty unless it was refused.';
+comment on type api_steps.accepted_invitation is 'ACCEPTED with the organization, or REFUSED with reasons.';
+comment on type api_steps.started_code is 'A counted attempt at a code, or the outcome if there is none to make.';

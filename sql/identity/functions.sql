@@ -18,6 +18,7 @@ declare
   v_mail identity_private.mails;
   v_registration identity_private.registrations;
   v_email identity_private.emails;
+  v_expires_at timestamptz;
   v_token bytea;
   v_code text;
   v_hash bytea;
@@ -48,6 +49,15 @@ begin
       then 'already_registered' else 'verification' end;
     variables := jsonb_build_object('name', keyring_private.open('identity.registrations.display_name', v_none,
       v_registration.id, v_registration.display_name));
+  elsif v_mail.invitation_id is not null then
+    select i.recipient, i.locale, jsonb_build_object('organization', i.organization), i.expires_at
+      into recipient, locale, variables, v_expires_at
+      from access_private.invitation_mail(v_mail.organization_id, v_mail.invitation_id) i;
+    if recipient is null then
+      -- Revoked, accepted or over by now.
+      update identity_private.mails m set sent_at = clock_timestamp() where m.id = v_mail.id;
+      return;
+    end if;
   else
     select e.* into v_email
       from identity_private.emails e
@@ -84,22 +94,29 @@ begin
   end if;
   update identity_private.mails m set composed_at = clock_timestamp() where m.id = v_mail.id;
 
-  if kind in ('verification', 'password_reset') then
+  if kind in ('verification', 'password_reset', 'invitation', 'invitation_code') then
     v_token := extensions.gen_random_bytes(32);
     v_hash := sha256(v_token);
     v_code := lpad((('x' || encode(extensions.gen_random_bytes(6), 'hex'))::bit(48)::bigint % 1000000)::text, 6, '0');
     -- A token asked for anew voids those of earlier mails.
     update identity_private.tokens t set consumed_at = clock_timestamp()
-      where (t.person_id = v_email.person_id or t.registration_id = v_registration.id)
+      where (t.person_id = v_email.person_id or t.registration_id = v_registration.id
+          or t.organization_id = v_mail.organization_id and t.invitation_id = v_mail.invitation_id
+            and t.person_id is not distinct from v_mail.asked_by)
         and t.purpose = compose_mail.kind and t.mail_id <> v_mail.id and t.consumed_at is null;
-    insert into identity_private.tokens (hash, purpose, mail_id, registration_id, person_id, code_mac, code_expires_at, expires_at)
-      values (v_hash, compose_mail.kind, v_mail.id, v_mail.registration_id, v_email.person_id,
+    insert into identity_private.tokens (hash, purpose, mail_id, registration_id, person_id, organization_id, invitation_id,
+        code_mac, code_expires_at, expires_at)
+      values (v_hash, compose_mail.kind, v_mail.id, v_mail.registration_id, coalesce(v_email.person_id, v_mail.asked_by),
+        v_mail.organization_id, v_mail.invitation_id,
         keyring_private.guess_mac(v_mail.id, convert_to(v_code, 'UTF8')),
         clock_timestamp() + make_interval(secs => platform.limit_value('token.code_seconds')),
-        clock_timestamp() + make_interval(secs => platform.limit_value(
-          case compose_mail.kind when 'verification' then 'token.verification_seconds' else 'token.reset_seconds' end)));
-    variables := variables || jsonb_build_object(
-      'token', translate(rtrim(encode(v_token, 'base64'), '='), '+/', '-_'), 'code', v_code);
+        coalesce(v_expires_at, clock_timestamp() + make_interval(secs => platform.limit_value(
+          case compose_mail.kind when 'verification' then 'token.verification_seconds' else 'token.reset_seconds' end))));
+    -- Who asked for a code has the invitation's token already; that of this mail opens nothing.
+    variables := variables
+      || case when kind <> 'invitation_code' then jsonb_build_object(
+        'token', translate(rtrim(encode(v_token, 'base64'), '='), '+/', '-_')) else '{}' end
+      || case when kind <> 'invitation' then jsonb_build_object('code', v_code) else '{}' end;
   end if;
   return next;
 end $$;

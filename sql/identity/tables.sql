@@ -100,18 +100,25 @@ comment on column identity_private.registrations.completed_at is 'When the addre
 create table if not exists identity_private.mails (
   id uuid constraint mails_pkey primary key default platform.uuid_v7(),
   kind text not null constraint mails_kind_known
-    check (kind in ('registration', 'password_reset', 'password_changed')),
+    check (kind in ('registration', 'password_reset', 'password_changed', 'invitation', 'invitation_code')),
   lookup bytea,
   registration_id uuid constraint mails_registration_exists references identity_private.registrations (id) on delete cascade,
   person_id uuid constraint mails_person_exists references identity.people (id) on delete cascade,
+  organization_id uuid,
+  invitation_id uuid,
+  asked_by uuid constraint mails_asker_exists references identity.people (id) on delete cascade,
   created_at timestamptz not null default clock_timestamp(),
   sent_at timestamptz,
   composed_at timestamptz,
-  constraint mails_has_recipient check (num_nonnulls(lookup, registration_id, person_id) = 1)
+  constraint mails_has_recipient check (num_nonnulls(lookup, registration_id, person_id) = 1),
+  constraint mails_names_invitation check ((kind in ('invitation', 'invitation_code')) = (num_nonnulls(organization_id, invitation_id, lookup) = 3)),
+  constraint mails_names_asker check ((kind = 'invitation_code') = (asked_by is not null))
 );
 create index if not exists mails_lookup_idx on identity_private.mails (lookup, kind, created_at desc);
 create index if not exists mails_registration_id_idx on identity_private.mails (registration_id);
 create index if not exists mails_person_id_idx on identity_private.mails (person_id);
+create index if not exists mails_asked_by_idx on identity_private.mails (asked_by);
+create index if not exists mails_invitation_idx on identity_private.mails (organization_id, invitation_id);
 alter table identity_private.mails enable row level security, force row level security;
 comment on table identity_private.mails is
   'Mails asked for. Whether there is anybody to write to is found out by the job, so that asking takes the same work for a known and an unknown address.';
@@ -120,26 +127,35 @@ comment on column identity_private.mails.kind is 'What the mail is about.';
 comment on column identity_private.mails.lookup is 'Blind index of a typed address, which may be nobody''s.';
 comment on column identity_private.mails.registration_id is 'Registration whose address is written to.';
 comment on column identity_private.mails.person_id is 'Person whose primary address is written to.';
+comment on column identity_private.mails.organization_id is 'Organization of the invitation.';
+comment on column identity_private.mails.invitation_id is 'Invitation whose address is written to.';
+comment on column identity_private.mails.asked_by is 'Who wants to accept the invitation with an account of another address: the code is good for nobody else.';
 comment on column identity_private.mails.created_at is 'When it was asked for.';
 comment on column identity_private.mails.sent_at is 'When a mail server took it, or when it was found that nobody gets it; null while it waits.';
 comment on column identity_private.mails.composed_at is 'When it was last written for sending: what the hourly limit of an address counts.';
 
 create table if not exists identity_private.tokens (
   hash bytea constraint tokens_pkey primary key constraint tokens_hash_length check (length(hash) = 32),
-  purpose text not null constraint tokens_purpose_known check (purpose in ('verification', 'password_reset')),
+  purpose text not null constraint tokens_purpose_known check (purpose in ('verification', 'password_reset', 'invitation', 'invitation_code')),
   mail_id uuid not null constraint tokens_mail_exists references identity_private.mails (id) on delete cascade,
   registration_id uuid constraint tokens_registration_exists references identity_private.registrations (id) on delete cascade,
   person_id uuid constraint tokens_person_exists references identity.people (id) on delete cascade,
+  organization_id uuid,
+  invitation_id uuid,
   code_mac bytea,
   code_expires_at timestamptz,
   created_at timestamptz not null default clock_timestamp(),
   expires_at timestamptz not null,
   consumed_at timestamptz,
-  constraint tokens_has_subject check (num_nonnulls(registration_id, person_id) = 1)
+  constraint tokens_has_subject check (
+    (registration_id is not null) = (purpose = 'verification')
+    and (person_id is not null) = (purpose in ('password_reset', 'invitation_code'))
+    and num_nonnulls(organization_id, invitation_id) = case when purpose in ('invitation', 'invitation_code') then 2 else 0 end)
 );
 create index if not exists tokens_mail_id_idx on identity_private.tokens (mail_id);
 create index if not exists tokens_registration_id_idx on identity_private.tokens (registration_id);
 create index if not exists tokens_person_id_idx on identity_private.tokens (person_id, purpose);
+create index if not exists tokens_invitation_idx on identity_private.tokens (organization_id, invitation_id);
 alter table identity_private.tokens enable row level security, force row level security;
 comment on table identity_private.tokens is 'One-time tokens sent by mail: 256 random bits, kept as SHA-256, bound to a purpose and a subject, used once.';
 comment on column identity_private.tokens.hash is 'SHA-256 of the token.';
@@ -147,6 +163,8 @@ comment on column identity_private.tokens.purpose is 'A token of one purpose is 
 comment on column identity_private.tokens.mail_id is 'Mail it went out with. Tokens of a repeated mail live side by side; using one uses them all.';
 comment on column identity_private.tokens.registration_id is 'What it completes.';
 comment on column identity_private.tokens.person_id is 'Whom it is for.';
+comment on column identity_private.tokens.organization_id is 'Organization of the invitation.';
+comment on column identity_private.tokens.invitation_id is 'Invitation that it accepts, or that its code helps to accept.';
 comment on column identity_private.tokens.code_mac is 'The six-digit code of the same mail, as keyed hash.';
 comment on column identity_private.tokens.code_expires_at is 'End of the code''s life, sooner than the token''s.';
 comment on column identity_private.tokens.created_at is 'When it was made.';
@@ -168,7 +186,7 @@ comment on column identity_private.lockouts.locked_until is 'Attempts are refuse
 
 create table if not exists identity_private.attempts (
   id uuid constraint attempts_pkey primary key default platform.uuid_v7(),
-  door text not null constraint attempts_door_known check (door in ('password', 'email_code')),
+  door text not null constraint attempts_door_known check (door in ('password', 'email_code', 'invitation_code')),
   account bytea not null,
   guess_mac bytea,
   guess_transaction xid8,

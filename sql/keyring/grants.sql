@@ -13,7 +13,7 @@ grant execute on function keyring.clean_up(integer), keyring.compare_openings(in
   keyring.reseal_values(uuid, uuid[], uuid[], uuid[], bytea[]), keyring.index_values(uuid, uuid[], uuid[], bytea[]), keyring.is_stale(bytea),
   keyring.destroy_keys(uuid), keyring.doors()
   to safetypin_jobs;
-grant execute on function keyring.works(), keyring.is_stale(bytea), keyring_private.reseal(text, uuid, uuid, bytea) to safetypin_definer;
+grant execute on function keyring.works(), keyring.is_stale(bytea), keyring_private.reseal(text, uuid, uuid, bytea, uuid) to safetypin_definer;
 grant execute on function keyring.rotate_data_keys(uuid, boolean) to safetypin_owner;
 -- Who seals the columns of a table, and undoes it.
 grant execute on function keyring.begin_work(uuid, text, bigint), keyring.is_over(uuid), keyring.forget_column(uuid),

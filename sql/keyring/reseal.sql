@@ -143,7 +143,9 @@ end $$;
 comment on function keyring_private.reseal_own(keyring_private.works, integer) is
   'A batch of one of our own columns, by the function that its row in the register names: 0 when nothing is left, null when something was held.';
 
-create or replace function keyring_private.reseal(column_name text, row_id uuid, subject uuid, sealed bytea) returns bytea
+create or replace function keyring_private.reseal(
+  column_name text, row_id uuid, subject uuid, sealed bytea, organization_id uuid default '00000000-0000-0000-0000-000000000000'
+) returns bytea
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -152,10 +154,10 @@ begin
     and not (column_name like 'identity.registrations.%' and keyring_private.at_work(keyring_private.column_id('identity.registrations.email'), '{reseal}')) then
     raise exception 'only the work that seals this column anew may do this' using errcode = 'DENYD';
   end if;
-  return case when sealed is not null then keyring_private.seal(column_name, platform.no_organization(), row_id, subject,
-    keyring_private.open(column_name, platform.no_organization(), row_id, sealed)) end;
+  return case when sealed is not null then keyring_private.seal(column_name, organization_id, row_id, subject,
+    keyring_private.open(column_name, organization_id, row_id, sealed)) end;
 end $$;
-comment on function keyring_private.reseal(text, uuid, uuid, bytea) is
+comment on function keyring_private.reseal(text, uuid, uuid, bytea, uuid) is
   'Seals a value of one of our own columns anew, under its subject''s current key. DENYD outside the work on that column.';
 
 reset role;

@@ -40,7 +40,8 @@ insert into keyring_private.sealed_columns (id, name, class, reseals) values
   ('019a9d5c-0000-7000-8000-000000000007', 'identity.registrations.organization_name', 'personal', null),
   ('019a9d5c-0000-7000-8000-000000000008', 'identity.registrations.verifier', 'secret', null),
   ('019a9d5c-0000-7000-8000-000000000009', 'audit.events.origin', 'personal', null),
-  ('019a9d5c-0000-7000-8000-00000000000a', 'audit.events.statement', 'personal', null)
+  ('019a9d5c-0000-7000-8000-00000000000a', 'audit.events.statement', 'personal', null),
+  ('019a9d5c-0000-7000-8000-000000000101', 'access.invitations.address', 'personal', 'access_private.reseal_invitations')
 on conflict (name) do nothing;
 
 reset role;

@@ -74,6 +74,8 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('token.verification_seconds', 86400, 'seconds',    600, 604800, 'Life of a token that proves an e-mail address.'),
   ('token.reset_seconds',         1800, 'seconds',    300, 86400,  'Life of a token that resets a password.'),
   ('token.code_seconds',           600, 'seconds',    120, 3600,   'Life of a six-digit code sent by mail.'),
+  ('token.invitation_seconds',  604800, 'seconds',    3600, 2592000, 'Life of an invitation to an organization.'),
+  ('invitation.per_hour',          100, 'invitations', 1, 100000,  'Invitations that one organization sends in an hour.'),
   ('mail.per_address_per_hour',      5, 'mails',      1, 100,      'Mails of one kind that one address gets in an hour.'),
   ('session.access_seconds',       600, 'seconds',    60, 3600,    'Life of an access token (RFC 9068).'),
   ('session.absolute_seconds', 2592000, 'seconds',    3600, 2592000, 'Life of a session however much it is used (SP 800-63B-4, AAL1: 30 days).'),
@@ -94,6 +96,7 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('keep.mail_seconds',         604800, 'seconds',    86400, 31536000, 'How long it is kept that a mail was sent.'),
   ('keep.credential_seconds',    86400, 'seconds',    3600, 31536000, 'How long credentials are kept after their end, and refresh tokens after the end of their session.'),
   ('keep.session_seconds',     7776000, 'seconds',    86400, 315360000, 'How long a session is kept after its end.'),
+  ('keep.invitation_seconds',  7776000, 'seconds',    86400, 315360000, 'How long an invitation is kept after it was accepted or revoked, or ran out.'),
   ('keep.failed_job_seconds',  2592000, 'seconds',    86400, 31536000, 'How long a job is kept that was given up.')
 on conflict (name) do nothing;
 
@@ -106,6 +109,7 @@ insert into platform.tasks (name, scheduled, seconds, attempts, payload, needs_a
   ('keyring__work',             true,  300, 5,  '{}',   true,  'Rotates keys, seals and unseals columns that have rows, in batches.'),
   ('keyring__compare_openings', true, 60, 5, '{}', true, 'Compares what was read of sensitive columns with what was recorded.'),
   ('identity__clean_up',        true,  300, 5,  '{}',   true,  'Removes attempts, lockouts, tokens, mails and registrations that have run out.'),
+  ('access__clean_up',          true,  300, 5,  '{}',   true,  'Removes invitations that are over.'),
   ('sessions__clean_up',        true,  300, 5,  '{}',   true,  'Removes credentials, refresh tokens and sessions that are over.')
 on conflict (name) do update
   set scheduled = excluded.scheduled, seconds = excluded.seconds, attempts = excluded.attempts,

@@ -5,6 +5,7 @@ import type {} from 'postgraphile/grafserv/node';
 import { getOperationAST } from 'postgraphile/graphql';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { pgSmartTagsFromFile } from 'postgraphile/utils';
+import { InvitationsPlugin } from '../access/plugin.ts';
 import { IdentityPlugin } from '../identity/plugin.ts';
 import { SessionsPlugin } from '../sessions/plugin.ts';
 import type { StepTools } from '../sessions/steps.ts';
@@ -62,6 +63,7 @@ export const schemaPreset = (
     ...sealedTypes,
     SessionsPlugin,
     IdentityPlugin,
+    InvitationsPlugin,
   ],
   // The context below brings our own door to the database; PostGraphile's would run without a sealed request.
   disablePlugins: ['PgContextPlugin'],

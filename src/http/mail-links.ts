@@ -2,7 +2,13 @@ import express, { type Request, type Router } from 'express';
 import type { RequestSource } from '../graphql/adaptor.ts';
 import { resetPassword, verifyEmail } from '../identity/steps.ts';
 import type { StepTools } from '../sessions/steps.ts';
-import { resetPasswordPage, resetPasswordResult, verifyEmailPage, verifyEmailResult } from './pages.ts';
+import {
+  acceptInvitationPage,
+  resetPasswordPage,
+  resetPasswordResult,
+  verifyEmailPage,
+  verifyEmailResult,
+} from './pages.ts';
 
 /** Where the links of mails lead. GET and HEAD look at nothing and use nothing up; only the form's POST does. */
 export function mailLinkRouter(tools: StepTools, sourceOf: (request: Request) => RequestSource): Router {
@@ -27,6 +33,8 @@ export function mailLinkRouter(tools: StepTools, sourceOf: (request: Request) =>
       const { outcome, reasons } = await resetPassword(tools, sourceOf(request), token, password);
       resetPasswordResult(response, outcome, reasons);
     });
+
+  router.route('/accept-invitation/:token').get((_request, response) => acceptInvitationPage(response));
 
   return router;
 }

@@ -97,3 +97,13 @@ export function resetPasswordResult(response: Response, outcome: string, reasons
   const body = `<div role="alert"><p>This password cannot be used:</p><ul>${list}</ul></div>${RESET_FORM}`;
   sendPage(response, { title: 'Choose another password', body, status: 400 });
 }
+
+/** Accepting needs a session, which this page has none of: it says what to do, and looks at nothing. */
+export const acceptInvitationPage = (response: Response): void =>
+  sendPage(response, {
+    title: 'You are invited',
+    body:
+      '<p>Sign in with the account of the address that the invitation was sent to, or make one, and accept the invitation there.</p>' +
+      '<p>Its token is the last part of the address of this page. With an account of another address you will be asked for a code, which is sent to the invited one.</p>' +
+      '<p>Opening this page used nothing up.</p>',
+  });

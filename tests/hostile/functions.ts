@@ -77,6 +77,8 @@ export function plain({ name, type }: Argument, place: Place): unknown {
     boolean: false,
     'timestamp with time zone': new Date(),
     'timestamp with time zone[]': [new Date()],
+    'access.memberships': `(${place.ada.organization},${crypto.randomUUID()},${place.ada.id},2026-01-01)`,
+    'access.invitations': `(${place.ada.organization},${crypto.randomUUID()},,infinity,open,,,2026-01-01,2026-01-02,)`,
   };
   return byType[type] ?? null;
 }

@@ -30,14 +30,29 @@ beforeAll(async () => {
   const reset = tokenOf(await mailTo(app, ada.email));
   const { attempt } = await start(app, ada.email);
   await submit(app, attempt, ada.tag);
+  await app.call(ada.credential, "select api.invite_member('guest@example.com', 'member')");
+  const invitation = (await app.mails()).find(({ kind }) => kind === 'invitation')?.variables.token ?? '';
+  const rows = (table: string) => admin.query(`select t::text as row from ${table} t`);
+  const [memberships, invitations] = [await rows('access.memberships'), await rows('access.invitations')];
   const ids = (
     await admin.query(`select id from identity_private.emails union select id from identity_private.mails union select id from identity_private.registrations
+    union select id from access.memberships union select id from access.invitations
     union select id from keyring_private.data_keys`)
   ).rows.map(({ id }) => id);
   inputs = {
     text: [ada.email, 'waiting@example.com', 'identity.passwords.verifier', '123456', 'nobody@example.com', null],
     uuid: [attempt, ada.id, ada.session, ada.organization, ...ids, null],
-    bytea: [ada.tag, sha256(ada.tag), verification, reset, ada.refreshToken, ada.credential, randomBytes(32), null],
+    bytea: [
+      ada.tag,
+      sha256(ada.tag),
+      verification,
+      reset,
+      Buffer.from(invitation, 'base64url'),
+      ada.refreshToken,
+      ada.credential,
+      randomBytes(32),
+      null,
+    ],
     jsonb: [GOOD, {}, { memory: 19456, passes: 2, parallelism: 1, length: 32 }, null],
     integer: [1, 0, null],
     bigint: [1, null],
@@ -52,6 +67,8 @@ beforeAll(async () => {
     'name[]': [['verifier'], null],
     'timestamp with time zone': [new Date(), null],
     'timestamp with time zone[]': [[new Date()], null],
+    'access.memberships': [...memberships.rows.map(({ row }) => row), null],
+    'access.invitations': [...invitations.rows.map(({ row }) => row), null],
   };
 });
 
@@ -61,6 +78,7 @@ async function canaries(): Promise<string[]> {
       select verifier from identity_private.passwords union all select verifier from identity_private.registrations
       union all select hash from identity_private.tokens union all select code_mac from identity_private.tokens
       union all select guess_mac from identity_private.attempts union all select lookup from identity_private.emails
+      union all select address from access_private.invitation_addresses union all select lookup from access_private.invitation_addresses
       union all select address from identity_private.emails union all select display_name from identity_private.profiles
       union all select hash from sessions_private.credentials union all select hash from sessions_private.refresh_tokens
       union all select inner_pad from keyring_private.seal_keys union all select outer_pad from keyring_private.seal_keys

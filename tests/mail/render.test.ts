@@ -10,7 +10,14 @@ const BASE = 'https://id.example.org';
 const mailOf = (kind: string, locale = 'en', variables: Record<string, unknown> = {}, recipient = 'ada@example.com') =>
   renderMail({ recipient, kind, locale, variables: { token: TOKEN, code: '123456', ...variables } }, BASE);
 
-const KINDS = ['verification', 'already_registered', 'password_reset', 'password_changed', 'invitation'];
+const KINDS = [
+  'verification',
+  'already_registered',
+  'password_reset',
+  'password_changed',
+  'invitation',
+  'invitation_code',
+];
 
 test('each kind stands in each language, and the two differ', () => {
   expect(Object.keys(english.mails).sort()).toEqual([...KINDS].sort());
@@ -28,6 +35,7 @@ test.each([
   ['verification', `${BASE}/api/auth/verify-email/${TOKEN}`, '123456'],
   ['password_reset', `${BASE}/api/auth/reset-password/${TOKEN}`, null],
   ['invitation', `${BASE}/api/auth/accept-invitation/${TOKEN}`, null],
+  ['invitation_code', undefined, '123456'],
   ['already_registered', undefined, null],
   ['password_changed', undefined, null],
 ])('%s carries the link and the code it should, in text and html alike', (kind, link, code) => {

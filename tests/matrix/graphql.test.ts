@@ -167,6 +167,7 @@ async function questionsOf(
           const outcome = inWords(answer, field.name);
           if (/^delete/.test(field.name) && outcome.startsWith('answers'))
             used.set(subject, (used.get(subject) ?? 0) + 1);
+          if (outcome === 'REMOVED') await comeBack();
           lines.push({ thing: `${kind} ${field.name}`, way, actor: actor.name, outcome });
           for (const value of told(actor, question, answer))
             leaks.push(`${kind} ${field.name} with ${way} by ${actor.name}: ${value}`);
@@ -175,6 +176,12 @@ async function questionsOf(
     }
   }
 }
+
+/** Whoever left or was removed is back as they were, for the questions that follow. */
+const comeBack = () =>
+  place.admin.query(`
+    insert into access.memberships select * from matrix.kept_memberships on conflict do nothing;
+    insert into access.membership_roles select * from matrix.kept_membership_roles on conflict do nothing`);
 
 /** From every row over every relation: what is met there is in the direct list too. */
 async function walk(actor: Actor, token: string | undefined, direct: Map<string, Row[]>): Promise<void> {
@@ -237,6 +244,9 @@ beforeAll(async () => {
   const { rows } = await place.admin.query<{ value: string; labels: string[] }>('select value, labels from matrix.ids');
   labels = new Map(rows.map(({ value, labels: of }) => [value, of]));
   for (const { gone } of asking) if (gone !== undefined) await place.take(gone);
+  await place.admin.query(`
+    create table matrix.kept_memberships as table access.memberships;
+    create table matrix.kept_membership_roles as table access.membership_roles`);
   await examine(
     asking.filter(({ as, gone }) => as.startsWith('A/') || (as === '-' && gone?.of !== 'tenant')),
     'A',

@@ -32,6 +32,12 @@ async function live(app: Application, admin: pg.Client, { people }: People): Pro
     await app.call(null, 'select * from api_steps.start_sign_in($1)', [email]);
     await app.call(credential, 'select api_steps.note_first_use($1)', [credential]);
   }
+  for (const name of ['owner', 'neighbour']) {
+    for (const guest of [1, 2]) {
+      const values = [`guest${guest}.of.${name}@matrix.example`];
+      await app.call(people.get(name)?.credential ?? null, "select api.invite_member($1, 'member')", values);
+    }
+  }
   await admin.query(
     'insert into sessions.activity (session_id, last_used_at) select id, clock_timestamp() from sessions.sessions on conflict do nothing',
   );

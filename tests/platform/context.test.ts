@@ -17,6 +17,7 @@ const TABLES = [
   'access.role_permissions',
   'access.memberships',
   'access.membership_roles',
+  'access.invitations',
   'access.permissions',
   'audit.events',
   'audit.actions',

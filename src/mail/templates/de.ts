@@ -56,5 +56,18 @@ export const german: Language = {
         { text: 'Wissen Sie nicht, warum, dann lassen Sie diese Mail liegen.' },
       ],
     }),
+    invitation_code: ({ organization, code }) => ({
+      subject: 'Code für Ihre Einladung',
+      parts: [
+        greeting(''),
+        {
+          text: `jemand möchte Ihre Einladung zu ${organization} mit dem Konto einer anderen Adresse annehmen. Sind Sie das, dann geben Sie dort diesen Code ein:`,
+        },
+        { code },
+        {
+          text: 'Sind Sie es nicht, dann geben Sie den Code niemandem und sagen Sie es denen, die Sie eingeladen haben.',
+        },
+      ],
+    }),
   },
 };

@@ -52,5 +52,16 @@ export const english: Language = {
         { text: 'If you do not know why, ignore this mail.' },
       ],
     }),
+    invitation_code: ({ organization, code }) => ({
+      subject: 'Code for your invitation',
+      parts: [
+        greeting(''),
+        {
+          text: `somebody wants to accept your invitation to ${organization} with an account of another address. If it is you, type this code there:`,
+        },
+        { code },
+        { text: 'If it is not you, give the code to nobody and tell those who invited you.' },
+      ],
+    }),
   },
 };

@@ -1,5 +1,11 @@
 /** What a mail is about. The kinds stand in identity.mails; a kind without a template is refused. */
-export type MailKind = 'verification' | 'already_registered' | 'password_reset' | 'password_changed' | 'invitation';
+export type MailKind =
+  | 'verification'
+  | 'already_registered'
+  | 'password_reset'
+  | 'password_changed'
+  | 'invitation'
+  | 'invitation_code';
 
 /** What a template may use. Everything is text that somebody else may have typed, and is escaped when rendered. */
 export interface Values {

@@ -43,6 +43,23 @@ const SEALED_COLUMNS = [
   'keyring.seal_value',
 ] as const;
 
+/** Members and invitations: each asks its permission in the active organization, or who is signed in and a live token. */
+const MEMBERS = [
+  'api.invitations_email',
+  'api.invite_member',
+  'api.leave_organization',
+  'api.memberships_display_name',
+  'api.memberships_email',
+  'api.remove_member',
+  'api.resend_invitation',
+  'api.revoke_invitation',
+  'api_steps.accept_invitation',
+  'api_steps.finish_invitation_code',
+  'api_steps.request_invitation_code',
+  'api_steps.start_invitation_code',
+  'api_steps.submit_invitation_code',
+] as const;
+
 /**
  * Definer functions that each run-time role may call: what they borrow, every client has. Whoever adds one here reads
  * it line by line and names its check in its comment (STYLE 3.1.3, splinter 0028 and 0029).
@@ -73,6 +90,7 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
     'api_steps.switch_organization',
     'audit.statement',
     ...SEALED_COLUMNS,
+    ...MEMBERS,
   ],
   safetypin_authenticator: [
     'keyring.doors',
@@ -88,6 +106,7 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
     ...SEALED_COLUMNS,
     'api_steps.report_failed_jobs',
     'audit.ensure_partitions',
+    'access.clean_up',
     'identity.clean_up',
     'identity.compose_mail',
     'identity.mark_mail_sent',

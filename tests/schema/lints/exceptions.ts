@@ -55,6 +55,7 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'access.role_permissions':
       'functions that change a role record it; founding an organization is one event, not fifty',
     'access.rules': 'access.set_rule appends table.protect for each rule that changed',
+    'access_private.invitation_addresses': SECRETS,
     'access_private.ownership':
       'counts turns, so that changes of members and roles take them; says nothing about anybody',
     'access_private.held_permissions': 'worked out from memberships and roles, which are audited',
@@ -93,6 +94,10 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'access.memberships: _510_end_sessions -> sessions': 'a membership that ends takes its sessions with it, at once',
     'access.organizations: _500_end_sessions -> sessions': 'as for memberships',
     'identity.people: _500_end_sessions -> sessions': 'as for memberships',
+    'identity.compose_mail(id uuid, OUT recipient text, OUT kind text, OUT locale text, OUT variables jsonb) -> access':
+      'one outbox for all mails; what an invitation says stands with the invitation',
+    'identity_private.mails: mails_invitation_exists -> access': 'a mail about an invitation goes with it',
+    'identity_private.tokens: tokens_invitation_exists -> access': 'a token of an invitation goes with it',
     'keyring.compare_openings(batch integer) -> audit': 'what is missing is told to the trail',
     'keyring.destroy_keys(subject uuid) -> audit': 'an erasure is recorded in the same transaction',
     'keyring.rotate_data_keys(subject uuid, destroy boolean) -> audit': 'as for rotate_application',
