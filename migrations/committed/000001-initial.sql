@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:af8ac4744800d228531428852535f134042e65d3
+--! Hash: sha1:736d942a2d76a92ca4e92937911a52751b67fd3e
 --! Message: initial
 
 --! Included all.sql
@@ -5634,6 +5634,9 @@ create table if not exists access.roles (
   constraint roles_pkey primary key (organization_id, id),
   constraint roles_name_unique unique (organization_id, name)
 );
+-- Roles that people would take for one another are one name.
+create unique index if not exists roles_name_key on access.roles
+  (organization_id, lower(btrim(regexp_replace(normalize(name, nfkc), '\s+', ' ', 'g'))));
 alter table access.roles enable row level security, force row level security;
 comment on table access.roles is 'Roles of an organization: owner, admin, member and viewer are built in.';
 comment on column access.roles.organization_id is 'Organization.';
@@ -5878,6 +5881,22 @@ $$;
 comment on function access_private.take_turn(uuid) is
   'Changes of members, roles and grants of one organization take turns until the end of the transaction. 40001 in REPEATABLE READ, when another was faster.';
 
+create or replace function access_private.take_turn_to(permission text) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Whoever may not is told before: nobody keeps others waiting with what is refused. A key makes no roles and grants none.
+  if request.signed_in_id() is null or not request.can(take_turn_to.permission) then
+    return false;
+  end if;
+  perform access_private.take_turn(access_private.acting_in());
+  -- What was so before the turn may not be so any more.
+  return request.can(take_turn_to.permission);
+end $$;
+comment on function access_private.take_turn_to(text) is
+  'Whether a person who is signed in may do this in the active organization; if so, the turn is hers until the end of the transaction.';
+
 create or replace function access_private.work_out(organization_id uuid, people uuid[]) returns void
   language sql volatile
   set search_path = pg_catalog, pg_temp
@@ -5943,6 +5962,80 @@ reset role;
 reset row_security;
 revoke create on schema access_private from safetypin_definer;
 --! EndIncluded access/internal.sql
+--! Included access/role-steps.sql
+-- Purpose: what is asked of a role before it is made or changed. The definer's own.
+
+grant create on schema access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.looks_built_in(name text) returns boolean
+  language sql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- Signs of Greek and Cyrillic that look like those of the four names, and digits; marks, spaces and the rest go.
+  select regexp_replace(lower(translate(normalize(looks_built_in.name, nfkd),
+      E'\u0391\u0392\u0395\u0399\u039c\u039d\u039f\u03b1\u03bf\u03b9\u03bd\u0410\u0412\u0415\u0406\u041c\u041e\u0430\u0435\u043c\u043e\u0456\u0475\u0501\u051d\u013101|',
+      'abeimnoaoivabeimoaemoivdwioii')), '[^a-z0-9]', '', 'g')
+    in ('owner', 'admin', 'member', 'viewer')
+$$;
+comment on function access_private.looks_built_in(text) is 'Whether people would take a name for that of a built-in role.';
+
+create or replace function access_private.role_named(organization_id uuid, name text) returns uuid
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select r.id from access.roles r
+    where r.organization_id = role_named.organization_id
+      -- As in the unique index.
+      and lower(btrim(regexp_replace(normalize(r.name, nfkc), '\s+', ' ', 'g')))
+        = lower(btrim(regexp_replace(normalize(role_named.name, nfkc), '\s+', ' ', 'g')))
+$$;
+comment on function access_private.role_named(uuid, text) is 'The role of that name, however it is written; null if there is none.';
+
+create or replace function access_private.role_faults(
+  organization_id uuid, role_id uuid, name text, description text, permissions text[]
+) returns text[]
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select array_remove(array[
+    case when not access_private.valid_name(role_faults.name)
+        or length(btrim(role_faults.name)) > platform.limit_value('role.name_length')
+        or role_faults.name collate "C" ~ E'[\u200b-\u200f\u2060-\u2064]' then 'NAME_INVALID'
+      when access_private.looks_built_in(role_faults.name)
+        or nullif(access_private.role_named(role_faults.organization_id, role_faults.name), role_faults.role_id) is not null
+        then 'NAME_TAKEN' end,
+    case when role_faults.description is null or length(role_faults.description) > 1000
+        or role_faults.description collate "C" ~ E'[\u0001-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]' then 'VALUE_INVALID' end,
+    case when role_faults.permissions is null or exists (
+        select from unnest(role_faults.permissions) u (permission)
+          where not exists (select from access.permissions p where p.name = u.permission)) then 'PERMISSION_UNKNOWN'
+      -- A role has no end, and whoever holds it may hold it for ever.
+      when access_private.not_held(role_faults.permissions || access_private.held_by_role(role_faults.organization_id, role_faults.role_id),
+        tstzrange(clock_timestamp(), 'infinity')) <> '{}' then 'NOT_HELD' end], null)
+$$;
+comment on function access_private.role_faults(uuid, uuid, text, text, text[]) is
+  'Why a role cannot be made (role_id null) or become like this; empty if it can. Who makes or changes it holds, without an end, all that it permits and is to permit.';
+
+create or replace function access_private.record_grants(action text, organization_id uuid, grants uuid[]) returns void
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  select audit_private.append(record_grants.action, record_grants.organization_id, relation => 'access.membership_roles', row_id => mr.id::text,
+      details => jsonb_build_object('person', m.person_id, 'membership', mr.membership_id, 'role', mr.role_id,
+        'valid_from', mr.valid_from, 'valid_until', mr.valid_until, 'granted_by', mr.granted_by))
+    from access.membership_roles mr
+    join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+    where mr.organization_id = record_grants.organization_id and mr.id = any (record_grants.grants)
+$$;
+comment on function access_private.record_grants(text, uuid, uuid[]) is
+  'Records that roles are given (role.grant) or, before they are, taken (role.revoke): which, of whom, for how long.';
+
+reset role;
+reset row_security;
+revoke create on schema access_private from safetypin_definer;
+--! EndIncluded access/role-steps.sql
 --! Included access/functions.sql
 -- Purpose: what a DBA calls to put tables under rules.
 
@@ -6243,13 +6336,27 @@ create or replace function access_private.tg_memberships__work_out() returns tri
   set search_path = pg_catalog, pg_temp
   set row_security = on
 as $$
+declare
+  v_row record;
 begin
+  for v_row in
+    select c.organization_id, array_agg(c.person_id) as people
+    from changed c
+    group by c.organization_id
+    order by c.organization_id
+  loop
+    continue when not exists (select from access.organizations o where o.id = v_row.organization_id);
+    perform access_private.take_turn(v_row.organization_id);
+    perform access_private.work_out(v_row.organization_id, v_row.people);
+  end loop;
+  -- Of an organization that is gone, too: nothing refers to what was worked out.
   delete from access_private.held_permissions h
     using changed c
-    where h.organization_id = c.organization_id and h.person_id = c.person_id;
+    where h.organization_id = c.organization_id and h.person_id = c.person_id
+      and not exists (select from access.organizations o where o.id = c.organization_id);
   return null;
 end $$;
-comment on function access_private.tg_memberships__work_out() is 'Members left: nothing is held any more.';
+comment on function access_private.tg_memberships__work_out() is 'Members left, or a membership is another person''s: works out anew what they may do.';
 
 create or replace function access_private.tg_keep_owner() returns trigger
   language plpgsql security definer
@@ -6260,7 +6367,14 @@ as $$
 declare
   v_organization uuid;
 begin
-  for v_organization in select distinct c.organization_id from changed c order by c.organization_id loop
+  for v_organization in
+    select distinct c.organization_id
+    from changed c
+    left join access.roles r on r.organization_id = c.organization_id and r.id = c.role_id
+    -- What else is taken leaves the owners as they are. A role that is gone may have been theirs.
+    where r.id is null or r.built_in and r.name = 'owner'
+    order by c.organization_id
+  loop
     continue when not exists (select from access.organizations o where o.id = v_organization and o.status <> 'closed');
     perform access_private.take_turn(v_organization);
     if not access_private.has_owner(v_organization) then
@@ -6283,17 +6397,28 @@ grant execute on function access_private.tg_membership_roles__work_out(), access
 reset role;
 reset row_security;
 
--- A trigger with transition tables is for one command only.
+-- A trigger with transition tables is for one command only, and one named table: an update needs two, for what was and
+-- for what is.
 create or replace trigger _500_work_out_new after insert on access.membership_roles
   referencing new table as changed for each statement execute function access_private.tg_membership_roles__work_out();
 create or replace trigger _500_work_out_changed after update on access.membership_roles
   referencing new table as changed for each statement execute function access_private.tg_membership_roles__work_out();
+create or replace trigger _510_work_out_left after update on access.membership_roles
+  referencing old table as changed for each statement execute function access_private.tg_membership_roles__work_out();
 create or replace trigger _500_work_out_gone after delete on access.membership_roles
   referencing old table as changed for each statement execute function access_private.tg_membership_roles__work_out();
 create or replace trigger _500_work_out_new after insert on access.role_permissions
   referencing new table as changed for each statement execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _500_work_out_changed after update on access.role_permissions
+  referencing new table as changed for each statement execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _510_work_out_left after update on access.role_permissions
+  referencing old table as changed for each statement execute function access_private.tg_role_permissions__work_out();
 create or replace trigger _500_work_out_gone after delete on access.role_permissions
   referencing old table as changed for each statement execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _500_work_out_changed after update on access.memberships
+  referencing new table as changed for each statement execute function access_private.tg_memberships__work_out();
+create or replace trigger _510_work_out_left after update on access.memberships
+  referencing old table as changed for each statement execute function access_private.tg_memberships__work_out();
 create or replace trigger _500_work_out_gone after delete on access.memberships
   referencing old table as changed for each statement execute function access_private.tg_memberships__work_out();
 create or replace trigger _600_keep_owner_changed after update on access.membership_roles
@@ -7144,6 +7269,19 @@ comment on type api_steps.sign_in_challenge is 'How a password is to be hashed f
 comment on type api_steps.sign_in_result is 'Outcome of a sign-in, refresh or switch, and what the access token says.';
 comment on type api_steps.outcome_with_reasons is 'Outcome, and why it was refused.';
 
+-- Roles.
+do $$
+begin
+  if to_regtype('api.member_role_result') is null then
+    create type api.member_role_result as (outcome api.changed_outcome, reasons text[], id uuid);
+    create type api.held_permission as (permission text, valid_until timestamptz);
+  end if;
+end $$;
+comment on type api.member_role_result is 'What became of changing a member''s role: reasons are empty unless it was refused; id is that of the grant.';
+comment on type api.held_permission is 'A permission that the asker holds now.';
+comment on column api.held_permission.permission is 'noun.verb.';
+comment on column api.held_permission.valid_until is 'Until when, as roles and grants are now; null for no end.';
+
 -- Members and invitations.
 do $$
 begin
@@ -7844,6 +7982,280 @@ reset role;
 reset row_security;
 revoke create on schema api from safetypin_definer;
 --! EndIncluded api/organizations.sql
+--! Included api/roles.sql
+-- Purpose: making roles and giving them to members. Each function takes the organization's turn before it reads what it
+-- decides on, so nothing of that changes until it is done.
+
+grant create on schema api to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api.create_role(name text, description text default '', permissions text[] default '{}') returns api.created_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+-- Borrows writing roles; the checks are role.create, and that the asker holds what the role is to permit.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_id uuid := platform.uuid_v7();
+  v_reasons text[];
+begin
+  if not access_private.take_turn_to('role.create') then
+    return ('REFUSED', access_private.refused('role.create', '{NOT_PERMITTED}'), null)::api.created_result;
+  end if;
+  v_reasons := access_private.role_faults(v_organization, null, name, description, permissions);
+  if v_reasons <> '{}' then
+    return ('REFUSED', access_private.refused('role.create', v_reasons), null)::api.created_result;
+  end if;
+  if not access_private.room(v_organization, 'roles') then
+    return ('REFUSED', access_private.refused('role.create', '{LIMIT_REACHED}'), null)::api.created_result;
+  end if;
+  insert into access.roles (organization_id, id, name, description)
+    values (v_organization, v_id, btrim(create_role.name), create_role.description);
+  insert into access.role_permissions (organization_id, role_id, permission)
+    select distinct v_organization, v_id, u.permission from unnest(create_role.permissions) u (permission);
+  perform audit_private.append('role.create', relation => 'access.roles', row_id => v_id::text, details => jsonb_build_object(
+    'permissions', access_private.held_by_role(v_organization, v_id)));
+  return ('CREATED', '{}', v_id)::api.created_result;
+end $$;
+comment on function api.create_role(text, text, text[]) is
+  'Makes a role out of permissions that the caller holds without an end. Needs role.create. REFUSED with NOT_PERMITTED, NAME_INVALID, NAME_TAKEN (also for what looks like a built-in role), VALUE_INVALID (description), PERMISSION_UNKNOWN, NOT_HELD or LIMIT_REACHED (of the plan).';
+
+create or replace function api.update_role(
+  id uuid, version integer, name text default null, description text default null, permissions text[] default null
+) returns api.changed_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+-- Borrows writing roles; the checks are role.update, and that the asker holds what the role permits and is to permit.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_role access.roles;
+  v_before text[];
+  v_after text[];
+  v_reasons text[];
+begin
+  if not access_private.take_turn_to('role.update') then
+    return ('REFUSED', access_private.refused('role.update', '{NOT_PERMITTED}'), null)::api.changed_result;
+  end if;
+  select r.* into v_role from access.roles r where r.organization_id = v_organization and r.id = update_role.id;
+  if not found or v_role.built_in then
+    return ('REFUSED', access_private.refused('role.update', case when found then '{BUILT_IN}' else '{NOT_FOUND}' end::text[]), null)::api.changed_result;
+  end if;
+  if v_role.version is distinct from update_role.version then
+    raise exception 'the role was changed' using errcode = 'STALE';
+  end if;
+  v_before := access_private.held_by_role(v_organization, v_role.id);
+  v_reasons := access_private.role_faults(v_organization, v_role.id, coalesce(update_role.name, v_role.name),
+    coalesce(update_role.description, v_role.description), coalesce(update_role.permissions, v_before));
+  if v_reasons <> '{}' then
+    return ('REFUSED', access_private.refused('role.update', v_reasons), null)::api.changed_result;
+  end if;
+  delete from access.role_permissions rp
+    where rp.organization_id = v_organization and rp.role_id = v_role.id and rp.permission <> all (update_role.permissions);
+  insert into access.role_permissions (organization_id, role_id, permission)
+    select distinct v_organization, v_role.id, u.permission from unnest(update_role.permissions) u (permission)
+    on conflict on constraint role_permissions_pkey do nothing;
+  update access.roles r
+    set name = coalesce(btrim(update_role.name), r.name), description = coalesce(update_role.description, r.description),
+        updated_at = clock_timestamp(), version = r.version + 1
+    where r.organization_id = v_organization and r.id = v_role.id
+    returning r.version into v_role.version;
+  v_after := access_private.held_by_role(v_organization, v_role.id);
+  perform audit_private.append('role.update', relation => 'access.roles', row_id => v_role.id::text, details => jsonb_build_object(
+    'added', array(select p from unnest(v_after) p where p <> all (v_before)),
+    'removed', array(select p from unnest(v_before) p where p <> all (v_after))));
+  return ('CHANGED', '{}', v_role.version)::api.changed_result;
+end $$;
+comment on function api.update_role(uuid, integer, text, text, text[]) is
+  'Changes a role; null leaves something as it is. Whoever holds the role has what it permits in their next statement. Needs role.update, and to hold without an end all that it permits and is to permit. REFUSED with NOT_PERMITTED, NOT_FOUND, BUILT_IN or as createRole; STALE for another version.';
+
+create or replace function api.delete_role(id uuid) returns api.removed_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows removing roles; the checks are role.delete, and that the asker holds what the role permits.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_role access.roles;
+  v_permissions text[];
+  v_grants integer;
+begin
+  if not access_private.take_turn_to('role.delete') then
+    return ('REFUSED', access_private.refused('role.delete', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  select r.* into v_role from access.roles r where r.organization_id = v_organization and r.id = delete_role.id;
+  if not found or v_role.built_in then
+    return ('REFUSED', access_private.refused('role.delete', case when found then '{BUILT_IN}' else '{NOT_FOUND}' end::text[]))::api.removed_result;
+  end if;
+  v_permissions := access_private.held_by_role(v_organization, v_role.id);
+  if access_private.not_held(v_permissions, tstzrange(clock_timestamp(), 'infinity')) <> '{}' then
+    return ('REFUSED', access_private.refused('role.delete', '{NOT_HELD}'))::api.removed_result;
+  end if;
+  -- First from whoever holds it: so it is worked out once.
+  delete from access.membership_roles mr where mr.organization_id = v_organization and mr.role_id = v_role.id;
+  get diagnostics v_grants = row_count;
+  delete from access.roles r where r.organization_id = v_organization and r.id = v_role.id;
+  perform audit_private.append('role.delete', relation => 'access.roles', row_id => v_role.id::text,
+    details => jsonb_build_object('permissions', v_permissions, 'grants', v_grants));
+  return ('REMOVED', '{}')::api.removed_result;
+end $$;
+comment on function api.delete_role(uuid) is
+  'Removes a role, and takes it from whoever holds it. Needs role.delete, and to hold without an end all that it permits. REFUSED with NOT_PERMITTED, NOT_FOUND, BUILT_IN or NOT_HELD.';
+
+reset role;
+reset row_security;
+revoke create on schema api from safetypin_definer;
+--! EndIncluded api/roles.sql
+--! Included api/role-grants.sql
+-- Purpose: giving roles to members and taking them back, and what one holds oneself.
+
+grant create on schema api to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api.grant_role(
+  membership_id uuid, role_id uuid, valid_from timestamptz default null, valid_until timestamptz default null
+) returns api.created_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows giving roles; the checks are member.update, and that the asker holds for all of that time what the role permits.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_from timestamptz;
+  v_until timestamptz := coalesce(grant_role.valid_until, 'infinity');
+  v_reason text;
+  v_id uuid := platform.uuid_v7();
+begin
+  if not access_private.take_turn_to('member.update') then
+    return ('REFUSED', access_private.refused('role.grant', '{NOT_PERMITTED}'), null)::api.created_result;
+  end if;
+  -- Nobody had the role before now, whatever is said about it.
+  v_from := greatest(grant_role.valid_from, clock_timestamp());
+  v_reason := case
+    when not exists (select from access.memberships m where m.organization_id = v_organization and m.id = grant_role.membership_id)
+      then 'NOT_FOUND'
+    when not exists (select from access.roles r where r.organization_id = v_organization and r.id = grant_role.role_id)
+      then 'ROLE_UNKNOWN'
+    when v_from >= v_until then 'WINDOW_INVALID'
+    when access_private.not_held(access_private.held_by_role(v_organization, grant_role.role_id), tstzrange(v_from, v_until)) <> '{}'
+      then 'NOT_HELD'
+    when (select count(*) from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = grant_role.membership_id
+          and mr.valid_until > clock_timestamp()) >= platform.limit_value('role.per_member')
+      then 'LIMIT_REACHED' end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('role.grant', array[v_reason]), null)::api.created_result;
+  end if;
+  insert into access.membership_roles (organization_id, id, membership_id, role_id, valid_from, valid_until, granted_by)
+    values (v_organization, v_id, grant_role.membership_id, grant_role.role_id, v_from, v_until, request.user_id());
+  perform access_private.record_grants('role.grant', v_organization, array[v_id]);
+  return ('CREATED', '{}', v_id)::api.created_result;
+end $$;
+comment on function api.grant_role(uuid, uuid, timestamptz, timestamptz) is
+  'Gives a member a role, beside those she has, from a time (default: now) until a time (default: without an end). Needs member.update, and to hold for all of that time what the role permits. REFUSED with NOT_PERMITTED, NOT_FOUND (the membership), ROLE_UNKNOWN, WINDOW_INVALID, NOT_HELD or LIMIT_REACHED.';
+
+create or replace function api.revoke_role(grant_id uuid) returns api.removed_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows taking roles; the checks are member.update, and that the asker holds all that the member holds.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid;
+begin
+  if not access_private.take_turn_to('member.update') then
+    return ('REFUSED', access_private.refused('role.revoke', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  select m.person_id into v_person
+    from access.membership_roles mr
+    join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+    where mr.organization_id = v_organization and mr.id = revoke_role.grant_id;
+  if not found then
+    return ('REFUSED', access_private.refused('role.revoke', '{NOT_FOUND}'))::api.removed_result;
+  end if;
+  if not access_private.outranks(v_organization, v_person) then
+    return ('REFUSED', access_private.refused('role.revoke', '{OUTRANKED}'))::api.removed_result;
+  end if;
+  begin
+    perform access_private.record_grants('role.revoke', v_organization, array[revoke_role.grant_id]);
+    delete from access.membership_roles mr where mr.organization_id = v_organization and mr.id = revoke_role.grant_id;
+  exception when sqlstate 'LASTO' then
+    return ('REFUSED', access_private.refused('role.revoke', '{LAST_OWNER}'))::api.removed_result;
+  end;
+  return ('REMOVED', '{}')::api.removed_result;
+end $$;
+comment on function api.revoke_role(uuid) is
+  'Takes back one grant of a role, by the id of the membership role; what it gave is over in the member''s next statement. Needs member.update, and to hold all that the member holds. REFUSED with NOT_PERMITTED, NOT_FOUND, OUTRANKED or LAST_OWNER.';
+
+create or replace function api.change_member_role(membership_id uuid, role text) returns api.member_role_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+-- Borrows giving and taking roles; the checks are member.update, that the asker holds all that the member holds, and
+-- without an end what the new role permits.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid;
+  v_role uuid;
+  v_reason text;
+  v_id uuid := platform.uuid_v7();
+begin
+  if not access_private.take_turn_to('member.update') then
+    return ('REFUSED', access_private.refused('member.role', '{NOT_PERMITTED}'), null)::api.member_role_result;
+  end if;
+  select m.person_id into v_person
+    from access.memberships m where m.organization_id = v_organization and m.id = change_member_role.membership_id;
+  v_role := access_private.role_named(v_organization, role);
+  v_reason := case
+    when v_person is null then 'NOT_FOUND'
+    when v_role is null then 'ROLE_UNKNOWN'
+    when not access_private.outranks(v_organization, v_person) then 'OUTRANKED'
+    when access_private.not_held(access_private.held_by_role(v_organization, v_role), tstzrange(clock_timestamp(), 'infinity')) <> '{}'
+      then 'NOT_HELD' end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('member.role', array[v_reason]), null)::api.member_role_result;
+  end if;
+  begin
+    -- The new one first: whoever stays an owner is one all the time.
+    insert into access.membership_roles (organization_id, id, membership_id, role_id, valid_from, granted_by)
+      values (v_organization, v_id, change_member_role.membership_id, v_role, clock_timestamp(), request.user_id());
+    perform access_private.record_grants('role.revoke', v_organization, array(
+      select mr.id from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = change_member_role.membership_id and mr.id <> v_id));
+    delete from access.membership_roles mr
+      where mr.organization_id = v_organization and mr.membership_id = change_member_role.membership_id and mr.id <> v_id;
+    perform access_private.record_grants('role.grant', v_organization, array[v_id]);
+  exception when sqlstate 'LASTO' then
+    return ('REFUSED', access_private.refused('member.role', '{LAST_OWNER}'), null)::api.member_role_result;
+  end;
+  return ('CHANGED', '{}', v_id)::api.member_role_result;
+end $$;
+comment on function api.change_member_role(uuid, text) is
+  'Takes all roles from a member and gives one without an end, by its name. Needs member.update, to hold all that the member holds, and without an end what the role permits. REFUSED with NOT_PERMITTED, NOT_FOUND, ROLE_UNKNOWN, OUTRANKED, NOT_HELD or LAST_OWNER.';
+
+create or replace function api.my_permissions() returns setof api.held_permission
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows reading what is worked out about the asker; the check is that it is hers.
+  select h.permission, nullif(upper(w.valid), 'infinity')
+    from access_private.holding() h
+    cross join lateral unnest(h.valid) as w (valid)
+    where w.valid @> clock_timestamp()
+    order by h.permission
+$$;
+comment on function api.my_permissions() is
+  'What the caller may do now in the active organization, and until when; empty without one. For showing what can be done: each statement is decided anew.';
+
+reset role;
+reset row_security;
+revoke create on schema api from safetypin_definer;
+--! EndIncluded api/role-grants.sql
 --! Included api/members.sql
 -- Purpose: who belongs to the active organization: names, addresses, removing, leaving.
 
@@ -8532,6 +8944,8 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('organization.name_length',     200, 'characters', 1, 1000,     'Longest name of an organization.'),
   ('person.name_length',           200, 'characters', 1, 1000,     'Longest display name of a person.'),
   ('organization.per_person',       50, 'organizations', 1, 10000, 'Organizations that one person may create.'),
+  ('role.name_length',             100, 'characters', 1, 100,      'Longest name of a role.'),
+  ('role.per_member',              100, 'roles',      1, 10000,    'Grants of roles that one member has and that are not over.'),
   ('job.turn_depth',               100, 'jobs',       1, 1000,     'Waiting jobs of one organization that take turns with those of others; what is beyond waits for all of these.'),
   ('opening.held_seconds',        3600, 'seconds',    60, 86400,   'How long a transaction may keep the record of what it read open before that counts as unrecorded.'),
   ('keep.attempt_seconds',       86400, 'seconds',    3600, 31536000, 'How long an attempt is kept after it was counted.'),
@@ -8723,6 +9137,11 @@ insert into audit.actions (name, category, severity, description) values
   ('token.refresh', 'session', 'info', 'A refresh token was exchanged.'),
   ('token.replay', 'session', 'alert', 'An old refresh token was presented; its session was ended.'),
   ('organization.create', 'administration', 'notice', 'An organization was founded.'),
+  ('role.create', 'administration', 'notice', 'A role was made.'),
+  ('role.update', 'administration', 'notice', 'A role was changed, or what it permits.'),
+  ('role.delete', 'administration', 'notice', 'A role was removed, and taken from whoever held it.'),
+  ('role.grant', 'administration', 'notice', 'A member was given a role, for a time or without an end.'),
+  ('role.revoke', 'administration', 'notice', 'A role was taken from a member.'),
   ('invitation.create', 'administration', 'notice', 'Somebody was invited.'),
   ('invitation.resend', 'administration', 'info', 'An invitation was sent again, under a new token.'),
   ('invitation.revoke', 'administration', 'notice', 'An invitation was taken back.'),
@@ -8979,6 +9398,12 @@ grant execute on function
 
 -- Of the organization that is active.
 grant execute on function api.plan_usage() to safetypin_member;
+grant execute on function
+  api.create_role(text, text, text[]), api.update_role(uuid, integer, text, text, text[]), api.delete_role(uuid),
+  api.grant_role(uuid, uuid, timestamptz, timestamptz), api.revoke_role(uuid), api.change_member_role(uuid, text),
+  api.my_permissions()
+  to safetypin_member;
+-- Members and invitations.
 grant execute on function
   api.invite_member(text, text, timestamptz), api.resend_invitation(uuid), api.revoke_invitation(uuid),
   api.remove_member(uuid), api.leave_organization(),

@@ -33,6 +33,9 @@ grant execute on function
   api.create_role(text, text, text[]), api.update_role(uuid, integer, text, text, text[]), api.delete_role(uuid),
   api.grant_role(uuid, uuid, timestamptz, timestamptz), api.revoke_role(uuid), api.change_member_role(uuid, text),
   api.my_permissions()
+  to safetypin_member;
+-- Members and invitations.
+grant execute on function
   api.invite_member(text, text, timestamptz), api.resend_invitation(uuid), api.revoke_invitation(uuid),
   api.remove_member(uuid), api.leave_organization(),
   api.memberships_display_name(access.memberships), api.memberships_email(access.memberships),

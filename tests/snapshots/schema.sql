@@ -488,6 +488,22 @@ AS $function$
 $function$
 comment 'The open invitation of a live token; null for any other token.'
 
+-- function access_private.looks_built_in(name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.looks_built_in(name text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- Signs of Greek and Cyrillic that look like those of the four names, and digits; marks, spaces and the rest go.
+  select regexp_replace(lower(translate(normalize(looks_built_in.name, nfkd),
+      E'\u0391\u0392\u0395\u0399\u039c\u039d\u039f\u03b1\u03bf\u03b9\u03bd\u0410\u0412\u0415\u0406\u041c\u041e\u0430\u0435\u043c\u043e\u0456\u0475\u0501\u051d\u013101|',
+      'abeimnoaoivabeimoaemoivdwioii')), '[^a-z0-9]', '', 'g')
+    in ('owner', 'admin', 'member', 'viewer')
+$function$
+comment 'Whether people would take a name for that of a built-in role.'
+
 -- function access_private.may_invite(organization_id uuid, person_id uuid, permissions text[], until timestamp with time zone)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.may_invite(organization_id uuid, person_id uuid, permissions text[], until timestamp with time zone)
@@ -548,6 +564,22 @@ AS $function$
         and access_private.not_held(array[h.permission], w.valid) <> '{}')
 $function$
 comment 'Whether the asker holds all that a member holds: nobody acts on who holds more. True for oneself.'
+
+-- function access_private.record_grants(action text, organization_id uuid, grants uuid[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.record_grants(action text, organization_id uuid, grants uuid[])
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select audit_private.append(record_grants.action, record_grants.organization_id, relation => 'access.membership_roles', row_id => mr.id::text,
+      details => jsonb_build_object('person', m.person_id, 'membership', mr.membership_id, 'role', mr.role_id,
+        'valid_from', mr.valid_from, 'valid_until', mr.valid_until, 'granted_by', mr.granted_by))
+    from access.membership_roles mr
+    join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+    where mr.organization_id = record_grants.organization_id and mr.id = any (record_grants.grants)
+$function$
+comment 'Records that roles are given (role.grant) or, before they are, taken (role.revoke): which, of whom, for how long.'
 
 -- function access_private.refused(what text, reasons text[])
 owner safetypin_definer
@@ -613,6 +645,48 @@ begin
 end $function$
 comment 'Takes open invitations back, and their tokens; returns how many. Whoever calls it has taken their turn.'
 
+-- function access_private.role_faults(organization_id uuid, role_id uuid, name text, description text, permissions text[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.role_faults(organization_id uuid, role_id uuid, name text, description text, permissions text[])
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select array_remove(array[
+    case when not access_private.valid_name(role_faults.name)
+        or length(btrim(role_faults.name)) > platform.limit_value('role.name_length')
+        or role_faults.name collate "C" ~ E'[\u200b-\u200f\u2060-\u2064]' then 'NAME_INVALID'
+      when access_private.looks_built_in(role_faults.name)
+        or nullif(access_private.role_named(role_faults.organization_id, role_faults.name), role_faults.role_id) is not null
+        then 'NAME_TAKEN' end,
+    case when role_faults.description is null or length(role_faults.description) > 1000
+        or role_faults.description collate "C" ~ E'[\u0001-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]' then 'VALUE_INVALID' end,
+    case when role_faults.permissions is null or exists (
+        select from unnest(role_faults.permissions) u (permission)
+          where not exists (select from access.permissions p where p.name = u.permission)) then 'PERMISSION_UNKNOWN'
+      -- A role has no end, and whoever holds it may hold it for ever.
+      when access_private.not_held(role_faults.permissions || access_private.held_by_role(role_faults.organization_id, role_faults.role_id),
+        tstzrange(clock_timestamp(), 'infinity')) <> '{}' then 'NOT_HELD' end], null)
+$function$
+comment 'Why a role cannot be made (role_id null) or become like this; empty if it can. Who makes or changes it holds, without an end, all that it permits and is to permit.'
+
+-- function access_private.role_named(organization_id uuid, name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.role_named(organization_id uuid, name text)
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select r.id from access.roles r
+    where r.organization_id = role_named.organization_id
+      -- As in the unique index.
+      and lower(btrim(regexp_replace(normalize(r.name, nfkc), '\s+', ' ', 'g')))
+        = lower(btrim(regexp_replace(normalize(role_named.name, nfkc), '\s+', ' ', 'g')))
+$function$
+comment 'The role of that name, however it is written; null if there is none.'
+
 -- function access_private.room(organization_id uuid, what text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.room(organization_id uuid, what text)
@@ -646,6 +720,24 @@ AS $function$
 $function$
 comment 'Changes of members, roles and grants of one organization take turns until the end of the transaction. 40001 in REPEATABLE READ, when another was faster.'
 
+-- function access_private.take_turn_to(permission text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.take_turn_to(permission text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- Whoever may not is told before: nobody keeps others waiting with what is refused. A key makes no roles and grants none.
+  if request.signed_in_id() is null or not request.can(take_turn_to.permission) then
+    return false;
+  end if;
+  perform access_private.take_turn(access_private.acting_in());
+  -- What was so before the turn may not be so any more.
+  return request.can(take_turn_to.permission);
+end $function$
+comment 'Whether a person who is signed in may do this in the active organization; if so, the turn is hers until the end of the transaction.'
+
 -- function access_private.tg_keep_owner()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.tg_keep_owner()
@@ -659,7 +751,14 @@ AS $function$
 declare
   v_organization uuid;
 begin
-  for v_organization in select distinct c.organization_id from changed c order by c.organization_id loop
+  for v_organization in
+    select distinct c.organization_id
+    from changed c
+    left join access.roles r on r.organization_id = c.organization_id and r.id = c.role_id
+    -- What else is taken leaves the owners as they are. A role that is gone may have been theirs.
+    where r.id is null or r.built_in and r.name = 'owner'
+    order by c.organization_id
+  loop
     continue when not exists (select from access.organizations o where o.id = v_organization and o.status <> 'closed');
     perform access_private.take_turn(v_organization);
     if not access_private.has_owner(v_organization) then
@@ -708,13 +807,27 @@ CREATE OR REPLACE FUNCTION access_private.tg_memberships__work_out()
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
 AS $function$
+declare
+  v_row record;
 begin
+  for v_row in
+    select c.organization_id, array_agg(c.person_id) as people
+    from changed c
+    group by c.organization_id
+    order by c.organization_id
+  loop
+    continue when not exists (select from access.organizations o where o.id = v_row.organization_id);
+    perform access_private.take_turn(v_row.organization_id);
+    perform access_private.work_out(v_row.organization_id, v_row.people);
+  end loop;
+  -- Of an organization that is gone, too: nothing refers to what was worked out.
   delete from access_private.held_permissions h
     using changed c
-    where h.organization_id = c.organization_id and h.person_id = c.person_id;
+    where h.organization_id = c.organization_id and h.person_id = c.person_id
+      and not exists (select from access.organizations o where o.id = c.organization_id);
   return null;
 end $function$
-comment 'Members left: nothing is held any more.'
+comment 'Members left, or a membership is another person''s: works out anew what they may do.'
 
 -- function access_private.tg_role_permissions__work_out()
 owner safetypin_definer
@@ -813,6 +926,56 @@ AS $function$
 $function$
 comment 'Works out anew what members may do. Whoever calls it has taken their turn, in a statement before.'
 
+-- function api.change_member_role(membership_id uuid, role text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.change_member_role(membership_id uuid, role text)
+ RETURNS api.member_role_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+-- Borrows giving and taking roles; the checks are member.update, that the asker holds all that the member holds, and
+-- without an end what the new role permits.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid;
+  v_role uuid;
+  v_reason text;
+  v_id uuid := platform.uuid_v7();
+begin
+  if not access_private.take_turn_to('member.update') then
+    return ('REFUSED', access_private.refused('member.role', '{NOT_PERMITTED}'), null)::api.member_role_result;
+  end if;
+  select m.person_id into v_person
+    from access.memberships m where m.organization_id = v_organization and m.id = change_member_role.membership_id;
+  v_role := access_private.role_named(v_organization, role);
+  v_reason := case
+    when v_person is null then 'NOT_FOUND'
+    when v_role is null then 'ROLE_UNKNOWN'
+    when not access_private.outranks(v_organization, v_person) then 'OUTRANKED'
+    when access_private.not_held(access_private.held_by_role(v_organization, v_role), tstzrange(clock_timestamp(), 'infinity')) <> '{}'
+      then 'NOT_HELD' end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('member.role', array[v_reason]), null)::api.member_role_result;
+  end if;
+  begin
+    -- The new one first: whoever stays an owner is one all the time.
+    insert into access.membership_roles (organization_id, id, membership_id, role_id, valid_from, granted_by)
+      values (v_organization, v_id, change_member_role.membership_id, v_role, clock_timestamp(), request.user_id());
+    perform access_private.record_grants('role.revoke', v_organization, array(
+      select mr.id from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = change_member_role.membership_id and mr.id <> v_id));
+    delete from access.membership_roles mr
+      where mr.organization_id = v_organization and mr.membership_id = change_member_role.membership_id and mr.id <> v_id;
+    perform access_private.record_grants('role.grant', v_organization, array[v_id]);
+  exception when sqlstate 'LASTO' then
+    return ('REFUSED', access_private.refused('member.role', '{LAST_OWNER}'), null)::api.member_role_result;
+  end;
+  return ('CHANGED', '{}', v_id)::api.member_role_result;
+end $function$
+comment 'Takes all roles from a member and gives one without an end, by its name. Needs member.update, to hold all that the member holds, and without an end what the role permits. REFUSED with NOT_PERMITTED, NOT_FOUND, ROLE_UNKNOWN, OUTRANKED, NOT_HELD or LAST_OWNER.'
+
 -- function api.create_organization(name text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.create_organization(name text)
@@ -838,6 +1001,41 @@ begin
   return ('CREATED', '{}', access_private.found_organization(btrim(name), v_person))::api.created_result;
 end $function$
 comment 'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED with NAME_INVALID or LIMIT_REACHED; AUTHN for nobody.'
+
+-- function api.create_role(name text, description text, permissions text[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.create_role(name text, description text DEFAULT ''::text, permissions text[] DEFAULT '{}'::text[])
+ RETURNS api.created_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+-- Borrows writing roles; the checks are role.create, and that the asker holds what the role is to permit.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_id uuid := platform.uuid_v7();
+  v_reasons text[];
+begin
+  if not access_private.take_turn_to('role.create') then
+    return ('REFUSED', access_private.refused('role.create', '{NOT_PERMITTED}'), null)::api.created_result;
+  end if;
+  v_reasons := access_private.role_faults(v_organization, null, name, description, permissions);
+  if v_reasons <> '{}' then
+    return ('REFUSED', access_private.refused('role.create', v_reasons), null)::api.created_result;
+  end if;
+  if not access_private.room(v_organization, 'roles') then
+    return ('REFUSED', access_private.refused('role.create', '{LIMIT_REACHED}'), null)::api.created_result;
+  end if;
+  insert into access.roles (organization_id, id, name, description)
+    values (v_organization, v_id, btrim(create_role.name), create_role.description);
+  insert into access.role_permissions (organization_id, role_id, permission)
+    select distinct v_organization, v_id, u.permission from unnest(create_role.permissions) u (permission);
+  perform audit_private.append('role.create', relation => 'access.roles', row_id => v_id::text, details => jsonb_build_object(
+    'permissions', access_private.held_by_role(v_organization, v_id)));
+  return ('CREATED', '{}', v_id)::api.created_result;
+end $function$
+comment 'Makes a role out of permissions that the caller holds without an end. Needs role.create. REFUSED with NOT_PERMITTED, NAME_INVALID, NAME_TAKEN (also for what looks like a built-in role), VALUE_INVALID (description), PERMISSION_UNKNOWN, NOT_HELD or LIMIT_REACHED (of the plan).'
 
 -- function api.current_organization()
 owner safetypin_definer
@@ -891,6 +1089,85 @@ AS $function$
   where p.id = (select request.user_id())
 $function$
 comment 'The person who is signed in; null for nobody.'
+
+-- function api.delete_role(id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.delete_role(id uuid)
+ RETURNS api.removed_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows removing roles; the checks are role.delete, and that the asker holds what the role permits.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_role access.roles;
+  v_permissions text[];
+  v_grants integer;
+begin
+  if not access_private.take_turn_to('role.delete') then
+    return ('REFUSED', access_private.refused('role.delete', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  select r.* into v_role from access.roles r where r.organization_id = v_organization and r.id = delete_role.id;
+  if not found or v_role.built_in then
+    return ('REFUSED', access_private.refused('role.delete', case when found then '{BUILT_IN}' else '{NOT_FOUND}' end::text[]))::api.removed_result;
+  end if;
+  v_permissions := access_private.held_by_role(v_organization, v_role.id);
+  if access_private.not_held(v_permissions, tstzrange(clock_timestamp(), 'infinity')) <> '{}' then
+    return ('REFUSED', access_private.refused('role.delete', '{NOT_HELD}'))::api.removed_result;
+  end if;
+  -- First from whoever holds it: so it is worked out once.
+  delete from access.membership_roles mr where mr.organization_id = v_organization and mr.role_id = v_role.id;
+  get diagnostics v_grants = row_count;
+  delete from access.roles r where r.organization_id = v_organization and r.id = v_role.id;
+  perform audit_private.append('role.delete', relation => 'access.roles', row_id => v_role.id::text,
+    details => jsonb_build_object('permissions', v_permissions, 'grants', v_grants));
+  return ('REMOVED', '{}')::api.removed_result;
+end $function$
+comment 'Removes a role, and takes it from whoever holds it. Needs role.delete, and to hold without an end all that it permits. REFUSED with NOT_PERMITTED, NOT_FOUND, BUILT_IN or NOT_HELD.'
+
+-- function api.grant_role(membership_id uuid, role_id uuid, valid_from timestamp with time zone, valid_until timestamp with time zone)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.grant_role(membership_id uuid, role_id uuid, valid_from timestamp with time zone DEFAULT NULL::timestamp with time zone, valid_until timestamp with time zone DEFAULT NULL::timestamp with time zone)
+ RETURNS api.created_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows giving roles; the checks are member.update, and that the asker holds for all of that time what the role permits.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_from timestamptz;
+  v_until timestamptz := coalesce(grant_role.valid_until, 'infinity');
+  v_reason text;
+  v_id uuid := platform.uuid_v7();
+begin
+  if not access_private.take_turn_to('member.update') then
+    return ('REFUSED', access_private.refused('role.grant', '{NOT_PERMITTED}'), null)::api.created_result;
+  end if;
+  -- Nobody had the role before now, whatever is said about it.
+  v_from := greatest(grant_role.valid_from, clock_timestamp());
+  v_reason := case
+    when not exists (select from access.memberships m where m.organization_id = v_organization and m.id = grant_role.membership_id)
+      then 'NOT_FOUND'
+    when not exists (select from access.roles r where r.organization_id = v_organization and r.id = grant_role.role_id)
+      then 'ROLE_UNKNOWN'
+    when v_from >= v_until then 'WINDOW_INVALID'
+    when access_private.not_held(access_private.held_by_role(v_organization, grant_role.role_id), tstzrange(v_from, v_until)) <> '{}'
+      then 'NOT_HELD'
+    when (select count(*) from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = grant_role.membership_id
+          and mr.valid_until > clock_timestamp()) >= platform.limit_value('role.per_member')
+      then 'LIMIT_REACHED' end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('role.grant', array[v_reason]), null)::api.created_result;
+  end if;
+  insert into access.membership_roles (organization_id, id, membership_id, role_id, valid_from, valid_until, granted_by)
+    values (v_organization, v_id, grant_role.membership_id, grant_role.role_id, v_from, v_until, request.user_id());
+  perform access_private.record_grants('role.grant', v_organization, array[v_id]);
+  return ('CREATED', '{}', v_id)::api.created_result;
+end $function$
+comment 'Gives a member a role, beside those she has, from a time (default: now) until a time (default: without an end). Needs member.update, and to hold for all of that time what the role permits. REFUSED with NOT_PERMITTED, NOT_FOUND (the membership), ROLE_UNKNOWN, WINDOW_INVALID, NOT_HELD or LIMIT_REACHED.'
 
 -- function api.invitations_email(invitation access.invitations)
 owner safetypin_definer
@@ -1088,6 +1365,23 @@ AS $function$
 $function$
 comment 'Organizations that the caller belongs to, oldest membership first; what switchOrganization takes.'
 
+-- function api.my_permissions()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.my_permissions()
+ RETURNS SETOF api.held_permission
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows reading what is worked out about the asker; the check is that it is hers.
+  select h.permission, nullif(upper(w.valid), 'infinity')
+    from access_private.holding() h
+    cross join lateral unnest(h.valid) as w (valid)
+    where w.valid @> clock_timestamp()
+    order by h.permission
+$function$
+comment 'What the caller may do now in the active organization, and until when; empty without one. For showing what can be done: each statement is decided anew.'
+
 -- function api.plan_usage()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.plan_usage()
@@ -1266,6 +1560,42 @@ begin
 end $function$
 comment 'Ends all sessions of one''s own but this.'
 
+-- function api.revoke_role(grant_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.revoke_role(grant_id uuid)
+ RETURNS api.removed_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows taking roles; the checks are member.update, and that the asker holds all that the member holds.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid;
+begin
+  if not access_private.take_turn_to('member.update') then
+    return ('REFUSED', access_private.refused('role.revoke', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  select m.person_id into v_person
+    from access.membership_roles mr
+    join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+    where mr.organization_id = v_organization and mr.id = revoke_role.grant_id;
+  if not found then
+    return ('REFUSED', access_private.refused('role.revoke', '{NOT_FOUND}'))::api.removed_result;
+  end if;
+  if not access_private.outranks(v_organization, v_person) then
+    return ('REFUSED', access_private.refused('role.revoke', '{OUTRANKED}'))::api.removed_result;
+  end if;
+  begin
+    perform access_private.record_grants('role.revoke', v_organization, array[revoke_role.grant_id]);
+    delete from access.membership_roles mr where mr.organization_id = v_organization and mr.id = revoke_role.grant_id;
+  exception when sqlstate 'LASTO' then
+    return ('REFUSED', access_private.refused('role.revoke', '{LAST_OWNER}'))::api.removed_result;
+  end;
+  return ('REMOVED', '{}')::api.removed_result;
+end $function$
+comment 'Takes back one grant of a role, by the id of the membership role; what it gave is over in the member''s next statement. Needs member.update, and to hold all that the member holds. REFUSED with NOT_PERMITTED, NOT_FOUND, OUTRANKED or LAST_OWNER.'
+
 -- function api.revoke_session(session_id uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.revoke_session(session_id uuid)
@@ -1283,6 +1613,57 @@ begin
   return 'ENDED';
 end $function$
 comment 'Ends a session of one''s own; its next statement is refused.'
+
+-- function api.update_role(id uuid, version integer, name text, description text, permissions text[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.update_role(id uuid, version integer, name text DEFAULT NULL::text, description text DEFAULT NULL::text, permissions text[] DEFAULT NULL::text[])
+ RETURNS api.changed_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+-- Borrows writing roles; the checks are role.update, and that the asker holds what the role permits and is to permit.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_role access.roles;
+  v_before text[];
+  v_after text[];
+  v_reasons text[];
+begin
+  if not access_private.take_turn_to('role.update') then
+    return ('REFUSED', access_private.refused('role.update', '{NOT_PERMITTED}'), null)::api.changed_result;
+  end if;
+  select r.* into v_role from access.roles r where r.organization_id = v_organization and r.id = update_role.id;
+  if not found or v_role.built_in then
+    return ('REFUSED', access_private.refused('role.update', case when found then '{BUILT_IN}' else '{NOT_FOUND}' end::text[]), null)::api.changed_result;
+  end if;
+  if v_role.version is distinct from update_role.version then
+    raise exception 'the role was changed' using errcode = 'STALE';
+  end if;
+  v_before := access_private.held_by_role(v_organization, v_role.id);
+  v_reasons := access_private.role_faults(v_organization, v_role.id, coalesce(update_role.name, v_role.name),
+    coalesce(update_role.description, v_role.description), coalesce(update_role.permissions, v_before));
+  if v_reasons <> '{}' then
+    return ('REFUSED', access_private.refused('role.update', v_reasons), null)::api.changed_result;
+  end if;
+  delete from access.role_permissions rp
+    where rp.organization_id = v_organization and rp.role_id = v_role.id and rp.permission <> all (update_role.permissions);
+  insert into access.role_permissions (organization_id, role_id, permission)
+    select distinct v_organization, v_role.id, u.permission from unnest(update_role.permissions) u (permission)
+    on conflict on constraint role_permissions_pkey do nothing;
+  update access.roles r
+    set name = coalesce(btrim(update_role.name), r.name), description = coalesce(update_role.description, r.description),
+        updated_at = clock_timestamp(), version = r.version + 1
+    where r.organization_id = v_organization and r.id = v_role.id
+    returning r.version into v_role.version;
+  v_after := access_private.held_by_role(v_organization, v_role.id);
+  perform audit_private.append('role.update', relation => 'access.roles', row_id => v_role.id::text, details => jsonb_build_object(
+    'added', array(select p from unnest(v_after) p where p <> all (v_before)),
+    'removed', array(select p from unnest(v_before) p where p <> all (v_after))));
+  return ('CHANGED', '{}', v_role.version)::api.changed_result;
+end $function$
+comment 'Changes a role; null leaves something as it is. Whoever holds the role has what it permits in their next statement. Needs role.update, and to hold without an end all that it permits and is to permit. REFUSED with NOT_PERMITTED, NOT_FOUND, BUILT_IN or as createRole; STALE for another version.'
 
 -- function api_steps.accept_invitation(token bytea)
 owner safetypin_definer
@@ -7255,6 +7636,7 @@ policy update_by_definer as permissive for update to safetypin_definer using (tr
 CREATE TRIGGER _500_work_out_changed AFTER UPDATE ON access.membership_roles REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
 CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.membership_roles REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
 CREATE TRIGGER _500_work_out_new AFTER INSERT ON access.membership_roles REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
+CREATE TRIGGER _510_work_out_left AFTER UPDATE ON access.membership_roles REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
 CREATE TRIGGER _600_keep_owner_changed AFTER UPDATE ON access.membership_roles REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_keep_owner()
 CREATE TRIGGER _600_keep_owner_gone AFTER DELETE ON access.membership_roles REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_keep_owner()
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.membership_roles FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
@@ -7278,8 +7660,10 @@ policy safetypin_tenant_select as restrictive for select to safetypin_member usi
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+CREATE TRIGGER _500_work_out_changed AFTER UPDATE ON access.memberships REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__work_out()
 CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__work_out()
 CREATE TRIGGER _510_end_sessions AFTER DELETE ON access.memberships FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_memberships__end_sessions()
+CREATE TRIGGER _510_work_out_left AFTER UPDATE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__work_out()
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.memberships FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
 comment 'Who belongs to an organization.'
 
@@ -7372,8 +7756,10 @@ policy insert_by_definer as permissive for insert to safetypin_definer with chec
 policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('role.read'::text) AS can))
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
 policy select_by_definer as permissive for select to safetypin_definer using (true)
+CREATE TRIGGER _500_work_out_changed AFTER UPDATE ON access.role_permissions REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
 CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.role_permissions REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
 CREATE TRIGGER _500_work_out_new AFTER INSERT ON access.role_permissions REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
+CREATE TRIGGER _510_work_out_left AFTER UPDATE ON access.role_permissions REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
 comment 'What a role permits.'
 
 -- table access.roles
@@ -7391,6 +7777,7 @@ constraint roles_name_length CHECK (((length(name) >= 1) AND (length(name) <= 10
 constraint roles_name_unique UNIQUE (organization_id, name)
 constraint roles_organization_exists FOREIGN KEY (organization_id) REFERENCES access.organizations(id) ON DELETE CASCADE
 constraint roles_pkey PRIMARY KEY (organization_id, id)
+CREATE UNIQUE INDEX roles_name_key ON access.roles USING btree (organization_id, lower(btrim(regexp_replace(NORMALIZE(name, NFKC), '\s+'::text, ' '::text, 'g'::text))))
 policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('role.read'::text) AS can))
@@ -8115,6 +8502,10 @@ id uuid
 owner safetypin_owner enum 'ENDED', 'REFUSED'
 comment 'Whether something was ended; REFUSED says nothing about why.'
 
+-- type api.held_permission
+permission text -- noun.verb.
+valid_until timestamp with time zone -- Until when, as roles and grants are now; null for no end.
+
 -- type api.key_work
 id uuid -- Id, in the order of their making.
 kind text -- rewrap: keys under a new root. seal, unseal: a column. reseal: values under new data keys. reindex: blind indexes under new keys.
@@ -8123,6 +8514,11 @@ percent integer -- How far it is; null while that is not known.
 created_at timestamp with time zone -- When it was asked for.
 updated_at timestamp with time zone -- When it went on last.
 finished_at timestamp with time zone -- When nothing was left; null while there is.
+
+-- type api.member_role_result
+outcome api.changed_outcome
+reasons text[]
+id uuid
 
 -- type api.plan_use
 what text -- members, roles and so on.
