@@ -54,6 +54,8 @@
 --!include access/internal.sql
 --!include access/role-steps.sql
 --!include access/functions.sql
+--!include access/explain-steps.sql
+--!include access/explain.sql
 --!include access/triggers.sql
 --!include access/invitations.sql
 --!include access/joining.sql
@@ -80,6 +82,7 @@
 --!include api/members.sql
 --!include api/invitations.sql
 --!include api/accepting.sql
+--!include api/explain.sql
 --!include api/keys.sql
 --!include api/shell.sql
 --!include api/jobs.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:736d942a2d76a92ca4e92937911a52751b67fd3e
+--! Hash: sha1:cacd362613feb94023f8db4d7cf3d44ac850e4df
 --! Message: initial
 
 --! Included all.sql
@@ -6272,6 +6272,580 @@ end $$;
 comment on function access.protect(regclass, name, name, text, text, text, text, integer, name[], boolean, text) is
   'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. A row is inserted in one''s own name unless one holds assign. Idempotent; returns what it did, a line each. TABLE names what the table lacks.';
 --! EndIncluded access/functions.sql
+--! Included access/explain-steps.sql
+-- Purpose: why somebody may or may not do something, from the rows that access.protect() compiles: which rule, which grant,
+-- whose row. Steps of access.explain() and api.explain_access(); what they say of a row comes from who asks, see
+-- access.row_seen().
+
+grant create on schema access, access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.find_table(name text, for_owner boolean, out relation oid, out full_name text, out standing text)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+-- No cast to regclass: that raises for what is no name.
+begin
+  select r.relation, format('%I.%I', n.nspname, c.relname), 'RULED' into find_table.relation, full_name, standing
+    from (select distinct r.relation from access.rules r) r
+    join pg_class c on c.oid = r.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where find_table.name in (format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname)
+    order by find_table.name = format('%I.%I', n.nspname, c.relname) desc
+    limit 1;
+  if found then
+    return;
+  end if;
+  -- Without its schema, if only one is meant.
+  select min(r.relation::oid), min(format('%I.%I', n.nspname, c.relname)), 'RULED' into find_table.relation, full_name, standing
+    from (select distinct r.relation from access.rules r) r
+    join pg_class c on c.oid = r.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.relname = find_table.name
+    having count(*) = 1;
+  if found then
+    return;
+  end if;
+  select c.oid, format('%I.%I', n.nspname, c.relname),
+      case when exists (
+          select from pg_partition_ancestors(c.oid) a join access.rules r on r.relation = a.relid) then 'PARTITION'
+        else 'UNRULED' end
+    into find_table.relation, full_name, standing
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where find_table.name in (format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname)
+      and c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname !~ '^(pg_|information_schema$)'
+      -- Nobody learns what other tables there are.
+      and (for_owner or has_schema_privilege('safetypin_member', n.oid, 'usage') and (
+        has_any_column_privilege('safetypin_member', c.oid, 'select, insert, update')
+        or has_table_privilege('safetypin_member', c.oid, 'delete')
+        or c.relispartition and exists (
+          select from pg_partition_ancestors(c.oid) a join access.rules r on r.relation = a.relid)))
+    limit 1;
+  standing := coalesce(standing, 'UNKNOWN');
+end $$;
+comment on function access_private.find_table(text, boolean) is
+  'The table of this name: RULED, a PARTITION of one that is, UNRULED (a member may use it, or the owner asks), or UNKNOWN.';
+
+create or replace function access.explain_place(
+  table_name text, command text,
+  out relation oid, out key_column name, out organization_column name, out owner_column name
+)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows the reading of rules; says only where a row of a protected table is looked up, which is then done by who asks.
+begin
+  select f.relation, r.organization_column, r.owner_column into relation, organization_column, owner_column
+    from access_private.find_table(explain_place.table_name, false) f
+    join access.rules r on r.relation = f.relation and r.command = explain_place.command
+    where f.standing = 'RULED';
+  select a.attname into key_column
+    from pg_index i
+    cross join unnest(i.indkey) with ordinality as k (attnum, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = explain_place.relation and i.indisprimary
+    -- A partitioned table's key has more columns; the first after the organization names the row.
+    order by a.attname = organization_column, k.position
+    limit 1;
+end $$;
+comment on function access.explain_place(text, text) is
+  'By which column a row of a protected table is named, and which columns say whose it is, for one command; nulls if nothing is under a rule there.';
+
+create or replace function access_private.explain_held(
+  organization_id uuid, person_id uuid, permission text, self boolean,
+  out reason text, out at timestamptz, out grants jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_valid tstzmultirange;
+  v_held boolean;
+begin
+  select h.valid into v_valid from access_private.held_permissions h
+    where h.organization_id = explain_held.organization_id and h.person_id = explain_held.person_id
+      and h.permission = explain_held.permission;
+  v_held := coalesce(v_valid @> v_now, false);
+  -- One's own are asked as policies ask them: a key may do less than its owner.
+  reason := case
+    when v_held and (not self or coalesce(request.can(explain_held.permission), false)) then 'HELD'
+    when v_held then 'SCOPE'
+    when exists (select from unnest(v_valid) w where lower(w) > v_now) then 'NOT_YET'
+    when v_valid is not null then 'ENDED'
+    else 'NOT_HELD' end;
+  at := nullif(case reason
+    when 'NOT_YET' then (select min(lower(w)) from unnest(v_valid) w where lower(w) > v_now)
+    when 'ENDED' then (select max(upper(w)) from unnest(v_valid) w)
+    else (select upper(w) from unnest(v_valid) w where w @> v_now) end, 'infinity');
+  grants := (
+    select coalesce(jsonb_agg(jsonb_build_object('kind', 'grant', 'permission', explain_held.permission, 'role', r.name,
+        'validFrom', nullif(mr.valid_from, '-infinity'), 'validUntil', nullif(mr.valid_until, 'infinity'),
+        'now', v_now >= mr.valid_from and v_now < mr.valid_until) order by mr.valid_from, r.name, mr.id), '[]')
+      from access.memberships m
+      join access.membership_roles mr on mr.organization_id = m.organization_id and mr.membership_id = m.id
+      join access.role_permissions rp on rp.organization_id = mr.organization_id and rp.role_id = mr.role_id
+        and rp.permission = explain_held.permission
+      join access.roles r on r.organization_id = mr.organization_id and r.id = mr.role_id
+      where m.organization_id = explain_held.organization_id and m.person_id = explain_held.person_id);
+end $$;
+comment on function access_private.explain_held(uuid, uuid, text, boolean) is
+  'Whether a member holds a permission now: HELD (at: until when), SCOPE (but not through this key), NOT_YET (at: from when), ENDED (at: since when) or NOT_HELD; and the grants that say so.';
+
+create or replace function access_private.explain_rule(
+  rule access.rules, organization_id uuid, person_id uuid, self boolean, assurance integer, own boolean,
+  out passes boolean, out reason text, out at timestamptz, out missing text, out deciding jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+-- What access.protect() writes into a policy, asked of one person. Own is null where no row is asked about.
+declare
+  v_held record;
+  v_assign record;
+begin
+  deciding := jsonb_build_array(jsonb_build_object('kind', 'rule', 'table', (
+      select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = rule.relation),
+    'command', rule.command, 'permission', rule.permission, 'ownerColumn', rule.owner_column,
+    'assign', rule.assign, 'assurance', rule.assurance));
+  if rule.permission is not null then
+    v_held := access_private.explain_held(organization_id, person_id, rule.permission, self);
+    deciding := deciding || v_held.grants;
+  end if;
+  at := case when rule.permission is not null then v_held.at end;
+  if rule.permission is not null and v_held.reason <> 'HELD'
+    and (rule.owner_column is null or rule.command = 'insert' or not coalesce(own, true)) then
+    reason := v_held.reason;
+    missing := rule.permission;
+  elsif rule.owner_column is not null and rule.command = 'insert' and not coalesce(own, true) then
+    v_assign := access_private.explain_held(organization_id, person_id, rule.assign, self);
+    deciding := deciding || v_assign.grants;
+    passes := v_assign.reason = 'HELD';
+    reason := case when passes then 'ASSIGN' else 'NOT_OWN' end;
+    missing := case when not passes then rule.assign end;
+  elsif rule.permission is not null and v_held.reason = 'HELD' then
+    passes := true;
+    reason := 'HELD';
+  else
+    passes := coalesce(own, true);
+    reason := case when own then 'OWN_ROW' when own is null then 'OWN_ROWS' else 'NOT_OWN' end;
+    at := null;
+  end if;
+  passes := coalesce(passes, false);
+  if passes and assurance < rule.assurance then
+    passes := false;
+    reason := 'ASSURANCE';
+  end if;
+end $$;
+comment on function access_private.explain_rule(access.rules, uuid, uuid, boolean, integer, boolean) is
+  'Whether one rule lets a member through, why, until or from when, which permission is missing, and the rows that decided.';
+
+create or replace function access_private.is_granted(relation oid, command text, column_name text default null) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select has_schema_privilege('safetypin_member', c.relnamespace, 'usage') and case
+      when is_granted.command = 'delete' then has_table_privilege('safetypin_member', c.oid, 'delete')
+      when is_granted.column_name is null then has_any_column_privilege('safetypin_member', c.oid, is_granted.command)
+      else exists (
+        select from pg_attribute a
+        where a.attrelid = c.oid and a.attname = is_granted.column_name and a.attnum > 0 and not a.attisdropped
+          and has_column_privilege('safetypin_member', c.oid, a.attnum, is_granted.command)) end
+    from pg_class c
+    where c.oid = is_granted.relation
+$$;
+comment on function access_private.is_granted(oid, text, text) is
+  'Whether members have the grant of the database that a command needs, on a column or on any.';
+
+reset role;
+reset row_security;
+revoke create on schema access, access_private from safetypin_definer;
+--! EndIncluded access/explain-steps.sql
+--! Included access/explain.sql
+-- Purpose: the answer to why somebody may or may not do something: verdict, reason, sentence, smallest change, deciding rows.
+
+grant create on schema access, access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.explain_sentence(
+  verdict text, reason text, what text, permission text, at timestamptz, needs integer, has integer
+) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case explain_sentence.verdict
+      when 'ALLOWED' then format('Allowed to %s: ', what) when 'DENIED' then format('Not allowed to %s: ', what) else 'No answer: ' end
+    || case explain_sentence.reason
+      when 'HELD' then format('a role gives %s%s.', permission, ' until ' || t.said)
+      when 'OWN_ROW' then 'one''s own row needs no permission.'
+      when 'OWN_ROWS' then concat('one''s own rows, which need no permission; rows of others are left out', ', for want of ' || permission, '.')
+      when 'ASSIGN' then 'a role allows to put in rows in the name of others.'
+      when 'NOT_HELD' then format('no role gives %s.', permission)
+      when 'NOT_YET' then format('the role that gives %s counts from %s.', permission, t.said)
+      when 'ENDED' then format('the role that gave %s ended at %s.', permission, t.said)
+      when 'SCOPE' then format('%s is held, but not by this API key.', permission)
+      when 'NOT_OWN' then 'the row is in the name of somebody else.'
+      when 'ASSURANCE' then format('it needs a session of assurance level %s, and this has level %s.', needs, has)
+      when 'CLOSED' then 'there is no rule that lets anybody.'
+      when 'OTHER_ROLES' then 'the rule is for other roles of the database.'
+      when 'NOT_GRANTED' then 'there is a rule, but the grant of the database that belongs to it is missing.'
+      when 'COLUMN_CLOSED' then 'there is no column of this name that anybody may use so.'
+      when 'NOT_PROTECTED' then 'the table is not under rules.'
+      when 'PARTITION' then 'rows of a partition are reached through the partitioned table.'
+      when 'OTHER_ORGANIZATION' then 'the row belongs to another organization.'
+      when 'ROW_NOT_FOUND' then 'there is no such row, or it may not be seen.'
+      when 'PERSON_INACTIVE' then 'the account is not active.'
+      when 'ORGANIZATION_INACTIVE' then 'the organization is suspended or closed.'
+      when 'NOT_FOUND' then 'there is no such member in this organization.'
+      when 'NOT_PERMITTED' then 'asking about others needs access.explain.'
+      when 'QUESTION_UNCLEAR' then 'ask for a permission, or for a command and a table.'
+      when 'PERMISSION_UNKNOWN' then 'there is no such permission.'
+      when 'COMMAND_UNKNOWN' then 'a command is select, insert, update or delete.'
+      when 'TABLE_UNKNOWN' then 'there is no such table under rules: it is named schema.table.'
+      when 'TABLE_UNRULED' then 'other policies than those of access.protect() decide on this table.'
+      when 'OWNER_HIDDEN' then 'whose row it is may not be seen.'
+      when 'ORGANIZATION_UNCLEAR' then 'say in which organization.'
+    end
+  from (select to_char(explain_sentence.at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"') as said) t
+$$;
+comment on function access_private.explain_sentence(text, text, text, text, timestamptz, integer, integer) is
+  'An explanation for people: reason by reason. Repeats nothing that was typed.';
+
+create or replace function access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select r.name
+    from access.roles r
+    join access.role_permissions rp on rp.organization_id = r.organization_id and rp.role_id = r.id
+    where r.organization_id = smallest_role.organization_id and (r.built_in or smallest_role.all_roles)
+    group by r.id, r.name
+    having array_agg(rp.permission) @> smallest_role.permissions
+    order by count(*), r.name
+    limit 1
+$$;
+comment on function access_private.smallest_role(uuid, text[], boolean) is
+  'The role with the fewest permissions that gives all of these; of the built-in ones only, for who may not see roles.';
+
+create or replace function access_private.explain_command(
+  relation oid, command text, organization_id uuid, person_id uuid, column_name text, new_owner uuid,
+  row_seen text, row_owner uuid, self boolean, assurance integer,
+  out verdict text, out reason text, out permission text, out at timestamptz, out missing text[], out needs integer,
+  out waits boolean, out wait timestamptz, out deciding jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_rule access.rules;
+  v_closed text;
+  v_step record;
+  v_one text;
+begin
+  deciding := '[]';
+  missing := '{}';
+  waits := true;
+  -- A row that a statement names is read by it, so changing and removing it need reading as well.
+  foreach v_one in array case when command in ('update', 'delete') then array[command, 'select'] else array[command] end loop
+    select r.* into v_rule from access.rules r where r.relation = explain_command.relation and r.command = v_one;
+    v_closed := case
+      when v_rule.relation is null or v_one = 'insert' and v_rule.permission is null then 'CLOSED'
+      when not 'safetypin_member' = any (v_rule.roles) then 'OTHER_ROLES'
+      when not access_private.is_granted(relation, v_one) then 'NOT_GRANTED'
+      when v_one = command and column_name is not null and not access_private.is_granted(relation, v_one, column_name) then 'COLUMN_CLOSED' end;
+    if v_closed is not null then
+      verdict := 'DENIED';
+      reason := v_closed;
+      return;
+    end if;
+    v_step := access_private.explain_rule(v_rule, organization_id, person_id, self, assurance, case
+      when v_one = 'insert' then new_owner = person_id
+      when row_seen = 'SEEN' then coalesce(row_owner = person_id, false)
+      when row_seen = 'OWNER_HIDDEN' then false end);
+    deciding := deciding || v_step.deciding;
+    if v_step.passes then
+      -- The command's own rule says why; reading only takes away.
+      if verdict is null or verdict = 'ALLOWED' and v_step.reason = 'OWN_ROWS' then
+        verdict := 'ALLOWED';
+        reason := v_step.reason;
+        permission := v_rule.permission;
+        at := v_step.at;
+      end if;
+      continue;
+    end if;
+    if row_seen = 'OWNER_HIDDEN' and v_one <> 'insert' and v_rule.owner_column is not null and v_step.reason <> 'ASSURANCE' then
+      verdict := null;
+      reason := 'OWNER_HIDDEN';
+      return;
+    end if;
+    if verdict is distinct from 'DENIED' then
+      verdict := 'DENIED';
+      reason := v_step.reason;
+      permission := coalesce(v_step.missing, v_rule.permission);
+      at := v_step.at;
+    end if;
+    missing := missing || v_step.missing;
+    needs := greatest(needs, case when assurance < v_rule.assurance then v_rule.assurance end);
+    waits := waits and v_step.reason = 'NOT_YET';
+    wait := greatest(wait, v_step.at);
+  end loop;
+  missing := array_remove(missing, null);
+end $$;
+comment on function access_private.explain_command(oid, text, uuid, uuid, text, uuid, text, uuid, boolean, integer) is
+  'Whether the rules and grants of one table let a member do one command, the first reason, all that is missing, and the rows that decided. Verdict is null where the owner of the row decides and may not be seen.';
+
+create or replace function access_private.explain(
+  organization_id uuid, person_id uuid, permission text, command text, table_name text, column_name text,
+  owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean,
+  out verdict text, out reason text, out sentence text, out change text, out deciding jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_command text := lower(explain.command);
+  v_what text;
+  v_table record;
+  v_name text;
+  v_held record;
+  v_step record;
+  v_permission text;
+  v_at timestamptz;
+  v_needs integer;
+  v_missing text[] := '{}';
+  v_wait timestamptz;
+  v_waits boolean := true;
+begin
+  deciding := (
+    select jsonb_build_array(
+        jsonb_build_object('kind', 'organization', 'status', o.status, 'closesAt', nullif(o.closes_at, 'infinity')),
+        jsonb_build_object('kind', 'person', 'status', p.status, 'memberSince', m.created_at))
+      from access.memberships m
+      join access.organizations o on o.id = m.organization_id
+      join identity.people p on p.id = m.person_id
+      where m.organization_id = explain.organization_id and m.person_id = explain.person_id);
+  <<answer>>
+  begin
+    if (explain.permission is null) = (explain.table_name is null) or (explain.command is null) <> (explain.table_name is null)
+      or (explain.column_name is not null and coalesce(v_command, 'delete') = 'delete') then
+      reason := 'QUESTION_UNCLEAR';
+      exit answer;
+    end if;
+    if deciding is null then
+      reason := 'NOT_FOUND';
+      exit answer;
+    end if;
+    if explain.permission is not null and not exists (select from access.permissions p where p.name = explain.permission) then
+      reason := 'PERMISSION_UNKNOWN';
+      exit answer;
+    end if;
+    if v_command <> all ('{select,insert,update,delete}') then
+      reason := 'COMMAND_UNKNOWN';
+      exit answer;
+    end if;
+    if explain.table_name is not null then
+      v_table := access_private.find_table(explain.table_name, for_owner);
+      v_name := v_table.full_name;
+      if v_table.standing = 'UNKNOWN' or v_table.standing = 'UNRULED' and not for_owner then
+        reason := 'TABLE_' || v_table.standing;
+        exit answer;
+      end if;
+      v_what := format('%s %s of %s', v_command, case when row_seen is null or v_command = 'insert' then 'rows' else 'this row' end, v_name);
+    else
+      v_what := format('do what %s is for', explain.permission);
+    end if;
+
+    -- From here on there is an answer, unless whose row it is decides and may not be seen.
+    verdict := 'DENIED';
+    if deciding -> 0 ->> 'status' <> 'active' or (deciding -> 0 ->> 'closesAt')::timestamptz <= clock_timestamp() then
+      reason := 'ORGANIZATION_INACTIVE';
+      exit answer;
+    end if;
+    if deciding -> 1 ->> 'status' <> 'active' then
+      reason := 'PERSON_INACTIVE';
+      exit answer;
+    end if;
+    if explain.permission is not null then
+      v_held := access_private.explain_held(organization_id, person_id, explain.permission, self);
+      deciding := deciding || v_held.grants;
+      reason := v_held.reason;
+      v_permission := explain.permission;
+      v_at := v_held.at;
+      if reason = 'HELD' then
+        verdict := 'ALLOWED';
+      else
+        v_missing := array[explain.permission];
+        v_waits := reason = 'NOT_YET';
+        v_wait := v_at;
+      end if;
+      exit answer;
+    end if;
+    if v_table.standing <> 'RULED' then
+      reason := case v_table.standing when 'PARTITION' then 'PARTITION' else 'NOT_PROTECTED' end;
+      exit answer;
+    end if;
+    if not (select c.relrowsecurity from pg_class c where c.oid = v_table.relation) then
+      verdict := null;
+      reason := 'TABLE_UNRULED';
+      exit answer;
+    end if;
+    deciding := deciding || jsonb_build_object('kind', 'session', 'assurance', explain.assurance);
+    if row_seen is not null and v_command <> 'insert' then
+      deciding := deciding || jsonb_build_object('kind', 'row', 'found', row_seen in ('SEEN', 'OWNER_HIDDEN'), 'owner', row_owner,
+        'own', case when row_seen = 'SEEN' then coalesce(row_owner = explain.person_id, false) end);
+      if row_seen = 'ELSEWHERE' then
+        reason := 'OTHER_ORGANIZATION';
+        exit answer;
+      end if;
+    end if;
+
+    v_step := access_private.explain_command(v_table.relation, v_command, organization_id, person_id, explain.column_name,
+      coalesce(explain.owner_id, explain.person_id), row_seen, row_owner, self, explain.assurance);
+    verdict := v_step.verdict;
+    reason := v_step.reason;
+    v_permission := v_step.permission;
+    v_at := v_step.at;
+    v_missing := v_step.missing;
+    v_needs := v_step.needs;
+    v_waits := v_step.waits;
+    v_wait := v_step.wait;
+    deciding := deciding || v_step.deciding;
+    if verdict = 'ALLOWED' and row_seen = 'NONE' and v_command <> 'insert' then
+      -- Of others' rows nothing is told that the asker does not see.
+      verdict := case when self then 'DENIED' end;
+      reason := 'ROW_NOT_FOUND';
+    end if;
+  end answer;
+
+  if verdict is null then
+    verdict := 'REFUSED';
+    deciding := '[]';
+  end if;
+  sentence := access_private.explain_sentence(verdict, reason, v_what, v_permission, v_at, v_needs, explain.assurance);
+  change := case
+    when verdict <> 'DENIED' then null
+    when reason in ('CLOSED', 'NOT_GRANTED', 'NOT_PROTECTED', 'OTHER_ROLES') then case
+      when for_owner then format('select access.protect(%L, …);', v_name)
+      else 'whoever owns the table opens it with access.protect()' end
+    when reason = 'SCOPE' then 'use a key that is scoped to it, or sign in'
+    when reason = 'PERSON_INACTIVE' then 'make the account active'
+    when reason = 'ORGANIZATION_INACTIVE' then 'make the organization active'
+    when reason = 'PARTITION' then 'ask for the partitioned table'
+    else concat_ws(' and ',
+      case
+        when cardinality(v_missing) = 0 then case when reason = 'NOT_OWN' then 'put in one''s own name' end
+        when v_waits then 'wait until ' || to_char(v_wait at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')
+        else coalesce('grant the role ' || quote_ident(access_private.smallest_role(organization_id, v_missing, all_roles)),
+          'grant a role that gives ' || array_to_string(v_missing, ' and ')) end,
+      case v_needs when 2 then 'sign in with a second factor' when 3 then 'sign in with a passkey or security key' end) end;
+end $$;
+comment on function access_private.explain(uuid, uuid, text, text, text, text, uuid, text, uuid, boolean, integer, boolean, boolean) is
+  'ALLOWED, DENIED or REFUSED (no answer), a reason in one word, a sentence, the smallest change, and the rows that decided. row_seen: null (no row asked), SEEN, OWNER_HIDDEN, ELSEWHERE (in another organization) or NONE.';
+
+create or replace function access_private.explain_for_owner(
+  person_id uuid, permission text, command text, table_name text, row_seen text, row_owner uuid, row_organization uuid,
+  organization_id uuid, assurance integer,
+  out verdict text, out reason text, out sentence text, out change text, out deciding jsonb
+)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows the reading of rules, roles and grants of every organization; only owners of tables are granted it.
+declare
+  v_organization uuid := coalesce(explain_for_owner.organization_id, row_organization, (
+    -- min() is not for uuid.
+    select (array_agg(m.organization_id))[1] from access.memberships m
+    where m.person_id = explain_for_owner.person_id having count(*) = 1));
+begin
+  if v_organization is null then
+    verdict := 'REFUSED';
+    reason := 'ORGANIZATION_UNCLEAR';
+    sentence := access_private.explain_sentence(verdict, reason, null, null, null, null, null);
+    deciding := '[]';
+    return;
+  end if;
+  select x.* into verdict, reason, sentence, change, deciding
+    from access_private.explain(v_organization, explain_for_owner.person_id, explain_for_owner.permission,
+      explain_for_owner.command, explain_for_owner.table_name, null, null,
+      case when row_organization <> v_organization then 'ELSEWHERE' else row_seen end, row_owner,
+      false, explain_for_owner.assurance, true, true) x;
+end $$;
+comment on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) is
+  'What access.explain() asks, once it has looked the row up as whoever calls it.';
+
+reset role;
+reset row_security;
+revoke create on schema access, access_private from safetypin_definer;
+
+create or replace function access.row_seen(
+  relation oid, key_column name, organization_column name, owner_column name, key text,
+  out seen text, out owner_id uuid, out organization_id uuid
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Invoker: what is said of a row is what who asks can see of it. So a row that he cannot see is one that does not exist.
+declare
+  v_table text;
+  v_type text;
+begin
+  seen := 'NONE';
+  select format('%I.%I', n.nspname, c.relname), case
+      when a.atttypid = 'uuid'::regtype and row_seen.key ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then 'uuid'
+      when a.atttypid = any (array['smallint', 'integer', 'bigint']::regtype[]) and row_seen.key ~ '^-?[0-9]{1,18}$' then 'bigint'
+      when a.atttypid = any (array['text', 'varchar']::regtype[]) then 'text' end
+    into v_table, v_type
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    join pg_attribute a on a.attrelid = c.oid and a.attname = row_seen.key_column
+    where c.oid = row_seen.relation and has_schema_privilege(n.oid, 'usage') and has_column_privilege(c.oid, a.attnum, 'select');
+  if v_type is null then
+    return;
+  end if;
+  if owner_column is null or has_column_privilege(relation, owner_column, 'select') then
+    execute format('select %L, %s, %s from %s t where t.%I = $1::%s limit 1', 'SEEN',
+        case when owner_column is null then 'null' else format('t.%I', owner_column) end,
+        case when has_column_privilege(relation, organization_column, 'select') then format('t.%I', organization_column) else 'null' end,
+        v_table, key_column, v_type)
+      into seen, owner_id, organization_id using key;
+  else
+    execute format('select %L from %s t where t.%I = $1::%s limit 1', 'OWNER_HIDDEN', v_table, key_column, v_type)
+      into seen using key;
+  end if;
+  seen := coalesce(seen, 'NONE');
+end $$;
+comment on function access.row_seen(oid, name, name, name, text) is
+  'Whether whoever calls it sees the row with this key (SEEN, OWNER_HIDDEN, NONE), and whose it is. For what explains access.';
+
+create or replace function access.explain(
+  person_id uuid, what text, table_name text default null, row_key text default null,
+  organization_id uuid default null, assurance integer default 1,
+  out verdict text, out reason text, out sentence text, out change text, out deciding jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Invoker: only who owns the table sees its rows here.
+declare
+  v_place record;
+  v_row record;
+begin
+  v_place := access.explain_place(table_name, lower(what));
+  v_row := access.row_seen(v_place.relation, v_place.key_column, v_place.organization_column, v_place.owner_column, row_key);
+  select x.* into verdict, reason, sentence, change, deciding
+    from access_private.explain_for_owner(explain.person_id,
+      case when explain.table_name is null then what end, case when explain.table_name is not null then what end,
+      explain.table_name, case when row_key is not null then v_row.seen end, v_row.owner_id, v_row.organization_id,
+      explain.organization_id, explain.assurance) x;
+end $$;
+comment on function access.explain(uuid, text, text, text, uuid, integer) is
+  'For a DBA: why a person may or may not do something: a permission, or a command on a table and a row. In the row''s organization, the given one, or the only one of that person; with a session of the given assurance level.';
+--! EndIncluded access/explain.sql
 --! Included access/triggers.sql
 -- Purpose: what a change of roles and memberships brings about, whichever function makes it. By statement, with the rows
 -- that changed: a role of ten thousand people is one working out, not ten thousand.
@@ -8612,6 +9186,95 @@ reset role;
 reset row_security;
 revoke create on schema api_steps from safetypin_definer;
 --! EndIncluded api/accepting.sql
+--! Included api/explain.sql
+-- Purpose: explainAccess: why somebody may or may not do something. What is said of a row is looked up with the rights of
+-- who asks; the rest by the steps of access/explain.sql, which read the rows that access.protect() compiles.
+
+do $$
+begin
+  if to_regtype('api.explained_verdict') is null then
+    create type api.explained_verdict as enum ('ALLOWED', 'DENIED', 'REFUSED');
+    create type api.access_explanation as (
+      verdict api.explained_verdict, reason text, sentence text, change text, deciding jsonb);
+  end if;
+end $$;
+comment on type api.explained_verdict is 'ALLOWED, DENIED, or REFUSED: no answer.';
+comment on type api.access_explanation is 'Why somebody may or may not do something.';
+comment on column api.access_explanation.verdict is 'What the statement would do now; REFUSED is no answer, and the reason says why there is none.';
+comment on column api.access_explanation.reason is
+  'In one word. Allowed: HELD, OWN_ROW, OWN_ROWS (only those), ASSIGN. Denied: NOT_HELD, NOT_YET, ENDED, SCOPE (of an API key), NOT_OWN, ASSURANCE, ROW_NOT_FOUND, CLOSED (no rule), COLUMN_CLOSED, PARTITION, NOT_GRANTED, OTHER_ROLES, PERSON_INACTIVE, ORGANIZATION_INACTIVE. Refused: NOT_PERMITTED, NOT_FOUND (no such member), QUESTION_UNCLEAR, PERMISSION_UNKNOWN, COMMAND_UNKNOWN, TABLE_UNKNOWN, TABLE_UNRULED, ROW_NOT_FOUND, OWNER_HIDDEN.';
+comment on column api.access_explanation.sentence is 'For people.';
+comment on column api.access_explanation.change is 'The smallest change that would allow it; null where it is allowed or none would.';
+comment on column api.access_explanation.deciding is
+  'The rows that decided, a list of objects by kind: organization, person, session, row, rule, grant.';
+
+grant create on schema api_steps to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api_steps.explain_access(
+  person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid
+) returns api.access_explanation
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows the reading of rules, roles and grants. Oneself needs nothing, others access.explain, and both end at the active
+-- organization. What it is told of the row it believes: who would lie is answered about a row that is not there.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_self boolean := coalesce(explain_access.person_id = request.user_id(), explain_access.person_id is null);
+  v_explained record;
+begin
+  if not v_self and not coalesce(request.can('access.explain'), false) then
+    -- Nothing can be recorded in a transaction that only reads; nothing is told there either.
+    if not current_setting('transaction_read_only')::boolean then
+      perform access_private.refused('access.explain', '{NOT_PERMITTED}');
+    end if;
+    return ('REFUSED', 'NOT_PERMITTED',
+      access_private.explain_sentence('REFUSED', 'NOT_PERMITTED', null, null, null, null, null), null, '[]')::api.access_explanation;
+  end if;
+  v_explained := access_private.explain(v_organization, coalesce(explain_access.person_id, request.user_id()),
+    explain_access.permission, explain_access.command, explain_access.table_name, explain_access.column_name,
+    explain_access.owner_id, explain_access.row_seen, explain_access.row_owner, v_self,
+    case when v_self then request.assurance()
+      -- The strongest session there is, for who may see sessions; without one, what a password gives.
+      when coalesce(request.can('session.read'), false) then coalesce((
+        select max(s.assurance) from sessions.sessions s
+        where s.person_id = explain_access.person_id and s.organization_id = v_organization and s.ends_at > clock_timestamp()), 1)
+      else 1 end,
+    coalesce(request.can('role.read'), false), false);
+  return (v_explained.verdict, v_explained.reason, v_explained.sentence, v_explained.change, v_explained.deciding)::api.access_explanation;
+end $$;
+comment on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) is
+  'What api.explain_access() asks, once it has looked the row up as whoever asks. REFUSED with NOT_PERMITTED, recorded, about somebody else without access.explain.';
+
+reset role;
+reset row_security;
+revoke create on schema api_steps from safetypin_definer;
+
+create or replace function api.explain_access(
+  person_id uuid default null, permission text default null, command text default null, table_name text default null,
+  row_id uuid default null, row_key text default null, column_name text default null, owner_id uuid default null
+) returns api.access_explanation
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Invoker: the row is looked up with the rights of who asks.
+declare
+  v_key text := coalesce(row_key, row_id::text);
+  v_place record;
+  v_row record;
+begin
+  if v_key is null then
+    return api_steps.explain_access(person_id, permission, command, table_name, column_name, owner_id, null, null);
+  end if;
+  v_place := access.explain_place(table_name, lower(command));
+  v_row := access.row_seen(v_place.relation, v_place.key_column, v_place.organization_column, v_place.owner_column, v_key);
+  return api_steps.explain_access(person_id, permission, command, table_name, column_name, owner_id, v_row.seen, v_row.owner_id);
+end $$;
+comment on function api.explain_access(uuid, text, text, text, uuid, text, text, uuid) is
+  'Why a member of the active organization may or may not do something now: hold a permission, or run a command (select, insert, update, delete) on a table (schema.table) under access.protect(), on a column of it, on one row by rowId (rowKey where keys are no UUIDs), or adding one in the name of ownerId. About oneself without personId; about others it needs access.explain. A row that the asker cannot see does not exist here. An update or delete is of rows that the statement names, which must be readable too.';
+--! EndIncluded api/explain.sql
 --! Included api/keys.sql
 -- Purpose: what the API says about keys: how far a rotation or a sealing is. Counts are over all organizations, so there
 -- are none here.
@@ -9245,7 +9908,11 @@ grant execute on function access.clean_up(integer) to safetypin_jobs;
 -- For a DBA, who works as the owner.
 grant execute on function access.define_permission(text, text, text[]),
   access.set_rule(regclass, text, name, name, text, integer, name[], text) to safetypin_owner;
+-- Steps of explaining: what they borrow ends at the rules; rows are looked up with the rights of who asks.
+grant execute on function access.explain_place(text, text) to safetypin_member, safetypin_owner;
+grant execute on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) to safetypin_owner;
 reset role;
+grant execute on function access.row_seen(oid, name, name, name, text) to safetypin_member;
 --! EndIncluded access/grants.sql
 --! Included access/seed.sql
 -- Purpose: the catalog of permissions, and which built-in roles hold them.
@@ -9412,6 +10079,8 @@ grant execute on function
   api_steps.accept_invitation(bytea), api_steps.request_invitation_code(bytea), api_steps.start_invitation_code(bytea),
   api_steps.submit_invitation_code(uuid, text), api_steps.finish_invitation_code(uuid, bytea, text)
   to safetypin_member;
+-- Of oneself, or with access.explain.
+grant execute on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) to safetypin_member;
 
 -- Invoker: they show what row-level security lets through.
 grant execute on function api.current_organization(), api.current_session() to safetypin_member, safetypin_anonymous;
@@ -9421,5 +10090,7 @@ grant execute on function api_steps.report_failed_jobs() to safetypin_jobs;
 grant execute on function api_steps.retry_jobs(bigint[]), api_steps.drop_jobs(bigint[]) to safetypin_owner;
 
 reset role;
+-- Invoker, and so the owner's own: it looks rows up as who asks.
+grant execute on function api.explain_access(uuid, text, text, text, uuid, text, text, uuid) to safetypin_member;
 --! EndIncluded api/grants.sql
 --! EndIncluded all.sql

@@ -7,4 +7,8 @@ grant execute on function access.clean_up(integer) to safetypin_jobs;
 -- For a DBA, who works as the owner.
 grant execute on function access.define_permission(text, text, text[]),
   access.set_rule(regclass, text, name, name, text, integer, name[], text) to safetypin_owner;
+-- Steps of explaining: what they borrow ends at the rules; rows are looked up with the rights of who asks.
+grant execute on function access.explain_place(text, text) to safetypin_member, safetypin_owner;
+grant execute on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) to safetypin_owner;
 reset role;
+grant execute on function access.row_seen(oid, name, name, name, text) to safetypin_member;

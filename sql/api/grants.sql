@@ -43,6 +43,8 @@ grant execute on function
   api_steps.accept_invitation(bytea), api_steps.request_invitation_code(bytea), api_steps.start_invitation_code(bytea),
   api_steps.submit_invitation_code(uuid, text), api_steps.finish_invitation_code(uuid, bytea, text)
   to safetypin_member;
+-- Of oneself, or with access.explain.
+grant execute on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) to safetypin_member;
 
 -- Invoker: they show what row-level security lets through.
 grant execute on function api.current_organization(), api.current_session() to safetypin_member, safetypin_anonymous;
@@ -52,3 +54,5 @@ grant execute on function api_steps.report_failed_jobs() to safetypin_jobs;
 grant execute on function api_steps.retry_jobs(bigint[]), api_steps.drop_jobs(bigint[]) to safetypin_owner;
 
 reset role;
+-- Invoker, and so the owner's own: it looks rows up as who asks.
+grant execute on function api.explain_access(uuid, text, text, text, uuid, text, text, uuid) to safetypin_member;

@@ -68,6 +68,7 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
   safetypin_anonymous: [...ACCESSORS, ...DOORS, 'keyring.bind_application'],
   safetypin_member: [
     ...ACCESSORS,
+    'access.explain_place',
     'audit.append_change',
     ...DOORS,
     'api.change_member_role',
@@ -85,6 +86,7 @@ export const CLIENT_FUNCTIONS: Readonly<Record<string, readonly string[]>> = {
     'api.revoke_session',
     'api.update_role',
     'api_steps.end_shell',
+    'api_steps.explain_access',
     'api_steps.record_statement',
     'api_steps.start_shell',
     'api_steps.switch_organization',

@@ -13,6 +13,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'platform_private.admit(role name, relation regclass, VARIADIC commands text[])': PROTECTED_DDL,
     'access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean, assign text)':
       PROTECTED_DDL,
+    'access.row_seen(relation oid, key_column name, organization_column name, owner_column name, key text, OUT seen text, OUT owner_id uuid, OUT organization_id uuid)':
+      'looks up a row of any table with the rights of who asks; names of the catalog through %I, the key is a parameter',
     'audit.let_record(role name)': 'a grant of one function that refuses outside of triggers; the role through %I',
     'audit_private.make_partitions(months integer)': 'names of partitions are made from a date',
     'keyring.row_of(row_id text, row_keys text[], row_values jsonb, changed anyelement)':
@@ -42,6 +44,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
   },
   'PG-51 a policy or function that believes a setting': {
     'keyring.compare_openings(batch integer)': 'the isolation that the transaction has, not one of ours',
+    'api_steps.explain_access(person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid)':
+      'whether a refusal can be recorded: what it says is so, and nothing is told either way',
     'keyring_private.demand_record()': 'whether the transaction is read-only: what it says is so',
     'keyring_private.application_halves(credential_hash bytea)':
       'opens the sealed envelope in the setting; a forged one does not open',
