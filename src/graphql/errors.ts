@@ -4,9 +4,6 @@ import { AppError } from '../platform/app-error.ts';
 import { type ErrorRegister, type SafeFault, SQLSTATE } from '../platform/errors.ts';
 import type { RequestSource } from './adaptor.ts';
 
-/** What PostGraphile says when an update or delete by key met no row. */
-const NOTHING_FOUND = /^No values were (?:updated|deleted) in collection /;
-
 /** What became of an error: what the client gets, and the fault to log and record if it was one of ours. */
 export interface MaskedError {
   readonly error: GraphQLError;
@@ -51,9 +48,9 @@ function explainSafe(cause: Error): SafeFault {
 
 const MISSING = new AppError(SQLSTATE.notFound, 'nothing was written');
 
-/** What PostGraphile makes of a row to change that is not there, or is somebody else's: to whoever asks it is the same. */
+/** What PostGraphile says of a row to delete that is not there, or is somebody else's: to whoever asks it is the same. */
 const isMissing = (cause: unknown): boolean =>
-  cause instanceof Error && /^No values were (updated|deleted) in collection /.test(cause.message);
+  cause instanceof Error && /^No values were deleted in collection /.test(cause.message);
 
 /** Turns any error of an execution into what a client may see. Nothing of PostgreSQL gets through but the register's sentence. */
 export function maskError(register: ErrorRegister, error: GraphQLError, source: RequestSource): MaskedError {
@@ -69,11 +66,6 @@ export function maskError(register: ErrorRegister, error: GraphQLError, source: 
   // Without a path the request itself was refused: variables that do not fit, an operation that is not there.
   if (cause === undefined && error.path === undefined) return told('BAD_INPUT', withoutValues(error.message));
   if (cause instanceof GraphQLError) return told('BAD_INPUT', withoutValues(error.message));
-  // A row that is not there, or not for this asker, is no fault of ours: anybody can ask for one.
-  if (cause instanceof Error && NOTHING_FOUND.test(cause.message)) {
-    const { code, message } = register.explain(Object.assign(new Error('not found'), { code: 'NTFND' }));
-    return told(code, message);
-  }
   const fault =
     cause instanceof Error && isSafeError(cause)
       ? explainSafe(cause)

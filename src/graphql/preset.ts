@@ -25,6 +25,7 @@ import { sealedPlugin } from './sealed.ts';
 import { type OpenedValues, SealedColumns } from './sealed-columns.ts';
 import { sealedTypes } from './sealed-types.ts';
 import { TagsPlugin } from './tags.ts';
+import { TenantPlugin } from './tenant.ts';
 
 export interface SchemaOptions {
   /** Pool that reads the catalog while the schema is built: the login of the API, so that only what it may use is shown. */
@@ -59,6 +60,7 @@ export const schemaPreset = (
     PagingPlugin,
     exposurePlugin(schemas),
     ResultsPlugin,
+    TenantPlugin,
     sealedPlugin(sealedColumns),
     ...sealedTypes,
     SessionsPlugin,

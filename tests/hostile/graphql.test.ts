@@ -155,15 +155,11 @@ describe('a mutation', () => {
         { v: { patientId: random } },
       ],
       [
-        'mutation($o: UUID!, $i: UUID!) { updatePatient(input: { organizationId: $o, id: $i, patch: { age: 1 } }) { patient { age } } }',
-        { o: bobs.organizationId, i: bobs.id },
-        { o: bobs.organizationId, i: random },
+        'mutation($i: UUID!) { updatePatient(input: { id: $i, patch: { age: 1 } }) { patient { age } } }',
+        { i: bobs.id },
+        { i: random },
       ],
-      [
-        'mutation($o: UUID!, $i: UUID!) { deletePatient(input: { organizationId: $o, id: $i }) { patient { age } } }',
-        { o: bobs.organizationId, i: bobs.id },
-        { o: random, i: random },
-      ],
+      ['mutation($i: UUID!) { deletePatient(input: { id: $i }) { patient { age } } }', { i: bobs.id }, { i: random }],
     ] as const;
     for (const [mutation, foreign, none] of pairs) {
       const answers = [];

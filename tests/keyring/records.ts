@@ -17,10 +17,9 @@ export const CLINIC = `
   select keyring.seal_column('clinic.patients', 'notes', subject => 'id', permission => 'row.read');
   select keyring.seal_column('clinic.patients', 'history', subject => 'id', permission => 'row.read');`;
 
-const CREATE =
-  'mutation($p: PatientInput!) { createPatient(input: { patient: $p }) { patient { id organizationId name } } }';
+const CREATE = 'mutation($p: PatientInput!) { createPatient(input: { patient: $p }) { patient { id name } } }';
 const UPDATE =
-  'mutation($o: UUID!, $i: UUID!, $p: PatientPatch!) { updatePatient(input: { organizationId: $o, id: $i, patch: $p }) { patient { name } } }';
+  'mutation($i: UUID!, $p: PatientPatch!) { updatePatient(input: { id: $i, patch: $p }) { patient { name } } }';
 
 type Canary = (what: string) => string;
 
@@ -29,8 +28,8 @@ export async function recordByGraphql({ api }: Loud, token: string, canary: Cana
   const patient = (name: string) => ({ name, ssn: canary(`${name} ssn`), notes: canary(`${name} notes`) });
   const { data, text } = await api.gql(CREATE, { p: patient('graphql') }, token);
   if (!data?.createPatient) throw new Error(`no patient was made: ${text}`);
-  const { id, organizationId } = data.createPatient.patient;
-  const update = (p: object) => api.gql(UPDATE, { o: organizationId, i: id, p }, token);
+  const { id } = data.createPatient.patient;
+  const update = (p: object) => api.gql(UPDATE, { i: id, p }, token);
   await update({ ssn: canary('graphql new ssn') });
   await update({ ssn: canary('graphql ssn of nobody'), age: 300 });
   await update({ ssn: `${canary('graphql broken ssn')}\u0000` });

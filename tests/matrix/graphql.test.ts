@@ -94,11 +94,16 @@ const SEEN = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[a-z]
 const SEALED = /\b([AB])-ssn-\d+/;
 const SEALED_ALL = new RegExp(SEALED, 'g');
 
+/** Sealed values of others that somebody of this round has put into a row of her own, and may find there. */
+const typed = new Set<string>();
+
 /** Values of others in an answer that were not in the question. */
 function told(actor: Actor, question: Question, { text }: GraphQLAnswer): string[] {
   const mine = actor.as.split('/')[0];
   const asked = JSON.stringify(question.variables);
-  const opened = [...new Set(text.match(SEALED_ALL))].filter((value) => !asked.includes(value) && value[0] !== mine);
+  const opened = [...new Set(text.match(SEALED_ALL))].filter(
+    (value) => !asked.includes(value) && !typed.has(value) && value[0] !== mine,
+  );
   const seen = [...new Set(text.match(SEEN))].filter(
     (value) => !asked.includes(value) && (labels.get(value) ?? []).some((label) => label.split('/')[0] !== mine),
   );
@@ -168,6 +173,8 @@ async function questionsOf(
           if (/^delete/.test(field.name) && outcome.startsWith('answers'))
             used.set(subject, (used.get(subject) ?? 0) + 1);
           if (outcome === 'REMOVED') await comeBack();
+          if (kind === 'mutation' && outcome.startsWith('answers'))
+            for (const value of JSON.stringify(question.variables).match(SEALED_ALL) ?? []) typed.add(value);
           lines.push({ thing: `${kind} ${field.name}`, way, actor: actor.name, outcome });
           for (const value of told(actor, question, answer))
             leaks.push(`${kind} ${field.name} with ${way} by ${actor.name}: ${value}`);
@@ -211,6 +218,7 @@ const SAID = /^clinic\.notes$/;
 
 async function examine(round: readonly Actor[], as: string): Promise<void> {
   used.clear();
+  typed.clear();
   await refill();
   const tokenOf = async (name: string) => tokenFor(asking.find((actor) => actor.name === name) as Actor);
   const [ofA, ofB] = [await rowsOf(await tokenOf('owner')), await rowsOf(await tokenOf('neighbour'))];
