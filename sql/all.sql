@@ -59,6 +59,7 @@
 --!include access/triggers.sql
 --!include access/invitations.sql
 --!include access/joining.sql
+--!include access/api-keys.sql
 
 --!include sessions/schema.sql
 --!include sessions/tables.sql
@@ -84,6 +85,7 @@
 --!include api/accepting.sql
 --!include api/explain.sql
 --!include api/keys.sql
+--!include api/api-keys.sql
 --!include api/shell.sql
 --!include api/jobs.sql
 

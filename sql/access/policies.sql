@@ -20,6 +20,13 @@ select platform_private.admit('safetypin_definer', 'access_private.held_permissi
 select platform_private.admit('safetypin_keeper', 'access_private.held_permissions', 'select');
 select platform_private.admit('safetypin_definer', 'access.invitations', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access_private.invitation_addresses', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access.service_accounts', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_keeper', 'access.service_accounts', 'select');
+select platform_private.admit('safetypin_definer', 'access.api_keys', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_keeper', 'access.api_keys', 'select');
+select platform_private.admit('safetypin_definer', 'access_private.api_key_secrets', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_keeper', 'access_private.api_key_secrets', 'select');
+select platform_private.admit('safetypin_definer', 'access.api_key_use', 'select', 'insert', 'update');
 
 drop policy if exists select_signed_in on access.permissions;
 create policy select_signed_in on access.permissions for select to safetypin_member

@@ -13,6 +13,12 @@ select access.protect('access.invitations',
   "select" => 'invitation.read', "insert" => null, "update" => null, "delete" => null);
 select access.protect('access.membership_roles',
   "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
+select access.protect('access.service_accounts',
+  "select" => 'service_account.read', "insert" => null, "update" => null, "delete" => null);
+select access.protect('access.api_keys', owner => 'person_id',
+  "select" => 'api_key.read', "insert" => null, "update" => null, "delete" => null);
+select access.protect('access.api_key_use', owner => 'person_id',
+  "select" => 'api_key.read', "insert" => null, "update" => null, "delete" => null, audited => false);
 
 -- Of no organization: what operators change in plans is recorded all the same.
 create or replace trigger _800_audit after insert or update or delete on access.plans

@@ -16,7 +16,7 @@ as $$
   from identity.people p
   left join identity_private.emails e on e.person_id = p.id and e.is_primary
   left join identity_private.profiles f on f.person_id = p.id
-  where p.id = (select request.user_id())
+  where p.id = (select request.signed_in_id())
 $$;
 comment on function api."current_user"() is 'The person who is signed in; null for nobody.';
 

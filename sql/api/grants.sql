@@ -46,6 +46,12 @@ grant execute on function
 -- Of oneself, or with access.explain.
 grant execute on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) to safetypin_member;
 
+grant execute on function
+  api.create_service_account(text, text[], text), api.remove_service_account(uuid),
+  api_steps.create_api_key(text, text[], timestamptz, uuid, bytea, text), api_steps.rotate_api_key(uuid, integer, bytea, text),
+  api.revoke_api_key(uuid), api.api_key_reach(uuid)
+  to safetypin_member;
+
 -- Invoker: they show what row-level security lets through.
 grant execute on function api.current_organization(), api.current_session() to safetypin_member, safetypin_anonymous;
 

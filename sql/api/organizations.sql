@@ -23,7 +23,7 @@ as $$
   select o.*
   from access.organizations o
   join access.memberships m on m.organization_id = o.id
-  where m.person_id = (select request.user_id()) and o.status = 'active' and o.closes_at > clock_timestamp()
+  where m.person_id = (select request.signed_in_id()) and o.status = 'active' and o.closes_at > clock_timestamp()
   order by m.created_at, o.id
 $$;
 comment on function api.my_organizations() is 'Organizations that the caller belongs to, oldest membership first; what switchOrganization takes.';

@@ -131,7 +131,7 @@ create or replace function api.revoke_session(session_id uuid) returns api.ended
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not exists (select from sessions.sessions s where s.id = revoke_session.session_id and s.person_id = request.user_id())
+  if not exists (select from sessions.sessions s where s.id = revoke_session.session_id and s.person_id = request.signed_in_id())
     or not sessions_private.end_session(revoke_session.session_id, 'revoked') then
     perform audit_private.append('access.refuse', details => '{"what": "revoke session"}');
     return 'REFUSED';

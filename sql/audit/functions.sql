@@ -66,6 +66,8 @@ begin
   v_request := v_context.request_id;
   if v_context.kind = '1' then
     v_session := v_context.subject_id;
+  elsif v_context.kind = '3' then
+    v_details := v_details || jsonb_build_object('apiKey', v_context.subject_id);
   end if;
   v_actor := coalesce(v_actor, append.actor_id);
   v_organization := coalesce(append.organization_id, v_organization, v_zero);
@@ -116,10 +118,12 @@ begin
   v_organization := coalesce(v_context.organization_id, '00000000-0000-0000-0000-000000000000');
   if v_context.kind = '1' then
     v_session := v_context.subject_id;
+  elsif v_context.kind = '3' then
+    v_said := jsonb_build_object('apiKey', v_context.subject_id);
   end if;
   -- A word, not a text, which could be about anybody: it stands here in clear.
   if v_context.metadata::jsonb ->> 'purpose' ~* '^[a-z0-9][a-z0-9._:/-]{0,63}$' then
-    v_said := jsonb_build_object('purpose', v_context.metadata::jsonb ->> 'purpose');
+    v_said := v_said || jsonb_build_object('purpose', v_context.metadata::jsonb ->> 'purpose');
   end if;
   insert into audit.events (organization_id, id, occurred_at, action, category, severity, actor_id, session_id,
       request_id, database_role, relation, row_id, details, entry)

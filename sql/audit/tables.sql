@@ -50,7 +50,7 @@ comment on column audit.events.request_id is 'Request, for correlation with the 
 comment on column audit.events.database_role is 'Login that was connected.';
 comment on column audit.events.relation is 'Table of a row event, schema.name.';
 comment on column audit.events.row_id is 'Key of the row of a row event.';
-comment on column audit.events.details is 'What changed or why; personal values are sealed.';
+comment on column audit.events.details is 'What changed or why, and apiKey if an API key asked; personal values are sealed.';
 comment on column audit.events.entry is 'The event in canonical form, version 1: what is proved. The other columns are copies for queries.';
 comment on column audit.events.transaction_id is 'Transaction that wrote it, for the sealer.';
 

@@ -1,7 +1,7 @@
 -- Purpose: people are global, so their policies are written by hand: everybody sees themselves.
 
 drop policy if exists select_own on identity.people;
-create policy select_own on identity.people for select to safetypin_member using (id = (select request.user_id()));
+create policy select_own on identity.people for select to safetypin_member using (id = (select request.signed_in_id()));
 
 select platform_private.admit('safetypin_keeper', 'identity.people', 'select');
 select platform_private.admit('safetypin_definer', 'identity.people', 'select', 'insert', 'update');

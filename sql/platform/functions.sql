@@ -37,7 +37,10 @@ begin
           limit platform.limit_value('job.turn_depth')) c;
   v_job := graphile_worker.safetypin_add_job(enqueue.task, enqueue.payload, v_task.attempts, v_waiting);
   insert into platform_private.job_contexts (job_id, task, organization_id, person_id, permissions, lane, payload)
-    values (v_job, v_task.name, v_organization, v_person, v_task.permissions, v_lane, enqueue.payload::jsonb);
+    values (v_job, v_task.name, v_organization, v_person,
+      -- What an API key sets going has no more than the key.
+      array(select p from unnest(v_task.permissions) p where request.kind() is distinct from 'key' or request.can(p)),
+      v_lane, enqueue.payload::jsonb);
   return v_job;
 end $$;
 comment on function platform.enqueue(text, json) is

@@ -9,7 +9,7 @@ grant execute on function platform.limit_value(text) to safetypin_keeper, safety
 
 set local role safetypin_keeper;
 grant execute on function request.kind(), request.user_id(), request.organization_id(), request.session_id(),
-  request.owner_id(), request.signed_in_id(), request.assurance(), request.id(), request.can(text), request.task()
+  request.owner_id(), request.signed_in_id(), request.api_key_id(), request.service_account_id(), request.assurance(), request.id(), request.can(text), request.task()
   to safetypin_owner, safetypin_definer, safetypin_anonymous, safetypin_member, safetypin_jobs, safetypin_auditor;
 grant execute on function request.job_value(text) to safetypin_definer;
 grant execute on function platform.open_job(bigint, bytea) to safetypin_jobs;

@@ -5,12 +5,12 @@
 -- The setting safetypin.context is a seal, the hex of HMAC-SHA-256 (RFC 2104) over the body, then the body: text of
 -- fixed width up to its tail, written by request_private.body() and read through the views of sessions/context.sql.
 --    1  version         2; also separates this use of the seal key from others
---    2  kind            0 anonymous, 1 session, 2 job
+--    2  kind            0 anonymous, 1 session, 2 job, 3 API key
 --    3  backend pid     hex of int4
 --   11  now()           hex of timestamptz: start of this transaction
 --   27  deadline        hex of timestamptz
 --   43  nonce           uuid, 122 bits of it random
---   79  session id      uuid, zero if none (of a job: id of its job context)
+--   79  session id      uuid, zero if none (of a job: id of its job context; of an API key: its id)
 --  115  person id       uuid, zero if none
 --  151  organization id uuid, zero if none
 --  187  credential hash hex of 32 bytes, SHA-256 of the credential, zero if none
@@ -100,6 +100,32 @@ end $$;
 comment on function request_private.job_stands(uuid) is
   'Whether a job may still act: its context is there, and who asked for it is active and a member, unless the task does without.';
 
+create or replace function request_private.key_stands(organization_id uuid, key_id uuid, credential_hash bytea) returns boolean
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Read at each statement: what was revoked, removed or ran out is over in the next one.
+begin
+  return exists (
+    select from access_private.api_key_secrets s
+      join access.api_keys k on k.organization_id = s.organization_id and k.id = s.key_id
+      join access.organizations o on o.id = k.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()
+      where s.hash = key_stands.credential_hash and s.expires_at > clock_timestamp()
+        and k.organization_id = key_stands.organization_id and k.id = key_stands.key_id
+        and k.revoked_at is null and k.expires_at > clock_timestamp()
+        and case
+            when k.person_id is not null then exists (
+              select from access.memberships m
+                join identity.people p on p.id = m.person_id and p.status = 'active'
+                where m.organization_id = k.organization_id and m.person_id = k.person_id)
+            else exists (
+              select from access.service_accounts a
+                where a.organization_id = k.organization_id and a.id = k.service_account_id and a.status = 'active')
+          end);
+end $$;
+comment on function request_private.key_stands(uuid, uuid, bytea) is
+  'Whether an API key may still act: neither it nor this secret of it is over, its organization lives, and whose key it is is active and a member, or an active service account.';
+
 -- The accessors. A session is asked for first, since nearly every request has one.
 
 create or replace function request.kind() returns text
@@ -110,9 +136,9 @@ begin
   if exists (select from request_private.session_context) then
     return 'session';
   end if;
-  return (select case c.kind when '2' then 'job' else 'anonymous' end from request_private.other_context c);
+  return (select case c.kind when '2' then 'job' when '3' then 'key' else 'anonymous' end from request_private.other_context c);
 end $$;
-comment on function request.kind() is 'anonymous, session or job; null without a valid context.';
+comment on function request.kind() is 'anonymous, session, key or job; null without a valid context.';
 
 create or replace function request.user_id() returns uuid
   language plpgsql stable parallel restricted security definer
@@ -127,7 +153,7 @@ begin
   end if;
   return v_id;
 end $$;
-comment on function request.user_id() is 'The person who asks; null if nobody is signed in. In policies always as (select request.user_id()).';
+comment on function request.user_id() is 'The person who asks, herself or by an API key of hers; null if nobody does. In policies always as (select request.user_id()).';
 
 create or replace function request.owner_id() returns uuid
   language plpgsql stable parallel restricted security definer
@@ -138,12 +164,13 @@ declare
 begin
   select c.person_id into v_id from request_private.session_context c;
   if not found then
-    select c.person_id into v_id from request_private.other_context c;
+    -- An API key is for the permissions that it has, and for nothing besides.
+    select c.person_id into v_id from request_private.other_context c where c.kind <> '3';
   end if;
   return v_id;
 end $$;
 comment on function request.owner_id() is
-  'The person whose own rows the asker reaches without a permission; null if there is none. In policies always as (select request.owner_id()).';
+  'The person whose own rows the asker reaches without a permission; null if there is none, as for every API key. In policies always as (select request.owner_id()).';
 
 create or replace function request.signed_in_id() returns uuid
   language plpgsql stable parallel restricted security definer
@@ -177,7 +204,27 @@ as $$
 begin
   return (select c.subject_id from request_private.session_context c);
 end $$;
-comment on function request.session_id() is 'The session of this request; null for anonymous requests and jobs.';
+comment on function request.session_id() is 'The session of this request; null for anonymous requests, API keys and jobs.';
+
+create or replace function request.api_key_id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select c.subject_id from request_private.other_context c where c.kind = '3');
+end $$;
+comment on function request.api_key_id() is 'The API key of this request; null for anybody else.';
+
+create or replace function request.service_account_id() returns uuid
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select k.service_account_id from request_private.other_context c
+    join access.api_keys k on k.organization_id = c.organization_id and k.id = c.subject_id
+    where c.kind = '3');
+end $$;
+comment on function request.service_account_id() is 'The service account that asks by an API key; null for anybody else.';
 
 create or replace function request.assurance() returns integer
   language plpgsql stable parallel restricted security definer
@@ -192,7 +239,7 @@ begin
   end if;
   return v_assurance;
 end $$;
-comment on function request.assurance() is 'Authenticator assurance level of the session, 1 to 3 (SP 800-63B); 0 for nobody and for jobs.';
+comment on function request.assurance() is 'Authenticator assurance level of the session, 1 to 3 (SP 800-63B); 1 for API keys, 0 for nobody and for jobs.';
 
 create or replace function request.id() returns uuid
   language plpgsql stable parallel restricted security definer
@@ -207,6 +254,8 @@ create or replace function request.can(permission text) returns boolean
   language plpgsql stable parallel restricted security definer
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_context record;
 begin
   -- Held permissions are kept per membership with their times, so a grant that ends is over in the next statement.
   if exists (
@@ -216,10 +265,27 @@ begin
       where h.permission = can.permission and h.valid @> clock_timestamp()) then
     return true;
   end if;
+  select c.kind, c.subject_id, c.organization_id into v_context from request_private.other_context c;
+  if v_context.kind = '3' then
+    -- A key has what it was made for, as far as whose key it is has that too, now.
+    return exists (
+      select from access.api_keys k
+        where k.organization_id = v_context.organization_id and k.id = v_context.subject_id
+          and can.permission = any (k.permissions)
+          and case
+              when k.person_id is not null then exists (
+                select from access_private.held_permissions h
+                  where h.organization_id = k.organization_id and h.person_id = k.person_id
+                    and h.permission = can.permission and h.valid @> clock_timestamp())
+              else exists (
+                select from access.service_accounts a
+                  where a.organization_id = k.organization_id and a.id = k.service_account_id
+                    and can.permission = any (a.permissions))
+            end);
+  end if;
   return exists (
-    select from request_private.other_context c
-      join platform_private.job_contexts j on j.id = c.subject_id
-    where c.kind = '2' and can.permission = any (j.permissions)
+    select from platform_private.job_contexts j
+    where v_context.kind = '2' and j.id = v_context.subject_id and can.permission = any (j.permissions)
       -- The task's permission lends nothing to a person who does not hold it, or does not any more.
       and (j.person_id is null or exists (
         select from access_private.held_permissions h

@@ -34,8 +34,8 @@ create or replace view request_private.sealed_context with (security_invoker = t
     and substr(b.body, 27, 16) collate "C" > encode(timestamptz_send(clock_timestamp()), 'hex');
 comment on view request_private.sealed_context is
   'The context of this transaction if its seal is good and its deadline ahead. Does not ask whether the session still lives: the audit of the statement that ended it needs that.';
-comment on column request_private.sealed_context.kind is '0 anonymous, 1 session, 2 job.';
-comment on column request_private.sealed_context.subject_id is 'Session, or context of the job.';
+comment on column request_private.sealed_context.kind is '0 anonymous, 1 session, 2 job, 3 API key.';
+comment on column request_private.sealed_context.subject_id is 'Session, context of the job, or API key.';
 comment on column request_private.sealed_context.person_id is 'Who asks; null for nobody.';
 comment on column request_private.sealed_context.organization_id is 'Active organization; null if none.';
 comment on column request_private.sealed_context.credential_hash is 'SHA-256 of the credential; zero bytes if none.';
@@ -57,9 +57,34 @@ create or replace view request_private.other_context with (security_invoker = tr
   where case c.kind
       when '0' then true
       when '2' then request_private.job_stands(c.subject_id)
+      when '3' then request_private.key_stands(c.organization_id, c.subject_id, c.credential_hash)
       else false
     end;
-comment on view request_private.other_context is 'The context of this transaction if it is anonymous or belongs to a job that may still act.';
+comment on view request_private.other_context is 'The context of this transaction if it is anonymous or belongs to a job or an API key that may still act.';
+
+create or replace function request_private.key_context(credential_hash bytea, metadata jsonb) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select request_private.seal(o.body, o.inner_pad, o.outer_pad) || o.body
+      from (
+        select s.inner_pad, s.outer_pad, request_private.body(
+            3, clock_timestamp() + make_interval(secs => r.value),
+            k.id, k.person_id, k.organization_id, c.hash, 1, metadata) as body
+          from platform.limits r
+          join keyring_private.seal_keys s on s.purpose = 'request'
+          join access_private.api_key_secrets c on c.hash = key_context.credential_hash
+          join access.api_keys k on k.organization_id = c.organization_id and k.id = c.key_id
+          -- A shell is for people.
+          where r.name = 'request.seconds' and session_user <> 'safetypin_auditor'
+            and request_private.key_stands(k.organization_id, k.id, c.hash)
+          offset 0
+      ) o);
+end $$;
+comment on function request_private.key_context(bytea, jsonb) is
+  'The sealed context of a request with an API key, by the SHA-256 of its secret; null unless the key stands.';
 
 reset role;
 reset row_security;

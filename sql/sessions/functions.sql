@@ -10,6 +10,7 @@ create or replace function sessions.record_activity(credential_hashes bytea[], u
 as $$
 declare
   v_count integer;
+  v_keys integer;
 begin
   -- One batch at a time; a batch that meets another is dropped, the next one brings the same sessions again.
   if not pg_try_advisory_xact_lock(hashtextextended('safetypin activity', 0)) then
@@ -30,10 +31,22 @@ begin
     on conflict on constraint activity_pkey do update
       set last_used_at = greatest(a.last_used_at, excluded.last_used_at);
   get diagnostics v_count = row_count;
-  return v_count;
+  insert into access.api_key_use as a (organization_id, key_id, person_id, last_used_at)
+    select k.organization_id, k.id, k.person_id, least(max(u.at), clock_timestamp())
+      from unnest(credential_hashes, used_at) as u (hash, at)
+      join access_private.api_key_secrets c on c.hash = u.hash and c.expires_at > u.at
+      join access.api_keys k on k.organization_id = c.organization_id and k.id = c.key_id
+        and k.expires_at > u.at and (k.revoked_at is null or k.revoked_at > u.at)
+      where u.at >= k.created_at
+      group by k.organization_id, k.id
+      order by k.organization_id, k.id
+    on conflict on constraint api_key_use_pkey do update
+      set last_used_at = greatest(a.last_used_at, excluded.last_used_at);
+  get diagnostics v_keys = row_count;
+  return v_count + v_keys;
 end $$;
 comment on function sessions.record_activity(bytea[], timestamptz[]) is
-  'Notes the last use of credentials (SHA-256), gathered by the application and sent about once a minute; returns how many sessions were noted.';
+  'Notes the last use of credentials (SHA-256), gathered by the application and sent about once a minute; returns how many sessions and API keys were noted.';
 
 reset role;
 reset row_security;

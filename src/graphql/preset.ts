@@ -7,6 +7,7 @@ import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { pgSmartTagsFromFile } from 'postgraphile/utils';
 import { InvitationsPlugin } from '../access/plugin.ts';
 import { IdentityPlugin } from '../identity/plugin.ts';
+import { ApiKeysPlugin } from '../sessions/api-key-plugin.ts';
 import { SessionsPlugin } from '../sessions/plugin.ts';
 import type { StepTools } from '../sessions/steps.ts';
 import { AggregatesPreset } from './aggregates.ts';
@@ -64,6 +65,7 @@ export const schemaPreset = (
     sealedPlugin(sealedColumns),
     ...sealedTypes,
     SessionsPlugin,
+    ApiKeysPlugin,
     IdentityPlugin,
     InvitationsPlugin,
   ],

@@ -7,6 +7,10 @@ export const SMART_TAGS = {
   class: {
     'audit.events': { tags: { name: 'audit_events' } },
     'audit.actions': { tags: { name: 'audit_actions' } },
+    // Found beside its key.
+    'access.api_key_use': {
+      tags: { name: 'api_key_use', behavior: ['-query:resource:list', '-query:resource:connection'] },
+    },
     // Found beside its session.
     'sessions.activity': {
       tags: { name: 'session_activity', behavior: ['-query:resource:list', '-query:resource:connection'] },
@@ -17,6 +21,8 @@ export const SMART_TAGS = {
     'sessions.sessions.created_at': { tags: { isIndexed: 'true' } },
   },
   constraint: {
+    'access.api_key_use.api_key_use_key_exists': { tags: { foreignSingleFieldName: 'use' } },
+    'access.api_keys.api_keys_member_exists': { tags: { fieldName: 'membership' } },
     'sessions.activity.activity_session_exists': { tags: { foreignSingleFieldName: 'activity' } },
   },
   type: {},

@@ -4,6 +4,7 @@ import type { RequestSource, Requests } from '../graphql/adaptor.ts';
 import { AppError } from '../platform/app-error.ts';
 import { SQLSTATE } from '../platform/errors.ts';
 import type { Activity } from '../sessions/activity.ts';
+import { type ApiKeyCredential, ApiKeys, isApiKey } from '../sessions/api-key.ts';
 import type { AccessToken, AccessTokens } from '../sessions/tokens.ts';
 import type { ClientAddress } from './client-address.ts';
 
@@ -45,11 +46,12 @@ export function traceparentOf({ headers, socket }: IncomingMessage, clientAddres
 /** The application itself, asking for nobody. */
 export const nobody = (): RequestSource => ({ requestId: randomUUID(), credential: null, ip: null, userAgent: null });
 
-/** Turns a bearer token into the credential that SQL asks for. A token that is not good is an error, never anonymous. */
+/** Turns a bearer token or an API key into the credential that SQL asks for. One that is not good is an error, never anonymous. */
 export class Authenticator {
   readonly #tokens: AccessTokens;
   readonly #requests: Requests;
   readonly #activity: Activity;
+  readonly #apiKeys = new ApiKeys();
   readonly #checking = new Map<string, Promise<AccessToken>>();
 
   constructor(tokens: AccessTokens, requests: Requests, activity: Activity) {
@@ -63,12 +65,17 @@ export class Authenticator {
     if (authorization === undefined) return source;
     const token = BEARER.exec(authorization)?.[1];
     if (token === undefined) throw new AppError(SQLSTATE.unauthenticated, 'not a bearer token');
+    if (isApiKey(token)) {
+      const key = this.#apiKeys.read(token);
+      if (key === null) throw new AppError(SQLSTATE.unauthenticated, 'not an API key');
+      return this.#as(source, key);
+    }
     const known = this.#tokens.recall(token);
     if (known !== undefined) return this.#as(source, known);
     return this.#firstUse(source, token).then((verified) => this.#as(source, verified));
   }
 
-  #as(source: RequestSource, { credential, credentialHash }: AccessToken): RequestSource {
+  #as(source: RequestSource, { credential, credentialHash }: ApiKeyCredential): RequestSource {
     this.#activity.note(credentialHash);
     return { ...source, credential };
   }

@@ -38,6 +38,15 @@ const job =
     ]);
   };
 
+/** With all that the owner of A holds, so that what it is refused is refused for being a key. */
+const key = (name: string): Actor => ({
+  name,
+  login: 'authenticator',
+  as: 'A/owner',
+  role: MEMBER,
+  open: (place, client) => place.app.open(client, place.keys.get(name) as Buffer),
+});
+
 const member = (name: string, as: string): Actor => ({
   name,
   login: 'authenticator',
@@ -73,6 +82,8 @@ export const ACTORS: readonly Actor[] = [
   member('viewer', 'A/viewer'),
   member('neighbour', 'B/neighbour'),
   member('homeless', 'H/homeless'),
+  key('personal-key'),
+  key('service-key'),
   { name: 'auditing-owner', login: 'auditor', as: 'A/owner', role: 'safetypin_auditor', open: request('owner') },
   { name: 'anonymous', login: 'authenticator', as: '-', role: ANONYMOUS, open: request(null) },
   { name: 'anonymous-as-member', login: 'authenticator', as: '-', role: MEMBER, open: request(null, MEMBER) },

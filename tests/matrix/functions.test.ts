@@ -96,7 +96,7 @@ const SABOTAGES: readonly (readonly [string, string, string, RegExp])[] = [
   ],
   [
     "ending anybody's session",
-    body('api.revoke_session(uuid)', 'and s.person_id = request.user_id()', ''),
+    body('api.revoke_session(uuid)', 'and s.person_id = request.signed_in_id()', ''),
     String.raw`^api\.revoke_session`,
     /with foreign by viewer: CHANGES .*sessions\.sessions/,
   ],
@@ -108,13 +108,13 @@ const SABOTAGES: readonly (readonly [string, string, string, RegExp])[] = [
   ],
   [
     "anybody's profile",
-    body('api."current_user"()', 'where p.id = (select request.user_id())', ''),
+    body('api."current_user"()', 'where p.id = (select request.signed_in_id())', ''),
     String.raw`^api\."current_user"`,
     /with called by homeless: TELLS/,
   ],
   [
     "anybody's organizations",
-    body('api.my_organizations()', 'm.person_id = (select request.user_id()) and', ''),
+    body('api.my_organizations()', 'm.person_id = (select request.signed_in_id()) and', ''),
     String.raw`^api\.my_organizations`,
     /with called by viewer: TELLS/,
   ],

@@ -28,7 +28,7 @@ const asking = ACTORS.filter(
   ({ name, login, open, role }) =>
     login === 'authenticator' &&
     open !== undefined &&
-    !/^bare|-as-/.test(name) &&
+    !/^bare|-as-|-key$/.test(name) &&
     (role === 'safetypin_member' || name === 'anonymous'),
 );
 let api: Api;

@@ -2,6 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { join as path } from 'node:path';
 import type pg from 'pg';
+import { hashSecret } from '../../src/identity/secrets.ts';
+import { newApiKey } from '../../src/sessions/api-key.ts';
 import { Application } from '../support/actors.ts';
 import { cloneDatabase, type Login, type TestDatabase } from '../support/database.ts';
 import type { Actor } from './actors.ts';
@@ -17,6 +19,8 @@ export interface Place {
   readonly organizations: ReadonlyMap<string, string>;
   /** A job of each task that is locked by a worker now. */
   readonly jobs: ReadonlyMap<string, string>;
+  /** API keys of A, with all that its owner holds. */
+  readonly keys: ReadonlyMap<string, Buffer>;
   person(name: string): Someone;
   connection(login: Login): Promise<pg.Client>;
   take(gone: NonNullable<Actor['gone']>): Promise<void>;
@@ -52,6 +56,43 @@ async function live(app: Application, admin: pg.Client, { people }: People): Pro
   return new Map(rows.map(({ task, id }) => [task, id]));
 }
 
+/** A personal key and one of a service account in each organization, both with all that the owner holds. */
+async function makeKeys(app: Application, { people }: People): Promise<Map<string, Buffer>> {
+  const keys = new Map<string, Buffer>();
+  for (const name of ['neighbour', 'owner']) {
+    const someone = people.get(name) as Someone;
+    const held = (
+      await app.rows<{ name: string }>(
+        someone.credential,
+        'select name from access.permissions where request.can(name)',
+      )
+    ).map((row) => row.name);
+    const robot = await app.call<{ id: string }>(
+      someone.credential,
+      "select id from api.create_service_account('robot', $1)",
+      [held],
+    );
+    for (const [kind, account] of [
+      ['personal-key', null],
+      ['service-key', robot.id],
+    ] as const) {
+      const { credential, credentialHash, prefix } = newApiKey();
+      const made = await app.call<{ outcome: string }>(
+        someone.credential,
+        'select outcome from api_steps.create_api_key($1, $2, null, $3, $4, $5)',
+        [kind, held, account, credentialHash, prefix],
+      );
+      if (made.outcome !== 'CREATED') throw new Error(`${name} could not make a key`);
+      keys.set(kind, credential);
+    }
+  }
+  await app.pool.query('select sessions.record_activity($1, $2)', [
+    [...keys.values()].map(hashSecret),
+    [...keys.values()].map(() => new Date()),
+  ]);
+  return keys;
+}
+
 async function seal(admin: pg.Client, { people, organizations }: People): Promise<void> {
   const seeds: Record<string, string[]> = {};
   for (const [name, id] of organizations) seeds[id] = [name];
@@ -76,6 +117,7 @@ export async function buildPlace(api?: { readonly db: TestDatabase; readonly key
   const app = await Application.beside(db, api?.keys);
   const known = await gather(app, admin);
   const jobs = await live(app, admin, known);
+  const keys = await makeKeys(app, known);
   const connections = new Map<Login, Promise<pg.Client>>();
   let isStale = false;
   const place: Place = {
@@ -83,6 +125,7 @@ export async function buildPlace(api?: { readonly db: TestDatabase; readonly key
     app,
     admin,
     jobs,
+    keys,
     ...known,
     person(name) {
       const someone = known.people.get(name);

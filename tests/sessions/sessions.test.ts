@@ -54,7 +54,7 @@ describe('ending a session', () => {
     expect(await events(admin, 'access.refuse', ada.id, { what: 'revoke session' })).toHaveLength(3);
     expect(await works(app, bob.credential)).toBe(true);
     expect(await refusal(revoke(null, bob.session))).toBe('42501');
-    await withoutGuard(db, 'api.revoke_session(uuid)', 'and s.person_id = request.user_id()', '', async () => {
+    await withoutGuard(db, 'api.revoke_session(uuid)', 'and s.person_id = request.signed_in_id()', '', async () => {
       expect(await revoke(ada.credential, bob.session)).toBe('ENDED');
     });
   });

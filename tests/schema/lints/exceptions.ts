@@ -60,6 +60,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
       'functions that change a role record it; founding an organization is one event, not fifty',
     'access.rules': 'access.set_rule appends table.protect for each rule that changed',
     'access_private.invitation_addresses': SECRETS,
+    'access_private.api_key_secrets': SECRETS,
+    'access.api_key_use': 'last use, written once a minute',
     'access_private.ownership':
       'counts turns, so that changes of members and roles take them; says nothing about anybody',
     'access_private.held_permissions': 'worked out from memberships and roles, which are audited',
@@ -124,6 +126,12 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'platform.limits: _800_audit -> audit':
       'numbers that rules compare with are changed by operators, and that is recorded',
     'platform.open_job(job_id bigint, envelope bytea) -> keyring': 'the key of the seal is a key',
+    'request.service_account_id() -> access': 'as request.can()',
+    'request_private.key_stands(organization_id uuid, key_id uuid, credential_hash bytea) -> access':
+      'an API key ends with whose it is, so that is read in each statement',
+    'request_private.key_stands(organization_id uuid, key_id uuid, credential_hash bytea) -> identity': 'as for access',
+    'request_private.key_context(credential_hash bytea, metadata jsonb) -> access': 'as for key_stands',
+    'request_private.key_context(credential_hash bytea, metadata jsonb) -> keyring': 'the key of the seal is a key',
     'request.can(permission text) -> access': 'the accessors are the ground of every domain and ask the live state',
     'request_private.standing(permission text, OUT organization_id uuid, OUT credential_hash bytea, OUT may boolean) -> access':
       'as request.can(), which it asks for once with the organization',
@@ -139,5 +147,13 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
       'binds the seal to its transaction; the deadline is by the clock',
     'request_private.write_context(context text, envelope bytea)':
       'refuses to open in the message that began the transaction',
+  },
+  'a tenant table whose key does not begin with the organization': {
+    'access_private.api_key_secrets':
+      'found by its hash before it is known whose it is; nobody makes a second secret with the hash of another',
+  },
+  'PG-34, PG-36 a unique or exclusion rule across tenants': {
+    'access_private.api_key_secrets: access_private.api_key_secrets_pkey':
+      'a hash of 256 random bits: it tells of another only to who knows the secret',
   },
 };
