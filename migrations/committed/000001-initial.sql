@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:320b330e45779f7282792bb9341f93d414d66fce
+--! Hash: sha1:ec01f08bccdbc6250fdea007a8f8fcab8cf95198
 --! Message: initial
 
 --! Included all.sql
@@ -4202,7 +4202,9 @@ end $$;
 comment on function keyring_private.reseal_own(keyring_private.works, integer) is
   'A batch of one of our own columns, by the function that its row in the register names: 0 when nothing is left, null when something was held.';
 
-create or replace function keyring_private.reseal(column_name text, row_id uuid, subject uuid, sealed bytea) returns bytea
+create or replace function keyring_private.reseal(
+  column_name text, row_id uuid, subject uuid, sealed bytea, organization_id uuid default '00000000-0000-0000-0000-000000000000'
+) returns bytea
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -4211,10 +4213,10 @@ begin
     and not (column_name like 'identity.registrations.%' and keyring_private.at_work(keyring_private.column_id('identity.registrations.email'), '{reseal}')) then
     raise exception 'only the work that seals this column anew may do this' using errcode = 'DENYD';
   end if;
-  return case when sealed is not null then keyring_private.seal(column_name, platform.no_organization(), row_id, subject,
-    keyring_private.open(column_name, platform.no_organization(), row_id, sealed)) end;
+  return case when sealed is not null then keyring_private.seal(column_name, organization_id, row_id, subject,
+    keyring_private.open(column_name, organization_id, row_id, sealed)) end;
 end $$;
-comment on function keyring_private.reseal(text, uuid, uuid, bytea) is
+comment on function keyring_private.reseal(text, uuid, uuid, bytea, uuid) is
   'Seals a value of one of our own columns anew, under its subject''s current key. DENYD outside the work on that column.';
 
 reset role;
@@ -4859,18 +4861,25 @@ comment on column identity_private.registrations.completed_at is 'When the addre
 create table if not exists identity_private.mails (
   id uuid constraint mails_pkey primary key default platform.uuid_v7(),
   kind text not null constraint mails_kind_known
-    check (kind in ('registration', 'password_reset', 'password_changed')),
+    check (kind in ('registration', 'password_reset', 'password_changed', 'invitation', 'invitation_code')),
   lookup bytea,
   registration_id uuid constraint mails_registration_exists references identity_private.registrations (id) on delete cascade,
   person_id uuid constraint mails_person_exists references identity.people (id) on delete cascade,
+  organization_id uuid,
+  invitation_id uuid,
+  asked_by uuid constraint mails_asker_exists references identity.people (id) on delete cascade,
   created_at timestamptz not null default clock_timestamp(),
   sent_at timestamptz,
   composed_at timestamptz,
-  constraint mails_has_recipient check (num_nonnulls(lookup, registration_id, person_id) = 1)
+  constraint mails_has_recipient check (num_nonnulls(lookup, registration_id, person_id) = 1),
+  constraint mails_names_invitation check ((kind in ('invitation', 'invitation_code')) = (num_nonnulls(organization_id, invitation_id, lookup) = 3)),
+  constraint mails_names_asker check ((kind = 'invitation_code') = (asked_by is not null))
 );
 create index if not exists mails_lookup_idx on identity_private.mails (lookup, kind, created_at desc);
 create index if not exists mails_registration_id_idx on identity_private.mails (registration_id);
 create index if not exists mails_person_id_idx on identity_private.mails (person_id);
+create index if not exists mails_asked_by_idx on identity_private.mails (asked_by);
+create index if not exists mails_invitation_idx on identity_private.mails (organization_id, invitation_id);
 alter table identity_private.mails enable row level security, force row level security;
 comment on table identity_private.mails is
   'Mails asked for. Whether there is anybody to write to is found out by the job, so that asking takes the same work for a known and an unknown address.';
@@ -4879,26 +4888,35 @@ comment on column identity_private.mails.kind is 'What the mail is about.';
 comment on column identity_private.mails.lookup is 'Blind index of a typed address, which may be nobody''s.';
 comment on column identity_private.mails.registration_id is 'Registration whose address is written to.';
 comment on column identity_private.mails.person_id is 'Person whose primary address is written to.';
+comment on column identity_private.mails.organization_id is 'Organization of the invitation.';
+comment on column identity_private.mails.invitation_id is 'Invitation whose address is written to.';
+comment on column identity_private.mails.asked_by is 'Who wants to accept the invitation with an account of another address: the code is good for nobody else.';
 comment on column identity_private.mails.created_at is 'When it was asked for.';
 comment on column identity_private.mails.sent_at is 'When a mail server took it, or when it was found that nobody gets it; null while it waits.';
 comment on column identity_private.mails.composed_at is 'When it was last written for sending: what the hourly limit of an address counts.';
 
 create table if not exists identity_private.tokens (
   hash bytea constraint tokens_pkey primary key constraint tokens_hash_length check (length(hash) = 32),
-  purpose text not null constraint tokens_purpose_known check (purpose in ('verification', 'password_reset')),
+  purpose text not null constraint tokens_purpose_known check (purpose in ('verification', 'password_reset', 'invitation', 'invitation_code')),
   mail_id uuid not null constraint tokens_mail_exists references identity_private.mails (id) on delete cascade,
   registration_id uuid constraint tokens_registration_exists references identity_private.registrations (id) on delete cascade,
   person_id uuid constraint tokens_person_exists references identity.people (id) on delete cascade,
+  organization_id uuid,
+  invitation_id uuid,
   code_mac bytea,
   code_expires_at timestamptz,
   created_at timestamptz not null default clock_timestamp(),
   expires_at timestamptz not null,
   consumed_at timestamptz,
-  constraint tokens_has_subject check (num_nonnulls(registration_id, person_id) = 1)
+  constraint tokens_has_subject check (
+    (registration_id is not null) = (purpose = 'verification')
+    and (person_id is not null) = (purpose in ('password_reset', 'invitation_code'))
+    and num_nonnulls(organization_id, invitation_id) = case when purpose in ('invitation', 'invitation_code') then 2 else 0 end)
 );
 create index if not exists tokens_mail_id_idx on identity_private.tokens (mail_id);
 create index if not exists tokens_registration_id_idx on identity_private.tokens (registration_id);
 create index if not exists tokens_person_id_idx on identity_private.tokens (person_id, purpose);
+create index if not exists tokens_invitation_idx on identity_private.tokens (organization_id, invitation_id);
 alter table identity_private.tokens enable row level security, force row level security;
 comment on table identity_private.tokens is 'One-time tokens sent by mail: 256 random bits, kept as SHA-256, bound to a purpose and a subject, used once.';
 comment on column identity_private.tokens.hash is 'SHA-256 of the token.';
@@ -4906,6 +4924,8 @@ comment on column identity_private.tokens.purpose is 'A token of one purpose is 
 comment on column identity_private.tokens.mail_id is 'Mail it went out with. Tokens of a repeated mail live side by side; using one uses them all.';
 comment on column identity_private.tokens.registration_id is 'What it completes.';
 comment on column identity_private.tokens.person_id is 'Whom it is for.';
+comment on column identity_private.tokens.organization_id is 'Organization of the invitation.';
+comment on column identity_private.tokens.invitation_id is 'Invitation that it accepts, or that its code helps to accept.';
 comment on column identity_private.tokens.code_mac is 'The six-digit code of the same mail, as keyed hash.';
 comment on column identity_private.tokens.code_expires_at is 'End of the code''s life, sooner than the token''s.';
 comment on column identity_private.tokens.created_at is 'When it was made.';
@@ -4927,7 +4947,7 @@ comment on column identity_private.lockouts.locked_until is 'Attempts are refuse
 
 create table if not exists identity_private.attempts (
   id uuid constraint attempts_pkey primary key default platform.uuid_v7(),
-  door text not null constraint attempts_door_known check (door in ('password', 'email_code')),
+  door text not null constraint attempts_door_known check (door in ('password', 'email_code', 'invitation_code')),
   account bytea not null,
   guess_mac bytea,
   guess_transaction xid8,
@@ -5238,6 +5258,7 @@ declare
   v_mail identity_private.mails;
   v_registration identity_private.registrations;
   v_email identity_private.emails;
+  v_expires_at timestamptz;
   v_token bytea;
   v_code text;
   v_hash bytea;
@@ -5268,6 +5289,15 @@ begin
       then 'already_registered' else 'verification' end;
     variables := jsonb_build_object('name', keyring_private.open('identity.registrations.display_name', v_none,
       v_registration.id, v_registration.display_name));
+  elsif v_mail.invitation_id is not null then
+    select i.recipient, i.locale, jsonb_build_object('organization', i.organization), i.expires_at
+      into recipient, locale, variables, v_expires_at
+      from access_private.invitation_mail(v_mail.organization_id, v_mail.invitation_id) i;
+    if recipient is null then
+      -- Revoked, accepted or over by now.
+      update identity_private.mails m set sent_at = clock_timestamp() where m.id = v_mail.id;
+      return;
+    end if;
   else
     select e.* into v_email
       from identity_private.emails e
@@ -5304,22 +5334,29 @@ begin
   end if;
   update identity_private.mails m set composed_at = clock_timestamp() where m.id = v_mail.id;
 
-  if kind in ('verification', 'password_reset') then
+  if kind in ('verification', 'password_reset', 'invitation', 'invitation_code') then
     v_token := extensions.gen_random_bytes(32);
     v_hash := sha256(v_token);
     v_code := lpad((('x' || encode(extensions.gen_random_bytes(6), 'hex'))::bit(48)::bigint % 1000000)::text, 6, '0');
     -- A token asked for anew voids those of earlier mails.
     update identity_private.tokens t set consumed_at = clock_timestamp()
-      where (t.person_id = v_email.person_id or t.registration_id = v_registration.id)
+      where (t.person_id = v_email.person_id or t.registration_id = v_registration.id
+          or t.organization_id = v_mail.organization_id and t.invitation_id = v_mail.invitation_id
+            and t.person_id is not distinct from v_mail.asked_by)
         and t.purpose = compose_mail.kind and t.mail_id <> v_mail.id and t.consumed_at is null;
-    insert into identity_private.tokens (hash, purpose, mail_id, registration_id, person_id, code_mac, code_expires_at, expires_at)
-      values (v_hash, compose_mail.kind, v_mail.id, v_mail.registration_id, v_email.person_id,
+    insert into identity_private.tokens (hash, purpose, mail_id, registration_id, person_id, organization_id, invitation_id,
+        code_mac, code_expires_at, expires_at)
+      values (v_hash, compose_mail.kind, v_mail.id, v_mail.registration_id, coalesce(v_email.person_id, v_mail.asked_by),
+        v_mail.organization_id, v_mail.invitation_id,
         keyring_private.guess_mac(v_mail.id, convert_to(v_code, 'UTF8')),
         clock_timestamp() + make_interval(secs => platform.limit_value('token.code_seconds')),
-        clock_timestamp() + make_interval(secs => platform.limit_value(
-          case compose_mail.kind when 'verification' then 'token.verification_seconds' else 'token.reset_seconds' end)));
-    variables := variables || jsonb_build_object(
-      'token', translate(rtrim(encode(v_token, 'base64'), '='), '+/', '-_'), 'code', v_code);
+        coalesce(v_expires_at, clock_timestamp() + make_interval(secs => platform.limit_value(
+          case compose_mail.kind when 'verification' then 'token.verification_seconds' else 'token.reset_seconds' end))));
+    -- Who asked for a code has the invitation's token already; that of this mail opens nothing.
+    variables := variables
+      || case when kind <> 'invitation_code' then jsonb_build_object(
+        'token', translate(rtrim(encode(v_token, 'base64'), '='), '+/', '-_')) else '{}' end
+      || case when kind <> 'invitation' then jsonb_build_object('code', v_code) else '{}' end;
   end if;
   return next;
 end $$;
@@ -5545,6 +5582,83 @@ create schema if not exists access_private;
 comment on schema access_private is 'What is worked out from roles and grants.';
 grant usage on schema access, access_private to safetypin_keeper, safetypin_definer;
 --! EndIncluded access/schema.sql
+--! Included access/plans.sql
+-- Purpose: plans: how many of what an organization may have. Operators make plans and give them; whatever adds something
+-- asks room() first.
+
+create table if not exists access.plans (
+  name text constraint plans_pkey primary key constraint plans_name_form check (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+  description text not null
+);
+alter table access.plans enable row level security, force row level security;
+comment on table access.plans is 'Plans that an organization can have. For operators.';
+comment on column access.plans.name is 'Name, in lower case.';
+comment on column access.plans.description is 'What it is, for people.';
+
+create table if not exists access.plan_limits (
+  plan text not null constraint plan_limits_plan_exists references access.plans (name) on delete cascade,
+  what text not null constraint plan_limits_what_form check (what ~ '^[a-z_]+$'),
+  most integer not null constraint plan_limits_most_range check (most >= 0),
+  constraint plan_limits_pkey primary key (plan, what)
+);
+alter table access.plan_limits enable row level security, force row level security;
+comment on table access.plan_limits is 'How many of what an organization of a plan may have. What has no line may be as many as anybody likes.';
+comment on column access.plan_limits.plan is 'Plan.';
+comment on column access.plan_limits.what is 'What is counted; one of those that access_private.used() knows.';
+comment on column access.plan_limits.most is 'So many, and no more. Lowering it takes nothing from those who have more.';
+
+grant create on schema access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.used(organization_id uuid, what text) returns integer
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- One line for each thing that a plan can limit, in the order of their names.
+  case what
+    when 'invitations' then
+      return (select count(*) from access.invitations i
+        where i.organization_id = used.organization_id and i.status = 'open' and i.expires_at > clock_timestamp());
+    when 'api_keys' then
+      return (select count(*) from access.api_keys k
+        where k.organization_id = used.organization_id and k.revoked_at is null and k.expires_at > clock_timestamp());
+    when 'members' then
+      return (select count(*) from access.memberships m where m.organization_id = used.organization_id);
+    when 'roles' then
+      return (select count(*) from access.roles r where r.organization_id = used.organization_id and not r.built_in);
+    when 'service_accounts' then
+      return (select count(*) from access.service_accounts s where s.organization_id = used.organization_id and s.status = 'active');
+    else
+      raise exception 'nothing of this name is counted' using errcode = '22023';
+  end case;
+end $$;
+comment on function access_private.used(uuid, text) is 'How many of something an organization has. 22023 for what is not counted.';
+
+create or replace function access_private.room(organization_id uuid, what text) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Whoever adds one has the turn until the end of the transaction, so what is counted here still holds when it is added.
+declare
+  v_most integer;
+begin
+  perform access_private.take_turn(room.organization_id);
+  select l.most into v_most
+    from access.organizations o
+    join access.plan_limits l on l.plan = o.plan and l.what = room.what
+    where o.id = room.organization_id;
+  -- What is not counted is asked for by mistake, and told even where nothing limits it.
+  return access_private.used(room.organization_id, room.what) < v_most is not false;
+end $$;
+comment on function access_private.room(uuid, text) is
+  'Whether the organization''s plan has room for one more; takes the organization''s turn. A function that adds one refuses with LIMIT_REACHED when not.';
+
+reset role;
+reset row_security;
+revoke create on schema access_private from safetypin_definer;
+--! EndIncluded access/plans.sql
 --! Included access/tables.sql
 -- Purpose: tenant tables: their key begins with organization_id, and so do their foreign keys, so that neither a
 -- foreign key nor a unique key tells about another organization.
@@ -5569,8 +5683,10 @@ create table if not exists access.organizations (
   created_by uuid constraint organizations_creator_exists references identity.people (id) on delete set null,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
-  version integer not null default 1
+  version integer not null default 1,
+  plan text not null default 'default' constraint organizations_plan_exists references access.plans (name) on delete restrict
 );
+create index if not exists organizations_plan_idx on access.organizations (plan);
 create index if not exists organizations_created_by_idx on access.organizations (created_by);
 alter table access.organizations enable row level security, force row level security;
 comment on table access.organizations is 'An organization: the tenant.';
@@ -5582,6 +5698,7 @@ comment on column access.organizations.created_by is 'Who founded it; null once 
 comment on column access.organizations.created_at is 'When it was founded.';
 comment on column access.organizations.updated_at is 'When it last changed.';
 comment on column access.organizations.version is 'Grows with each change; for optimistic locking.';
+comment on column access.organizations.plan is 'Plan: how many of what it may have. Given by operators.';
 
 create table if not exists access.roles (
   organization_id uuid not null constraint roles_organization_exists references access.organizations (id) on delete cascade,
@@ -5595,6 +5712,9 @@ create table if not exists access.roles (
   constraint roles_pkey primary key (organization_id, id),
   constraint roles_name_unique unique (organization_id, name)
 );
+-- Roles that people would take for one another are one name.
+create unique index if not exists roles_name_key on access.roles
+  (organization_id, lower(btrim(regexp_replace(normalize(name, nfkc), '\s+', ' ', 'g'))));
 alter table access.roles enable row level security, force row level security;
 comment on table access.roles is 'Roles of an organization: owner, admin, member and viewer are built in.';
 comment on column access.roles.organization_id is 'Organization.';
@@ -5700,19 +5820,23 @@ create table if not exists access.rules (
   permission text constraint rules_permission_exists references access.permissions (name) on delete restrict,
   assurance integer not null default 1 constraint rules_assurance_range check (assurance between 1 and 3),
   roles name[] not null default '{safetypin_member}',
+  assign text constraint rules_assign_exists references access.permissions (name) on delete restrict,
   constraint rules_pkey primary key (relation, command),
-  constraint rules_says_who check (permission is not null or owner_column is not null)
+  constraint rules_says_who check (permission is not null or owner_column is not null),
+  constraint rules_assign_of_insert check (assign is null or command = 'insert' and owner_column is not null)
 );
 create index if not exists rules_permission_idx on access.rules (permission);
+create index if not exists rules_assign_idx on access.rules (assign);
 alter table access.rules enable row level security, force row level security;
 comment on table access.rules is 'Rules as data: what access.protect() compiles into policies, one row per table and command.';
 comment on column access.rules.relation is 'Protected table.';
 comment on column access.rules.command is 'select, insert, update or delete. A command without a row is allowed to nobody.';
 comment on column access.rules.organization_column is 'Column that says whose row it is.';
-comment on column access.rules.owner_column is 'Column with the person whose own row it is; own rows need no permission.';
+comment on column access.rules.owner_column is 'Column with the person whose own row it is. Own rows need no permission, but inserting does, and one''s own name there.';
 comment on column access.rules.permission is 'Permission that the command needs.';
 comment on column access.rules.assurance is 'Assurance level that the session needs (SP 800-63B).';
 comment on column access.rules.roles is 'Database roles that the rule is for.';
+comment on column access.rules.assign is 'Permission that lets an insert name somebody else in the owner column; without one nobody may.';
 --! EndIncluded access/tables.sql
 --! Included access/holding.sql
 -- Purpose: what every function that changes who may do what asks first. The definer's own.
@@ -5754,9 +5878,9 @@ create or replace function access_private.holding() returns table (permission te
 as $$
   select h.permission, h.valid
     from access_private.held_permissions h
-    where h.organization_id = (select request.organization_id()) and h.person_id = (select request.user_id())
+    where h.organization_id = (select request.organization_id()) and h.person_id = (select request.signed_in_id())
 $$;
-comment on function access_private.holding() is 'What the asker holds in the active organization, and when: what can be handed on.';
+comment on function access_private.holding() is 'What the person who is signed in holds in the active organization, and when: what can be handed on. Nothing for an API key, which hands on nothing.';
 
 create or replace function access_private.not_held(permissions text[], valid tstzrange) returns text[]
   language sql stable
@@ -5835,6 +5959,22 @@ $$;
 comment on function access_private.take_turn(uuid) is
   'Changes of members, roles and grants of one organization take turns until the end of the transaction. 40001 in REPEATABLE READ, when another was faster.';
 
+create or replace function access_private.take_turn_to(permission text) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Whoever may not is told before: nobody keeps others waiting with what is refused. A key makes no roles and grants none.
+  if request.signed_in_id() is null or not request.can(take_turn_to.permission) then
+    return false;
+  end if;
+  perform access_private.take_turn(access_private.acting_in());
+  -- What was so before the turn may not be so any more.
+  return request.can(take_turn_to.permission);
+end $$;
+comment on function access_private.take_turn_to(text) is
+  'Whether a person who is signed in may do this in the active organization; if so, the turn is hers until the end of the transaction.';
+
 create or replace function access_private.work_out(organization_id uuid, people uuid[]) returns void
   language sql volatile
   set search_path = pg_catalog, pg_temp
@@ -5900,6 +6040,80 @@ reset role;
 reset row_security;
 revoke create on schema access_private from safetypin_definer;
 --! EndIncluded access/internal.sql
+--! Included access/role-steps.sql
+-- Purpose: what is asked of a role before it is made or changed. The definer's own.
+
+grant create on schema access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.looks_built_in(name text) returns boolean
+  language sql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- Signs of Greek and Cyrillic that look like those of the four names, and digits; marks, spaces and the rest go.
+  select regexp_replace(lower(translate(normalize(looks_built_in.name, nfkd),
+      E'\u0391\u0392\u0395\u0399\u039c\u039d\u039f\u03b1\u03bf\u03b9\u03bd\u0410\u0412\u0415\u0406\u041c\u041e\u0430\u0435\u043c\u043e\u0456\u0475\u0501\u051d\u013101|',
+      'abeimnoaoivabeimoaemoivdwioii')), '[^a-z0-9]', '', 'g')
+    in ('owner', 'admin', 'member', 'viewer')
+$$;
+comment on function access_private.looks_built_in(text) is 'Whether people would take a name for that of a built-in role.';
+
+create or replace function access_private.role_named(organization_id uuid, name text) returns uuid
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select r.id from access.roles r
+    where r.organization_id = role_named.organization_id
+      -- As in the unique index.
+      and lower(btrim(regexp_replace(normalize(r.name, nfkc), '\s+', ' ', 'g')))
+        = lower(btrim(regexp_replace(normalize(role_named.name, nfkc), '\s+', ' ', 'g')))
+$$;
+comment on function access_private.role_named(uuid, text) is 'The role of that name, however it is written; null if there is none.';
+
+create or replace function access_private.role_faults(
+  organization_id uuid, role_id uuid, name text, description text, permissions text[]
+) returns text[]
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select array_remove(array[
+    case when not access_private.valid_name(role_faults.name)
+        or length(btrim(role_faults.name)) > platform.limit_value('role.name_length')
+        or role_faults.name collate "C" ~ E'[\u200b-\u200f\u2060-\u2064]' then 'NAME_INVALID'
+      when access_private.looks_built_in(role_faults.name)
+        or nullif(access_private.role_named(role_faults.organization_id, role_faults.name), role_faults.role_id) is not null
+        then 'NAME_TAKEN' end,
+    case when role_faults.description is null or length(role_faults.description) > 1000
+        or role_faults.description collate "C" ~ E'[\u0001-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]' then 'VALUE_INVALID' end,
+    case when role_faults.permissions is null or exists (
+        select from unnest(role_faults.permissions) u (permission)
+          where not exists (select from access.permissions p where p.name = u.permission)) then 'PERMISSION_UNKNOWN'
+      -- A role has no end, and whoever holds it may hold it for ever.
+      when access_private.not_held(role_faults.permissions || access_private.held_by_role(role_faults.organization_id, role_faults.role_id),
+        tstzrange(clock_timestamp(), 'infinity')) <> '{}' then 'NOT_HELD' end], null)
+$$;
+comment on function access_private.role_faults(uuid, uuid, text, text, text[]) is
+  'Why a role cannot be made (role_id null) or become like this; empty if it can. Who makes or changes it holds, without an end, all that it permits and is to permit.';
+
+create or replace function access_private.record_grants(action text, organization_id uuid, grants uuid[]) returns void
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  select audit_private.append(record_grants.action, record_grants.organization_id, relation => 'access.membership_roles', row_id => mr.id::text,
+      details => jsonb_build_object('person', m.person_id, 'membership', mr.membership_id, 'role', mr.role_id,
+        'valid_from', mr.valid_from, 'valid_until', mr.valid_until, 'granted_by', mr.granted_by))
+    from access.membership_roles mr
+    join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+    where mr.organization_id = record_grants.organization_id and mr.id = any (record_grants.grants)
+$$;
+comment on function access_private.record_grants(text, uuid, uuid[]) is
+  'Records that roles are given (role.grant) or, before they are, taken (role.revoke): which, of whom, for how long.';
+
+reset role;
+reset row_security;
+revoke create on schema access_private from safetypin_definer;
+--! EndIncluded access/role-steps.sql
 --! Included access/functions.sql
 -- Purpose: what a DBA calls to put tables under rules.
 
@@ -5928,7 +6142,8 @@ comment on function access.define_permission(text, text, text[]) is
   'Adds a permission (noun.verb) to the catalog and gives it to built-in roles of all organizations.';
 
 create or replace function access.set_rule(
-  relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[]
+  relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[],
+  assign text default null
 ) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -5942,23 +6157,24 @@ begin
   if set_rule.permission is null and set_rule.owner_column is null then
     delete from access.rules r where r.relation = set_rule.relation and r.command = set_rule.command;
   else
-    insert into access.rules as r (relation, command, organization_column, owner_column, permission, assurance, roles)
+    insert into access.rules as r (relation, command, organization_column, owner_column, permission, assurance, roles, assign)
       values (set_rule.relation, set_rule.command, set_rule.organization_column, set_rule.owner_column,
-        set_rule.permission, set_rule.assurance, set_rule.roles)
+        set_rule.permission, set_rule.assurance, set_rule.roles, set_rule.assign)
       on conflict on constraint rules_pkey do update
         set organization_column = excluded.organization_column, owner_column = excluded.owner_column,
-            permission = excluded.permission, assurance = excluded.assurance, roles = excluded.roles
-        where (r.organization_column, r.owner_column, r.permission, r.assurance, r.roles)
-          is distinct from (excluded.organization_column, excluded.owner_column, excluded.permission, excluded.assurance, excluded.roles);
+            permission = excluded.permission, assurance = excluded.assurance, roles = excluded.roles,
+            assign = excluded.assign
+        where (r.organization_column, r.owner_column, r.permission, r.assurance, r.roles, r.assign)
+          is distinct from (excluded.organization_column, excluded.owner_column, excluded.permission, excluded.assurance, excluded.roles, excluded.assign);
   end if;
   if found then
     perform audit_private.append('table.protect', relation => (
         select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = set_rule.relation),
       details => jsonb_build_object('command', set_rule.command, 'permission', set_rule.permission, 'owner', set_rule.owner_column,
-        'organization', set_rule.organization_column, 'assurance', set_rule.assurance));
+        'organization', set_rule.organization_column, 'assurance', set_rule.assurance, 'assign', set_rule.assign));
   end if;
 end $$;
-comment on function access.set_rule(regclass, text, name, name, text, integer, name[]) is
+comment on function access.set_rule(regclass, text, name, name, text, integer, name[], text) is
   'Writes one row of access.rules, or removes it when neither permission nor owner is given. 42501 unless the caller owns the table. access.protect() calls it.';
 
 reset role;
@@ -5975,7 +6191,8 @@ create or replace function access.protect(
   "delete" text default 'row.delete',
   assurance integer default 1,
   roles name[] default '{safetypin_member}',
-  audited boolean default true
+  audited boolean default true,
+  assign text default 'row.assign'
 ) returns setof text
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
@@ -6047,7 +6264,8 @@ begin
   foreach v_command in array array['select', 'insert', 'update', 'delete'] loop
     v_permission := case v_command when 'select' then "select" when 'insert' then "insert" when 'update' then "update" else "delete" end;
     perform access.set_rule(relation, v_command, organization,
-      case when v_permission is not null or v_command = 'select' then owner end, v_permission, assurance, roles);
+      case when v_permission is not null or v_command = 'select' then owner end, v_permission, assurance, roles,
+      case when v_command = 'insert' and v_permission is not null and owner is not null then assign end);
     execute format('drop policy if exists safetypin_tenant_%s on %s', v_command, v_table);
     execute format('drop policy if exists safetypin_may_%s on %s', v_command, v_table);
     select r.* into v_rule from access.rules r where r.relation = protect.relation and r.command = v_command;
@@ -6058,6 +6276,11 @@ begin
     v_condition := concat_ws(' or ',
       case when v_rule.permission is not null then format('(select request.can(%L))', v_rule.permission) end,
       case when v_rule.owner_column is not null then format('%I = (select request.owner_id())', v_rule.owner_column) end);
+    if v_command = 'insert' and v_rule.owner_column is not null then
+      -- Having a row to one's name is no permission to make one, and nobody makes rows in another's name unasked.
+      v_condition := format('(select request.can(%L)) and (%I = (select request.owner_id())%s)', v_rule.permission, v_rule.owner_column,
+        coalesce(' or (select request.can(' || quote_literal(v_rule.assign) || '))', ''));
+    end if;
     if v_rule.assurance > 1 then
       v_condition := format('(select request.assurance()) >= %s and (%s)', v_rule.assurance, v_condition);
     end if;
@@ -6081,7 +6304,7 @@ begin
     if "delete" is not null then
       execute format('grant delete on table %s to %I', v_table, v_role);
     end if;
-    -- Keys, the tenant and generated columns are never written by a client.
+    -- Keys, the tenant and generated columns are never written by a client, and whose row it is never changes.
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
@@ -6100,7 +6323,8 @@ begin
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity = '' and a.attname <> all (v_key || coalesce(v_hidden, '{}'));
+        and a.attgenerated = '' and a.attidentity = '' and a.attname is distinct from owner
+        and a.attname <> all (v_key || coalesce(v_hidden, '{}'));
     if "update" is not null and v_columns is not null then
       execute format('grant update (%s) on table %s to %I', v_columns, v_table, v_role);
     end if;
@@ -6123,9 +6347,583 @@ begin
   end if;
   return query select unnest(v_said);
 end $$;
-comment on function access.protect(regclass, name, name, text, text, text, text, integer, name[], boolean) is
-  'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did, a line each. TABLE names what the table lacks.';
+comment on function access.protect(regclass, name, name, text, text, text, text, integer, name[], boolean, text) is
+  'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. A row is inserted in one''s own name unless one holds assign. Idempotent; returns what it did, a line each. TABLE names what the table lacks.';
 --! EndIncluded access/functions.sql
+--! Included access/explain-steps.sql
+-- Purpose: why somebody may or may not do something, from the rows that access.protect() compiles: which rule, which grant,
+-- whose row. Steps of access.explain() and api.explain_access(); what they say of a row comes from who asks, see
+-- access.row_seen().
+
+grant create on schema access, access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.find_table(name text, for_owner boolean, out relation oid, out full_name text, out standing text)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+-- No cast to regclass: that raises for what is no name.
+begin
+  select r.relation, format('%I.%I', n.nspname, c.relname), 'RULED' into find_table.relation, full_name, standing
+    from (select distinct r.relation from access.rules r) r
+    join pg_class c on c.oid = r.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where find_table.name in (format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname)
+    order by find_table.name = format('%I.%I', n.nspname, c.relname) desc
+    limit 1;
+  if found then
+    return;
+  end if;
+  -- Without its schema, if only one is meant.
+  select min(r.relation::oid), min(format('%I.%I', n.nspname, c.relname)), 'RULED' into find_table.relation, full_name, standing
+    from (select distinct r.relation from access.rules r) r
+    join pg_class c on c.oid = r.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.relname = find_table.name
+    having count(*) = 1;
+  if found then
+    return;
+  end if;
+  select c.oid, format('%I.%I', n.nspname, c.relname),
+      case when exists (
+          select from pg_partition_ancestors(c.oid) a join access.rules r on r.relation = a.relid) then 'PARTITION'
+        else 'UNRULED' end
+    into find_table.relation, full_name, standing
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where find_table.name in (format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname)
+      and c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname !~ '^(pg_|information_schema$)'
+      -- Nobody learns what other tables there are.
+      and (for_owner or has_schema_privilege('safetypin_member', n.oid, 'usage') and (
+        has_any_column_privilege('safetypin_member', c.oid, 'select, insert, update')
+        or has_table_privilege('safetypin_member', c.oid, 'delete')
+        or c.relispartition and exists (
+          select from pg_partition_ancestors(c.oid) a join access.rules r on r.relation = a.relid)))
+    limit 1;
+  standing := coalesce(standing, 'UNKNOWN');
+end $$;
+comment on function access_private.find_table(text, boolean) is
+  'The table of this name: RULED, a PARTITION of one that is, UNRULED (a member may use it, or the owner asks), or UNKNOWN.';
+
+create or replace function access.explain_place(
+  table_name text, command text,
+  out relation oid, out key_column name, out organization_column name, out owner_column name
+)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows the reading of rules; says only where a row of a protected table is looked up, which is then done by who asks.
+begin
+  select f.relation, r.organization_column, r.owner_column into relation, organization_column, owner_column
+    from access_private.find_table(explain_place.table_name, false) f
+    join access.rules r on r.relation = f.relation and r.command = explain_place.command
+    where f.standing = 'RULED';
+  select a.attname into key_column
+    from pg_index i
+    cross join unnest(i.indkey) with ordinality as k (attnum, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = explain_place.relation and i.indisprimary
+    -- A partitioned table's key has more columns; the first after the organization names the row.
+    order by a.attname = organization_column, k.position
+    limit 1;
+end $$;
+comment on function access.explain_place(text, text) is
+  'By which column a row of a protected table is named, and which columns say whose it is, for one command; nulls if nothing is under a rule there.';
+
+create or replace function access_private.explain_held(
+  organization_id uuid, person_id uuid, permission text, self boolean,
+  out reason text, out at timestamptz, out grants jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_valid tstzmultirange;
+  v_held boolean;
+begin
+  select h.valid into v_valid from access_private.held_permissions h
+    where h.organization_id = explain_held.organization_id and h.person_id = explain_held.person_id
+      and h.permission = explain_held.permission;
+  v_held := coalesce(v_valid @> v_now, false);
+  -- One's own are asked as policies ask them: a key may do less than its owner.
+  reason := case
+    when v_held and (not self or coalesce(request.can(explain_held.permission), false)) then 'HELD'
+    when v_held then 'SCOPE'
+    when exists (select from unnest(v_valid) w where lower(w) > v_now) then 'NOT_YET'
+    when v_valid is not null then 'ENDED'
+    else 'NOT_HELD' end;
+  at := nullif(case reason
+    when 'NOT_YET' then (select min(lower(w)) from unnest(v_valid) w where lower(w) > v_now)
+    when 'ENDED' then (select max(upper(w)) from unnest(v_valid) w)
+    else (select upper(w) from unnest(v_valid) w where w @> v_now) end, 'infinity');
+  grants := (
+    select coalesce(jsonb_agg(jsonb_build_object('kind', 'grant', 'permission', explain_held.permission, 'role', r.name,
+        'validFrom', nullif(mr.valid_from, '-infinity'), 'validUntil', nullif(mr.valid_until, 'infinity'),
+        'now', v_now >= mr.valid_from and v_now < mr.valid_until) order by mr.valid_from, r.name, mr.id), '[]')
+      from access.memberships m
+      join access.membership_roles mr on mr.organization_id = m.organization_id and mr.membership_id = m.id
+      join access.role_permissions rp on rp.organization_id = mr.organization_id and rp.role_id = mr.role_id
+        and rp.permission = explain_held.permission
+      join access.roles r on r.organization_id = mr.organization_id and r.id = mr.role_id
+      where m.organization_id = explain_held.organization_id and m.person_id = explain_held.person_id);
+end $$;
+comment on function access_private.explain_held(uuid, uuid, text, boolean) is
+  'Whether a member holds a permission now: HELD (at: until when), SCOPE (but not through this key), NOT_YET (at: from when), ENDED (at: since when) or NOT_HELD; and the grants that say so.';
+
+create or replace function access_private.explain_rule(
+  rule access.rules, organization_id uuid, person_id uuid, self boolean, assurance integer, own boolean,
+  out passes boolean, out reason text, out at timestamptz, out missing text, out deciding jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+-- What access.protect() writes into a policy, asked of one person. Own is null where no row is asked about.
+declare
+  v_held record;
+  v_assign record;
+begin
+  deciding := jsonb_build_array(jsonb_build_object('kind', 'rule', 'table', (
+      select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = rule.relation),
+    'command', rule.command, 'permission', rule.permission, 'ownerColumn', rule.owner_column,
+    'assign', rule.assign, 'assurance', rule.assurance));
+  if rule.permission is not null then
+    v_held := access_private.explain_held(organization_id, person_id, rule.permission, self);
+    deciding := deciding || v_held.grants;
+  end if;
+  at := case when rule.permission is not null then v_held.at end;
+  if rule.permission is not null and v_held.reason <> 'HELD'
+    and (rule.owner_column is null or rule.command = 'insert' or not coalesce(own, true)) then
+    reason := v_held.reason;
+    missing := rule.permission;
+  elsif rule.owner_column is not null and rule.command = 'insert' and not coalesce(own, true) then
+    v_assign := access_private.explain_held(organization_id, person_id, rule.assign, self);
+    deciding := deciding || v_assign.grants;
+    passes := v_assign.reason = 'HELD';
+    reason := case when passes then 'ASSIGN' else 'NOT_OWN' end;
+    missing := case when not passes then rule.assign end;
+  elsif rule.permission is not null and v_held.reason = 'HELD' then
+    passes := true;
+    reason := 'HELD';
+  else
+    passes := coalesce(own, true);
+    reason := case when own then 'OWN_ROW' when own is null then 'OWN_ROWS' else 'NOT_OWN' end;
+    at := null;
+  end if;
+  passes := coalesce(passes, false);
+  if passes and assurance < rule.assurance then
+    passes := false;
+    reason := 'ASSURANCE';
+  end if;
+end $$;
+comment on function access_private.explain_rule(access.rules, uuid, uuid, boolean, integer, boolean) is
+  'Whether one rule lets a member through, why, until or from when, which permission is missing, and the rows that decided.';
+
+create or replace function access_private.is_granted(relation oid, command text, column_name text default null) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select has_schema_privilege('safetypin_member', c.relnamespace, 'usage') and case
+      when is_granted.command = 'delete' then has_table_privilege('safetypin_member', c.oid, 'delete')
+      when is_granted.column_name is null then has_any_column_privilege('safetypin_member', c.oid, is_granted.command)
+      else exists (
+        select from pg_attribute a
+        where a.attrelid = c.oid and a.attname = is_granted.column_name and a.attnum > 0 and not a.attisdropped
+          and has_column_privilege('safetypin_member', c.oid, a.attnum, is_granted.command)) end
+    from pg_class c
+    where c.oid = is_granted.relation
+$$;
+comment on function access_private.is_granted(oid, text, text) is
+  'Whether members have the grant of the database that a command needs, on a column or on any.';
+
+reset role;
+reset row_security;
+revoke create on schema access, access_private from safetypin_definer;
+--! EndIncluded access/explain-steps.sql
+--! Included access/explain.sql
+-- Purpose: the answer to why somebody may or may not do something: verdict, reason, sentence, smallest change, deciding rows.
+
+grant create on schema access, access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.explain_sentence(
+  verdict text, reason text, what text, permission text, at timestamptz, needs integer, has integer
+) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case explain_sentence.verdict
+      when 'ALLOWED' then format('Allowed to %s: ', what) when 'DENIED' then format('Not allowed to %s: ', what) else 'No answer: ' end
+    || case explain_sentence.reason
+      when 'HELD' then format('a role gives %s%s.', permission, ' until ' || t.said)
+      when 'OWN_ROW' then 'one''s own row needs no permission.'
+      when 'OWN_ROWS' then concat('one''s own rows, which need no permission; rows of others are left out', ', for want of ' || permission, '.')
+      when 'ASSIGN' then 'a role allows to put in rows in the name of others.'
+      when 'NOT_HELD' then format('no role gives %s.', permission)
+      when 'NOT_YET' then format('the role that gives %s counts from %s.', permission, t.said)
+      when 'ENDED' then format('the role that gave %s ended at %s.', permission, t.said)
+      when 'SCOPE' then format('%s is held, but not by this API key.', permission)
+      when 'NOT_OWN' then 'the row is in the name of somebody else.'
+      when 'ASSURANCE' then format('it needs a session of assurance level %s, and this has level %s.', needs, has)
+      when 'CLOSED' then 'there is no rule that lets anybody.'
+      when 'OTHER_ROLES' then 'the rule is for other roles of the database.'
+      when 'NOT_GRANTED' then 'there is a rule, but the grant of the database that belongs to it is missing.'
+      when 'COLUMN_CLOSED' then 'there is no column of this name that anybody may use so.'
+      when 'NOT_PROTECTED' then 'the table is not under rules.'
+      when 'PARTITION' then 'rows of a partition are reached through the partitioned table.'
+      when 'OTHER_ORGANIZATION' then 'the row belongs to another organization.'
+      when 'ROW_NOT_FOUND' then 'there is no such row, or it may not be seen.'
+      when 'PERSON_INACTIVE' then 'the account is not active.'
+      when 'ORGANIZATION_INACTIVE' then 'the organization is suspended or closed.'
+      when 'NOT_FOUND' then 'there is no such member in this organization.'
+      when 'NOT_PERMITTED' then 'asking about others needs access.explain.'
+      when 'QUESTION_UNCLEAR' then 'ask for a permission, or for a command and a table.'
+      when 'PERMISSION_UNKNOWN' then 'there is no such permission.'
+      when 'COMMAND_UNKNOWN' then 'a command is select, insert, update or delete.'
+      when 'TABLE_UNKNOWN' then 'there is no such table under rules: it is named schema.table.'
+      when 'TABLE_UNRULED' then 'other policies than those of access.protect() decide on this table.'
+      when 'OWNER_HIDDEN' then 'whose row it is may not be seen.'
+      when 'ORGANIZATION_UNCLEAR' then 'say in which organization.'
+    end
+  from (select to_char(explain_sentence.at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"') as said) t
+$$;
+comment on function access_private.explain_sentence(text, text, text, text, timestamptz, integer, integer) is
+  'An explanation for people: reason by reason. Repeats nothing that was typed.';
+
+create or replace function access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select r.name
+    from access.roles r
+    join access.role_permissions rp on rp.organization_id = r.organization_id and rp.role_id = r.id
+    where r.organization_id = smallest_role.organization_id and (r.built_in or smallest_role.all_roles)
+    group by r.id, r.name
+    having array_agg(rp.permission) @> smallest_role.permissions
+    order by count(*), r.name
+    limit 1
+$$;
+comment on function access_private.smallest_role(uuid, text[], boolean) is
+  'The role with the fewest permissions that gives all of these; of the built-in ones only, for who may not see roles.';
+
+create or replace function access_private.explain_command(
+  relation oid, command text, organization_id uuid, person_id uuid, column_name text, new_owner uuid,
+  row_seen text, row_owner uuid, self boolean, assurance integer,
+  out verdict text, out reason text, out permission text, out at timestamptz, out missing text[], out needs integer,
+  out waits boolean, out wait timestamptz, out deciding jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_rule access.rules;
+  v_closed text;
+  v_step record;
+  v_one text;
+begin
+  deciding := '[]';
+  missing := '{}';
+  waits := true;
+  -- A row that a statement names is read by it, so changing and removing it need reading as well.
+  foreach v_one in array case when command in ('update', 'delete') then array[command, 'select'] else array[command] end loop
+    select r.* into v_rule from access.rules r where r.relation = explain_command.relation and r.command = v_one;
+    v_closed := case
+      when v_rule.relation is null or v_one = 'insert' and v_rule.permission is null then 'CLOSED'
+      when not 'safetypin_member' = any (v_rule.roles) then 'OTHER_ROLES'
+      when not access_private.is_granted(relation, v_one) then 'NOT_GRANTED'
+      when v_one = command and column_name is not null and not access_private.is_granted(relation, v_one, column_name) then 'COLUMN_CLOSED' end;
+    if v_closed is not null then
+      verdict := 'DENIED';
+      reason := v_closed;
+      return;
+    end if;
+    v_step := access_private.explain_rule(v_rule, organization_id, person_id, self, assurance, case
+      when v_one = 'insert' then new_owner = person_id
+      when row_seen = 'SEEN' then coalesce(row_owner = person_id, false)
+      when row_seen = 'OWNER_HIDDEN' then false end);
+    deciding := deciding || v_step.deciding;
+    if v_step.passes then
+      -- The command's own rule says why; reading only takes away.
+      if verdict is null or verdict = 'ALLOWED' and v_step.reason = 'OWN_ROWS' then
+        verdict := 'ALLOWED';
+        reason := v_step.reason;
+        permission := v_rule.permission;
+        at := v_step.at;
+      end if;
+      continue;
+    end if;
+    if row_seen = 'OWNER_HIDDEN' and v_one <> 'insert' and v_rule.owner_column is not null and v_step.reason <> 'ASSURANCE' then
+      verdict := null;
+      reason := 'OWNER_HIDDEN';
+      return;
+    end if;
+    if verdict is distinct from 'DENIED' then
+      verdict := 'DENIED';
+      reason := v_step.reason;
+      permission := coalesce(v_step.missing, v_rule.permission);
+      at := v_step.at;
+    end if;
+    missing := missing || v_step.missing;
+    needs := greatest(needs, case when assurance < v_rule.assurance then v_rule.assurance end);
+    waits := waits and v_step.reason = 'NOT_YET';
+    wait := greatest(wait, v_step.at);
+  end loop;
+  missing := array_remove(missing, null);
+end $$;
+comment on function access_private.explain_command(oid, text, uuid, uuid, text, uuid, text, uuid, boolean, integer) is
+  'Whether the rules and grants of one table let a member do one command, the first reason, all that is missing, and the rows that decided. Verdict is null where the owner of the row decides and may not be seen.';
+
+create or replace function access_private.explain(
+  organization_id uuid, person_id uuid, permission text, command text, table_name text, column_name text,
+  owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean,
+  out verdict text, out reason text, out sentence text, out change text, out deciding jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_command text := lower(explain.command);
+  v_what text;
+  v_table record;
+  v_name text;
+  v_held record;
+  v_step record;
+  v_permission text;
+  v_at timestamptz;
+  v_needs integer;
+  v_missing text[] := '{}';
+  v_wait timestamptz;
+  v_waits boolean := true;
+begin
+  deciding := (
+    select jsonb_build_array(
+        jsonb_build_object('kind', 'organization', 'status', o.status, 'closesAt', nullif(o.closes_at, 'infinity')),
+        jsonb_build_object('kind', 'person', 'status', p.status, 'memberSince', m.created_at))
+      from access.memberships m
+      join access.organizations o on o.id = m.organization_id
+      join identity.people p on p.id = m.person_id
+      where m.organization_id = explain.organization_id and m.person_id = explain.person_id);
+  <<answer>>
+  begin
+    if (explain.permission is null) = (explain.table_name is null) or (explain.command is null) <> (explain.table_name is null)
+      or (explain.column_name is not null and coalesce(v_command, 'delete') = 'delete') then
+      reason := 'QUESTION_UNCLEAR';
+      exit answer;
+    end if;
+    if deciding is null then
+      reason := 'NOT_FOUND';
+      exit answer;
+    end if;
+    if explain.permission is not null and not exists (select from access.permissions p where p.name = explain.permission) then
+      reason := 'PERMISSION_UNKNOWN';
+      exit answer;
+    end if;
+    if v_command <> all ('{select,insert,update,delete}') then
+      reason := 'COMMAND_UNKNOWN';
+      exit answer;
+    end if;
+    if explain.table_name is not null then
+      v_table := access_private.find_table(explain.table_name, for_owner);
+      v_name := v_table.full_name;
+      if v_table.standing = 'UNKNOWN' or v_table.standing = 'UNRULED' and not for_owner then
+        reason := 'TABLE_' || v_table.standing;
+        exit answer;
+      end if;
+      v_what := format('%s %s of %s', v_command, case when row_seen is null or v_command = 'insert' then 'rows' else 'this row' end, v_name);
+    else
+      v_what := format('do what %s is for', explain.permission);
+    end if;
+
+    -- From here on there is an answer, unless whose row it is decides and may not be seen.
+    verdict := 'DENIED';
+    if deciding -> 0 ->> 'status' <> 'active' or (deciding -> 0 ->> 'closesAt')::timestamptz <= clock_timestamp() then
+      reason := 'ORGANIZATION_INACTIVE';
+      exit answer;
+    end if;
+    if deciding -> 1 ->> 'status' <> 'active' then
+      reason := 'PERSON_INACTIVE';
+      exit answer;
+    end if;
+    if explain.permission is not null then
+      v_held := access_private.explain_held(organization_id, person_id, explain.permission, self);
+      deciding := deciding || v_held.grants;
+      reason := v_held.reason;
+      v_permission := explain.permission;
+      v_at := v_held.at;
+      if reason = 'HELD' then
+        verdict := 'ALLOWED';
+      else
+        v_missing := array[explain.permission];
+        v_waits := reason = 'NOT_YET';
+        v_wait := v_at;
+      end if;
+      exit answer;
+    end if;
+    if v_table.standing <> 'RULED' then
+      reason := case v_table.standing when 'PARTITION' then 'PARTITION' else 'NOT_PROTECTED' end;
+      exit answer;
+    end if;
+    if not (select c.relrowsecurity from pg_class c where c.oid = v_table.relation) then
+      verdict := null;
+      reason := 'TABLE_UNRULED';
+      exit answer;
+    end if;
+    deciding := deciding || jsonb_build_object('kind', 'session', 'assurance', explain.assurance);
+    if row_seen is not null and v_command <> 'insert' then
+      deciding := deciding || jsonb_build_object('kind', 'row', 'found', row_seen in ('SEEN', 'OWNER_HIDDEN'), 'owner', row_owner,
+        'own', case when row_seen = 'SEEN' then coalesce(row_owner = explain.person_id, false) end);
+      if row_seen = 'ELSEWHERE' then
+        reason := 'OTHER_ORGANIZATION';
+        exit answer;
+      end if;
+    end if;
+
+    v_step := access_private.explain_command(v_table.relation, v_command, organization_id, person_id, explain.column_name,
+      coalesce(explain.owner_id, explain.person_id), row_seen, row_owner, self, explain.assurance);
+    verdict := v_step.verdict;
+    reason := v_step.reason;
+    v_permission := v_step.permission;
+    v_at := v_step.at;
+    v_missing := v_step.missing;
+    v_needs := v_step.needs;
+    v_waits := v_step.waits;
+    v_wait := v_step.wait;
+    deciding := deciding || v_step.deciding;
+    if verdict = 'ALLOWED' and row_seen = 'NONE' and v_command <> 'insert' then
+      -- Of others' rows nothing is told that the asker does not see.
+      verdict := case when self then 'DENIED' end;
+      reason := 'ROW_NOT_FOUND';
+    end if;
+  end answer;
+
+  if verdict is null then
+    verdict := 'REFUSED';
+    deciding := '[]';
+  end if;
+  sentence := access_private.explain_sentence(verdict, reason, v_what, v_permission, v_at, v_needs, explain.assurance);
+  change := case
+    when verdict <> 'DENIED' then null
+    when reason in ('CLOSED', 'NOT_GRANTED', 'NOT_PROTECTED', 'OTHER_ROLES') then case
+      when for_owner then format('select access.protect(%L, …);', v_name)
+      else 'whoever owns the table opens it with access.protect()' end
+    when reason = 'SCOPE' then 'use a key that is scoped to it, or sign in'
+    when reason = 'PERSON_INACTIVE' then 'make the account active'
+    when reason = 'ORGANIZATION_INACTIVE' then 'make the organization active'
+    when reason = 'PARTITION' then 'ask for the partitioned table'
+    else concat_ws(' and ',
+      case
+        when cardinality(v_missing) = 0 then case when reason = 'NOT_OWN' then 'put in one''s own name' end
+        when v_waits then 'wait until ' || to_char(v_wait at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')
+        else coalesce('grant the role ' || quote_ident(access_private.smallest_role(organization_id, v_missing, all_roles)),
+          'grant a role that gives ' || array_to_string(v_missing, ' and ')) end,
+      case v_needs when 2 then 'sign in with a second factor' when 3 then 'sign in with a passkey or security key' end) end;
+end $$;
+comment on function access_private.explain(uuid, uuid, text, text, text, text, uuid, text, uuid, boolean, integer, boolean, boolean) is
+  'ALLOWED, DENIED or REFUSED (no answer), a reason in one word, a sentence, the smallest change, and the rows that decided. row_seen: null (no row asked), SEEN, OWNER_HIDDEN, ELSEWHERE (in another organization) or NONE.';
+
+create or replace function access_private.explain_for_owner(
+  person_id uuid, permission text, command text, table_name text, row_seen text, row_owner uuid, row_organization uuid,
+  organization_id uuid, assurance integer,
+  out verdict text, out reason text, out sentence text, out change text, out deciding jsonb
+)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows the reading of rules, roles and grants of every organization; only owners of tables are granted it.
+declare
+  v_organization uuid := coalesce(explain_for_owner.organization_id, row_organization, (
+    -- min() is not for uuid.
+    select (array_agg(m.organization_id))[1] from access.memberships m
+    where m.person_id = explain_for_owner.person_id having count(*) = 1));
+begin
+  if v_organization is null then
+    verdict := 'REFUSED';
+    reason := 'ORGANIZATION_UNCLEAR';
+    sentence := access_private.explain_sentence(verdict, reason, null, null, null, null, null);
+    deciding := '[]';
+    return;
+  end if;
+  select x.* into verdict, reason, sentence, change, deciding
+    from access_private.explain(v_organization, explain_for_owner.person_id, explain_for_owner.permission,
+      explain_for_owner.command, explain_for_owner.table_name, null, null,
+      case when row_organization <> v_organization then 'ELSEWHERE' else row_seen end, row_owner,
+      false, explain_for_owner.assurance, true, true) x;
+end $$;
+comment on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) is
+  'What access.explain() asks, once it has looked the row up as whoever calls it.';
+
+reset role;
+reset row_security;
+revoke create on schema access, access_private from safetypin_definer;
+
+create or replace function access.row_seen(
+  relation oid, key_column name, organization_column name, owner_column name, key text,
+  out seen text, out owner_id uuid, out organization_id uuid
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Invoker: what is said of a row is what who asks can see of it. So a row that he cannot see is one that does not exist.
+declare
+  v_table text;
+  v_type text;
+begin
+  seen := 'NONE';
+  select format('%I.%I', n.nspname, c.relname), case
+      when a.atttypid = 'uuid'::regtype and row_seen.key ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then 'uuid'
+      when a.atttypid = any (array['smallint', 'integer', 'bigint']::regtype[]) and row_seen.key ~ '^-?[0-9]{1,18}$' then 'bigint'
+      when a.atttypid = any (array['text', 'varchar']::regtype[]) then 'text' end
+    into v_table, v_type
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    join pg_attribute a on a.attrelid = c.oid and a.attname = row_seen.key_column
+    where c.oid = row_seen.relation and has_schema_privilege(n.oid, 'usage') and has_column_privilege(c.oid, a.attnum, 'select');
+  if v_type is null then
+    return;
+  end if;
+  if owner_column is null or has_column_privilege(relation, owner_column, 'select') then
+    execute format('select %L, %s, %s from %s t where t.%I = $1::%s limit 1', 'SEEN',
+        case when owner_column is null then 'null' else format('t.%I', owner_column) end,
+        case when has_column_privilege(relation, organization_column, 'select') then format('t.%I', organization_column) else 'null' end,
+        v_table, key_column, v_type)
+      into seen, owner_id, organization_id using key;
+  else
+    execute format('select %L from %s t where t.%I = $1::%s limit 1', 'OWNER_HIDDEN', v_table, key_column, v_type)
+      into seen using key;
+  end if;
+  seen := coalesce(seen, 'NONE');
+end $$;
+comment on function access.row_seen(oid, name, name, name, text) is
+  'Whether whoever calls it sees the row with this key (SEEN, OWNER_HIDDEN, NONE), and whose it is. For what explains access.';
+
+create or replace function access.explain(
+  person_id uuid, what text, table_name text default null, row_key text default null,
+  organization_id uuid default null, assurance integer default 1,
+  out verdict text, out reason text, out sentence text, out change text, out deciding jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Invoker: only who owns the table sees its rows here.
+declare
+  v_place record;
+  v_row record;
+begin
+  v_place := access.explain_place(table_name, lower(what));
+  v_row := access.row_seen(v_place.relation, v_place.key_column, v_place.organization_column, v_place.owner_column, row_key);
+  select x.* into verdict, reason, sentence, change, deciding
+    from access_private.explain_for_owner(explain.person_id,
+      case when explain.table_name is null then what end, case when explain.table_name is not null then what end,
+      explain.table_name, case when row_key is not null then v_row.seen end, v_row.owner_id, v_row.organization_id,
+      explain.organization_id, explain.assurance) x;
+end $$;
+comment on function access.explain(uuid, text, text, text, uuid, integer) is
+  'For a DBA: why a person may or may not do something: a permission, or a command on a table and a row. In the row''s organization, the given one, or the only one of that person; with a session of the given assurance level.';
+--! EndIncluded access/explain.sql
 --! Included access/triggers.sql
 -- Purpose: what a change of roles and memberships brings about, whichever function makes it. By statement, with the rows
 -- that changed: a role of ten thousand people is one working out, not ten thousand.
@@ -6190,13 +6988,27 @@ create or replace function access_private.tg_memberships__work_out() returns tri
   set search_path = pg_catalog, pg_temp
   set row_security = on
 as $$
+declare
+  v_row record;
 begin
+  for v_row in
+    select c.organization_id, array_agg(c.person_id) as people
+    from changed c
+    group by c.organization_id
+    order by c.organization_id
+  loop
+    continue when not exists (select from access.organizations o where o.id = v_row.organization_id);
+    perform access_private.take_turn(v_row.organization_id);
+    perform access_private.work_out(v_row.organization_id, v_row.people);
+  end loop;
+  -- Of an organization that is gone, too: nothing refers to what was worked out.
   delete from access_private.held_permissions h
     using changed c
-    where h.organization_id = c.organization_id and h.person_id = c.person_id;
+    where h.organization_id = c.organization_id and h.person_id = c.person_id
+      and not exists (select from access.organizations o where o.id = c.organization_id);
   return null;
 end $$;
-comment on function access_private.tg_memberships__work_out() is 'Members left: nothing is held any more.';
+comment on function access_private.tg_memberships__work_out() is 'Members left, or a membership is another person''s: works out anew what they may do.';
 
 create or replace function access_private.tg_keep_owner() returns trigger
   language plpgsql security definer
@@ -6207,7 +7019,14 @@ as $$
 declare
   v_organization uuid;
 begin
-  for v_organization in select distinct c.organization_id from changed c order by c.organization_id loop
+  for v_organization in
+    select distinct c.organization_id
+    from changed c
+    left join access.roles r on r.organization_id = c.organization_id and r.id = c.role_id
+    -- What else is taken leaves the owners as they are. A role that is gone may have been theirs.
+    where r.id is null or r.built_in and r.name = 'owner'
+    order by c.organization_id
+  loop
     continue when not exists (select from access.organizations o where o.id = v_organization and o.status <> 'closed');
     perform access_private.take_turn(v_organization);
     if not access_private.has_owner(v_organization) then
@@ -6230,17 +7049,28 @@ grant execute on function access_private.tg_membership_roles__work_out(), access
 reset role;
 reset row_security;
 
--- A trigger with transition tables is for one command only.
+-- A trigger with transition tables is for one command only, and one named table: an update needs two, for what was and
+-- for what is.
 create or replace trigger _500_work_out_new after insert on access.membership_roles
   referencing new table as changed for each statement execute function access_private.tg_membership_roles__work_out();
 create or replace trigger _500_work_out_changed after update on access.membership_roles
   referencing new table as changed for each statement execute function access_private.tg_membership_roles__work_out();
+create or replace trigger _510_work_out_left after update on access.membership_roles
+  referencing old table as changed for each statement execute function access_private.tg_membership_roles__work_out();
 create or replace trigger _500_work_out_gone after delete on access.membership_roles
   referencing old table as changed for each statement execute function access_private.tg_membership_roles__work_out();
 create or replace trigger _500_work_out_new after insert on access.role_permissions
   referencing new table as changed for each statement execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _500_work_out_changed after update on access.role_permissions
+  referencing new table as changed for each statement execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _510_work_out_left after update on access.role_permissions
+  referencing old table as changed for each statement execute function access_private.tg_role_permissions__work_out();
 create or replace trigger _500_work_out_gone after delete on access.role_permissions
   referencing old table as changed for each statement execute function access_private.tg_role_permissions__work_out();
+create or replace trigger _500_work_out_changed after update on access.memberships
+  referencing new table as changed for each statement execute function access_private.tg_memberships__work_out();
+create or replace trigger _510_work_out_left after update on access.memberships
+  referencing old table as changed for each statement execute function access_private.tg_memberships__work_out();
 create or replace trigger _500_work_out_gone after delete on access.memberships
   referencing old table as changed for each statement execute function access_private.tg_memberships__work_out();
 create or replace trigger _600_keep_owner_changed after update on access.membership_roles
@@ -6248,6 +7078,326 @@ create or replace trigger _600_keep_owner_changed after update on access.members
 create or replace trigger _600_keep_owner_gone after delete on access.membership_roles
   referencing old table as changed for each statement execute function access_private.tg_keep_owner();
 --! EndIncluded access/triggers.sql
+--! Included access/invitations.sql
+-- Purpose: invitations: whom somebody asked to join, as what, and until when that holds. The address is sealed under the
+-- organization, apart; the token is made when the mail is written (identity.compose_mail) and kept as its hash.
+
+create table if not exists access.invitations (
+  organization_id uuid not null constraint invitations_organization_exists references access.organizations (id) on delete cascade,
+  id uuid not null default platform.uuid_v7(),
+  role_id uuid,
+  role_valid_until timestamptz not null default 'infinity',
+  status text not null default 'open' constraint invitations_status_known check (status in ('open', 'accepted', 'revoked')),
+  invited_by uuid constraint invitations_inviter_exists references identity.people (id) on delete set null,
+  accepted_by uuid constraint invitations_accepter_exists references identity.people (id) on delete set null,
+  created_at timestamptz not null default clock_timestamp(),
+  expires_at timestamptz not null,
+  ended_at timestamptz,
+  constraint invitations_pkey primary key (organization_id, id),
+  constraint invitations_role_exists foreign key (organization_id, role_id)
+    references access.roles (organization_id, id) on delete set null (role_id),
+  constraint invitations_end_is_known check ((status = 'open') = (ended_at is null))
+);
+create index if not exists invitations_created_at_idx on access.invitations (organization_id, created_at);
+create index if not exists invitations_role_idx on access.invitations (organization_id, role_id);
+create index if not exists invitations_invited_by_idx on access.invitations (invited_by);
+create index if not exists invitations_accepted_by_idx on access.invitations (accepted_by);
+alter table access.invitations enable row level security, force row level security;
+comment on table access.invitations is 'Who was asked to join an organization, and what became of it.';
+comment on column access.invitations.organization_id is 'Organization.';
+comment on column access.invitations.id is 'UUID version 7; not the token, which stands in the mail alone.';
+comment on column access.invitations.role_id is 'Role that whoever accepts gets; null once that role is gone, and then nobody can accept.';
+comment on column access.invitations.role_valid_until is 'Until when they hold that role.';
+comment on column access.invitations.status is 'open, accepted or revoked. One that ran out stays open: see expiresAt.';
+comment on column access.invitations.invited_by is 'Who invited, or sent it again. It is void when they could not invite to that role any more.';
+comment on column access.invitations.accepted_by is 'Who accepted; null until then, and once that person is gone.';
+comment on column access.invitations.created_at is 'When it was made.';
+comment on column access.invitations.expires_at is 'Nobody can accept it from then on.';
+comment on column access.invitations.ended_at is 'When it was accepted or revoked; null while it is open.';
+
+create table if not exists access_private.invitation_addresses (
+  organization_id uuid not null,
+  invitation_id uuid not null,
+  address bytea not null,
+  lookup bytea not null,
+  constraint invitation_addresses_pkey primary key (organization_id, invitation_id),
+  constraint invitation_addresses_invitation_exists foreign key (organization_id, invitation_id)
+    references access.invitations (organization_id, id) on delete cascade
+);
+create index if not exists invitation_addresses_lookup_idx on access_private.invitation_addresses (lookup, organization_id);
+alter table access_private.invitation_addresses enable row level security, force row level security;
+comment on table access_private.invitation_addresses is 'Sealed parts of an invitation.';
+comment on column access_private.invitation_addresses.organization_id is 'Organization, whose key seals the address.';
+comment on column access_private.invitation_addresses.invitation_id is 'Invitation.';
+comment on column access_private.invitation_addresses.address is 'Sealed: access.invitations.address.';
+comment on column access_private.invitation_addresses.lookup is 'Blind index of the address, as in identity_private.emails.';
+
+-- The owner has no policy on these tables: with row_security off the check of rows that cannot be there yet would fail.
+set local row_security = on;
+do $$
+begin
+  if not exists (select from pg_constraint c where c.conname = 'tokens_invitation_exists') then
+    alter table identity_private.tokens add constraint tokens_invitation_exists
+      foreign key (organization_id, invitation_id) references access.invitations (organization_id, id) on delete cascade;
+    alter table identity_private.mails add constraint mails_invitation_exists
+      foreign key (organization_id, invitation_id) references access.invitations (organization_id, id) on delete cascade;
+  end if;
+end $$;
+reset row_security;
+
+grant create on schema access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.ask_for_invitation_mail(kind text, organization_id uuid, invitation_id uuid, asked_by uuid default null) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+begin
+  insert into identity_private.mails (kind, lookup, organization_id, invitation_id, asked_by)
+    select ask_for_invitation_mail.kind, a.lookup, a.organization_id, a.invitation_id, ask_for_invitation_mail.asked_by
+      from access_private.invitation_addresses a
+      where a.organization_id = ask_for_invitation_mail.organization_id and a.invitation_id = ask_for_invitation_mail.invitation_id
+    returning id into strict v_id;
+  perform platform.enqueue('mail__send', json_build_object('id', v_id));
+end $$;
+comment on function access_private.ask_for_invitation_mail(text, uuid, uuid, uuid) is
+  'Puts a mail to the address of an invitation into the outbox, with its job, in this transaction.';
+
+create or replace function access_private.invitation_mail(
+  organization_id uuid, invitation_id uuid, out recipient text, out locale text, out organization text, out expires_at timestamptz
+)
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select keyring_private.open('access.invitations.address', a.organization_id, a.invitation_id, a.address),
+      coalesce(p.locale, 'en'), o.name, i.expires_at
+    from access.invitations i
+    join access_private.invitation_addresses a on a.organization_id = i.organization_id and a.invitation_id = i.id
+    join access.organizations o on o.id = i.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()
+    -- In the language of whoever invites: that of the invited address, if it has an account, is nobody's to tell.
+    left join identity.people p on p.id = i.invited_by
+    where i.organization_id = invitation_mail.organization_id and i.id = invitation_mail.invitation_id
+      and i.status = 'open' and i.expires_at > clock_timestamp()
+$$;
+comment on function access_private.invitation_mail(uuid, uuid) is
+  'What identity.compose_mail() writes to the address of an invitation; nulls if nobody can accept it any more.';
+
+create or replace function access_private.revoke_invitations(organization_id uuid, ids uuid[]) returns integer
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+  v_count integer := 0;
+begin
+  for v_id in
+    update access.invitations i set status = 'revoked', ended_at = clock_timestamp()
+      where i.organization_id = revoke_invitations.organization_id and i.id = any (ids) and i.status = 'open'
+      returning i.id
+  loop
+    perform audit_private.append('invitation.revoke', revoke_invitations.organization_id, details => jsonb_build_object('invitation', v_id));
+    v_count := v_count + 1;
+  end loop;
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    where t.organization_id = revoke_invitations.organization_id and t.invitation_id = any (ids) and t.consumed_at is null;
+  return v_count;
+end $$;
+comment on function access_private.revoke_invitations(uuid, uuid[]) is
+  'Takes open invitations back, and their tokens; returns how many. Whoever calls it has taken their turn.';
+
+create or replace function access_private.reseal_invitations(batch integer, inout after uuid, out rows_done integer)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_after uuid := after;
+begin
+  with held as materialized (
+      select x.organization_id, x.invitation_id as id from access_private.invitation_addresses x
+        where (v_after is null or x.invitation_id > v_after) and keyring.is_stale(x.address)
+        order by x.invitation_id limit batch for no key update skip locked),
+    done as (
+      update access_private.invitation_addresses x
+        set address = keyring_private.reseal('access.invitations.address', x.invitation_id, x.organization_id, x.address, x.organization_id)
+        from held h where x.organization_id = h.organization_id and x.invitation_id = h.id)
+    select count(*), max(h.id::text)::uuid into rows_done, after from held h;
+  if after is null and exists (select from access_private.invitation_addresses x where keyring.is_stale(x.address)) then
+    rows_done := null;
+  end if;
+end $$;
+comment on function access_private.reseal_invitations(integer, uuid) is
+  'Seals a batch of addresses of invitations anew, when data keys were replaced: see identity/reseal.sql.';
+grant execute on function access_private.reseal_invitations(integer, uuid) to safetypin_keeper;
+
+reset role;
+reset row_security;
+revoke create on schema access_private from safetypin_definer;
+
+grant create on schema access to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access.clean_up(batch integer) returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.invitation_seconds'));
+  v_count integer;
+begin
+  if request.task() is distinct from 'access__clean_up' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  -- Its mails and tokens go before it, by identity.clean_up(): a cascade would wait for rows that are in use.
+  delete from access.invitations i
+    using (select o.organization_id, o.id from access.invitations o
+           where least(o.ended_at, o.expires_at) < v_over
+             and not exists (select from identity_private.tokens t where t.organization_id = o.organization_id and t.invitation_id = o.id)
+             and not exists (select from identity_private.mails m where m.organization_id = o.organization_id and m.invitation_id = o.id)
+           limit least(greatest(batch, 1), 10000) for update skip locked) old
+    where i.organization_id = old.organization_id and i.id = old.id;
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+comment on function access.clean_up(integer) is
+  'Task access__clean_up: removes a batch of invitations that are over, with their addresses; returns how many. DENYD outside it.';
+
+reset role;
+reset row_security;
+revoke create on schema access from safetypin_definer;
+--! EndIncluded access/invitations.sql
+--! Included access/joining.sql
+-- Purpose: how memberships begin and end: accepting an invitation (one token, one membership, and only as long as whoever
+-- invited could still invite), and what goes with a membership.
+
+grant create on schema access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.live_invitation(token bytea) returns access.invitations
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select i.*
+    from identity_private.tokens t
+    join access.invitations i on i.organization_id = t.organization_id and i.id = t.invitation_id
+    join access.organizations o on o.id = i.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()
+    where t.hash = sha256(live_invitation.token) and t.purpose = 'invitation'
+      and t.consumed_at is null and t.expires_at > clock_timestamp()
+      and i.status = 'open' and i.expires_at > clock_timestamp()
+      and i.role_id is not null and i.role_valid_until > clock_timestamp()
+$$;
+comment on function access_private.live_invitation(bytea) is 'The open invitation of a live token; null for any other token.';
+
+create or replace function access_private.may_invite(organization_id uuid, person_id uuid, permissions text[], until timestamptz) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+      select from access.memberships m
+        join identity.people p on p.id = m.person_id and p.status = 'active'
+        where m.organization_id = may_invite.organization_id and m.person_id = may_invite.person_id)
+    and exists (
+      select from access_private.held_permissions h
+        where h.organization_id = may_invite.organization_id and h.person_id = may_invite.person_id
+          and h.permission = 'member.invite' and h.valid @> clock_timestamp())
+    and not exists (
+      select from unnest(may_invite.permissions) as u (permission)
+        where not exists (
+          select from access_private.held_permissions h
+            where h.organization_id = may_invite.organization_id and h.person_id = may_invite.person_id
+              and h.permission = u.permission and h.valid @> tstzrange(clock_timestamp(), may_invite.until)))
+$$;
+comment on function access_private.may_invite(uuid, uuid, text[], timestamptz) is
+  'Whether somebody is an active member who may invite now and holds all of these permissions until then: what was asked when they invited is asked again when it is accepted.';
+
+create or replace function access_private.accept_invitation(
+  token bytea, proven boolean, out outcome text, out reasons text[], out organization_id uuid
+)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_person uuid := request.signed_in_id();
+  v_invitation access.invitations;
+  v_membership uuid := platform.uuid_v7();
+begin
+  if v_person is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  outcome := 'REFUSED';
+  v_invitation := access_private.live_invitation(token);
+  if v_invitation.id is null then
+    reasons := access_private.refused('invitation.accept', '{TOKEN_INVALID}');
+    return;
+  end if;
+  -- Read anew after that: others accept, revoke and remove at the same moment.
+  perform access_private.take_turn(v_invitation.organization_id);
+  v_invitation := access_private.live_invitation(token);
+  reasons := case
+    when v_invitation.id is null or request.signed_in_id() is distinct from v_person
+      or not access_private.may_invite(v_invitation.organization_id, v_invitation.invited_by,
+        access_private.held_by_role(v_invitation.organization_id, v_invitation.role_id), v_invitation.role_valid_until)
+      then array['TOKEN_INVALID']
+    when exists (
+        select from access.memberships m where m.organization_id = v_invitation.organization_id and m.person_id = v_person)
+      then array['ALREADY_MEMBER']
+    when proven is not true and not exists (
+        select from access_private.invitation_addresses a
+          join identity_private.emails e on e.lookup = a.lookup
+          where a.organization_id = v_invitation.organization_id and a.invitation_id = v_invitation.id
+            and e.person_id = v_person and e.verified_at is not null)
+      then array['CODE_NEEDED']
+    when not access_private.room(v_invitation.organization_id, 'members') then array['LIMIT_REACHED']
+    else '{}' end;
+  if reasons <> '{}' then
+    perform access_private.refused('invitation.accept', reasons);
+    return;
+  end if;
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    where t.organization_id = v_invitation.organization_id and t.invitation_id = v_invitation.id and t.consumed_at is null;
+  update access.invitations i set status = 'accepted', ended_at = clock_timestamp(), accepted_by = v_person
+    where i.organization_id = v_invitation.organization_id and i.id = v_invitation.id;
+  insert into access.memberships (organization_id, id, person_id) values (v_invitation.organization_id, v_membership, v_person);
+  insert into access.membership_roles (organization_id, membership_id, role_id, valid_until, granted_by)
+    values (v_invitation.organization_id, v_membership, v_invitation.role_id, v_invitation.role_valid_until, v_invitation.invited_by);
+  perform audit_private.append('invitation.accept', v_invitation.organization_id, details => jsonb_build_object(
+    'invitation', v_invitation.id, 'membership', v_membership, 'role', v_invitation.role_id,
+    'invitedBy', v_invitation.invited_by, 'byCode', proven));
+  outcome := 'ACCEPTED';
+  organization_id := v_invitation.organization_id;
+end $$;
+comment on function access_private.accept_invitation(bytea, boolean) is
+  'Makes whoever is signed in a member, once for each token. proven: a code that was sent to the invited address was given; otherwise it must be one of the person''s own. AUTHN for nobody.';
+
+create or replace function access_private.end_membership(organization_id uuid, person_id uuid, action text) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Nobody walks back in with an invitation that was never needed.
+  perform access_private.revoke_invitations(end_membership.organization_id, array(
+    select i.id
+      from identity_private.emails e
+      join access_private.invitation_addresses a on a.lookup = e.lookup and a.organization_id = end_membership.organization_id
+      join access.invitations i on i.organization_id = a.organization_id and i.id = a.invitation_id and i.status = 'open'
+      where e.person_id = end_membership.person_id));
+  -- Roles go with it, and by triggers what was held and the sessions. Jobs ask for the membership at each statement.
+  delete from access.memberships m
+    where m.organization_id = end_membership.organization_id and m.person_id = end_membership.person_id;
+  perform audit_private.append(end_membership.action, end_membership.organization_id,
+    details => jsonb_build_object('person', end_membership.person_id));
+end $$;
+comment on function access_private.end_membership(uuid, uuid, text) is
+  'Ends a membership with all that hangs on it, under the given audit action. Whoever calls it has taken their turn and seen to the last owner.';
+
+reset role;
+reset row_security;
+revoke create on schema access_private from safetypin_definer;
+--! EndIncluded access/joining.sql
 --! Included access/api-keys.sql
 -- Purpose: service accounts and API keys: what programs ask with. A key never has more than its own permissions, and
 -- never more than whose key it is: a person as long as she is a member, or a service account of the organization.
@@ -6962,6 +8112,34 @@ comment on type api_steps.password_challenge is 'How a new password is to be has
 comment on type api_steps.sign_in_challenge is 'How a password is to be hashed for a counted attempt; attempt is null while the account is locked.';
 comment on type api_steps.sign_in_result is 'Outcome of a sign-in, refresh or switch, and what the access token says.';
 comment on type api_steps.outcome_with_reasons is 'Outcome, and why it was refused.';
+
+-- Roles.
+do $$
+begin
+  if to_regtype('api.member_role_result') is null then
+    create type api.member_role_result as (outcome api.changed_outcome, reasons text[], id uuid);
+    create type api.held_permission as (permission text, valid_until timestamptz);
+  end if;
+end $$;
+comment on type api.member_role_result is 'What became of changing a member''s role: reasons are empty unless it was refused; id is that of the grant.';
+comment on type api.held_permission is 'A permission that the asker holds now.';
+comment on column api.held_permission.permission is 'noun.verb.';
+comment on column api.held_permission.valid_until is 'Until when, as roles and grants are now; null for no end.';
+
+-- Members and invitations.
+do $$
+begin
+  if to_regtype('api.resent_outcome') is null then
+    create type api.resent_outcome as enum ('SENT', 'REFUSED');
+    create type api.resent_result as (outcome api.resent_outcome, reasons text[]);
+    create type api_steps.accepted_invitation as (outcome text, reasons text[], organization_id uuid);
+    create type api_steps.started_code as (attempt uuid, outcome text, reasons text[], retry_after integer);
+  end if;
+end $$;
+comment on type api.resent_outcome is 'Whether something was sent again.';
+comment on type api.resent_result is 'What became of sending something again; reasons are empty unless it was refused.';
+comment on type api_steps.accepted_invitation is 'ACCEPTED with the organization, or REFUSED with reasons.';
+comment on type api_steps.started_code is 'A counted attempt at a code, or the outcome if there is none to make.';
 --! EndIncluded api/types.sql
 --! Included api/registration.sql
 -- Purpose: signing up. Whether the address is known already changes nothing that a caller can see: the same answer, the
@@ -7575,6 +8753,17 @@ revoke create on schema api, api_steps from safetypin_definer;
 --! Included api/organizations.sql
 -- Purpose: founding organizations, and which are one's own.
 
+do $$
+begin
+  if to_regtype('api.plan_use') is null then
+    create type api.plan_use as (what text, used integer, most integer);
+  end if;
+end $$;
+comment on type api.plan_use is 'Something that the plan limits.';
+comment on column api.plan_use.what is 'members, roles and so on.';
+comment on column api.plan_use.used is 'How many there are.';
+comment on column api.plan_use.most is 'How many there may be.';
+
 grant create on schema api to safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
@@ -7615,10 +8804,747 @@ end $$;
 comment on function api.create_organization(text) is
   'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED with NAME_INVALID or LIMIT_REACHED; AUTHN for nobody.';
 
+create or replace function api.plan_usage() returns setof api.plan_use
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not coalesce(request.can('plan.read'), false) then
+    raise exception 'plan.read is needed' using errcode = 'DENYD';
+  end if;
+  return query
+    select l.what, access_private.used(o.id, l.what), l.most
+      from access.organizations o
+      join access.plan_limits l on l.plan = o.plan
+      where o.id = request.organization_id()
+      order by l.what;
+end $$;
+comment on function api.plan_usage() is
+  'What the plan of the active organization limits, and how much of it is used. Demands plan.read.';
+
 reset role;
 reset row_security;
 revoke create on schema api from safetypin_definer;
 --! EndIncluded api/organizations.sql
+--! Included api/roles.sql
+-- Purpose: making roles and giving them to members. Each function takes the organization's turn before it reads what it
+-- decides on, so nothing of that changes until it is done.
+
+grant create on schema api to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api.create_role(name text, description text default '', permissions text[] default '{}') returns api.created_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+-- Borrows writing roles; the checks are role.create, and that the asker holds what the role is to permit.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_id uuid := platform.uuid_v7();
+  v_reasons text[];
+begin
+  if not access_private.take_turn_to('role.create') then
+    return ('REFUSED', access_private.refused('role.create', '{NOT_PERMITTED}'), null)::api.created_result;
+  end if;
+  v_reasons := access_private.role_faults(v_organization, null, name, description, permissions);
+  if v_reasons <> '{}' then
+    return ('REFUSED', access_private.refused('role.create', v_reasons), null)::api.created_result;
+  end if;
+  if not access_private.room(v_organization, 'roles') then
+    return ('REFUSED', access_private.refused('role.create', '{LIMIT_REACHED}'), null)::api.created_result;
+  end if;
+  insert into access.roles (organization_id, id, name, description)
+    values (v_organization, v_id, btrim(create_role.name), create_role.description);
+  insert into access.role_permissions (organization_id, role_id, permission)
+    select distinct v_organization, v_id, u.permission from unnest(create_role.permissions) u (permission);
+  perform audit_private.append('role.create', relation => 'access.roles', row_id => v_id::text, details => jsonb_build_object(
+    'permissions', access_private.held_by_role(v_organization, v_id)));
+  return ('CREATED', '{}', v_id)::api.created_result;
+end $$;
+comment on function api.create_role(text, text, text[]) is
+  'Makes a role out of permissions that the caller holds without an end. Needs role.create. REFUSED with NOT_PERMITTED, NAME_INVALID, NAME_TAKEN (also for what looks like a built-in role), VALUE_INVALID (description), PERMISSION_UNKNOWN, NOT_HELD or LIMIT_REACHED (of the plan).';
+
+create or replace function api.update_role(
+  id uuid, version integer, name text default null, description text default null, permissions text[] default null
+) returns api.changed_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+-- Borrows writing roles; the checks are role.update, and that the asker holds what the role permits and is to permit.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_role access.roles;
+  v_before text[];
+  v_after text[];
+  v_reasons text[];
+begin
+  if not access_private.take_turn_to('role.update') then
+    return ('REFUSED', access_private.refused('role.update', '{NOT_PERMITTED}'), null)::api.changed_result;
+  end if;
+  select r.* into v_role from access.roles r where r.organization_id = v_organization and r.id = update_role.id;
+  if not found or v_role.built_in then
+    return ('REFUSED', access_private.refused('role.update', case when found then '{BUILT_IN}' else '{NOT_FOUND}' end::text[]), null)::api.changed_result;
+  end if;
+  if v_role.version is distinct from update_role.version then
+    raise exception 'the role was changed' using errcode = 'STALE';
+  end if;
+  v_before := access_private.held_by_role(v_organization, v_role.id);
+  v_reasons := access_private.role_faults(v_organization, v_role.id, coalesce(update_role.name, v_role.name),
+    coalesce(update_role.description, v_role.description), coalesce(update_role.permissions, v_before));
+  if v_reasons <> '{}' then
+    return ('REFUSED', access_private.refused('role.update', v_reasons), null)::api.changed_result;
+  end if;
+  delete from access.role_permissions rp
+    where rp.organization_id = v_organization and rp.role_id = v_role.id and rp.permission <> all (update_role.permissions);
+  insert into access.role_permissions (organization_id, role_id, permission)
+    select distinct v_organization, v_role.id, u.permission from unnest(update_role.permissions) u (permission)
+    on conflict on constraint role_permissions_pkey do nothing;
+  update access.roles r
+    set name = coalesce(btrim(update_role.name), r.name), description = coalesce(update_role.description, r.description),
+        updated_at = clock_timestamp(), version = r.version + 1
+    where r.organization_id = v_organization and r.id = v_role.id
+    returning r.version into v_role.version;
+  v_after := access_private.held_by_role(v_organization, v_role.id);
+  perform audit_private.append('role.update', relation => 'access.roles', row_id => v_role.id::text, details => jsonb_build_object(
+    'added', array(select p from unnest(v_after) p where p <> all (v_before)),
+    'removed', array(select p from unnest(v_before) p where p <> all (v_after))));
+  return ('CHANGED', '{}', v_role.version)::api.changed_result;
+end $$;
+comment on function api.update_role(uuid, integer, text, text, text[]) is
+  'Changes a role; null leaves something as it is. Whoever holds the role has what it permits in their next statement. Needs role.update, and to hold without an end all that it permits and is to permit. REFUSED with NOT_PERMITTED, NOT_FOUND, BUILT_IN or as createRole; STALE for another version.';
+
+create or replace function api.delete_role(id uuid) returns api.removed_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows removing roles; the checks are role.delete, and that the asker holds what the role permits.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_role access.roles;
+  v_permissions text[];
+  v_grants integer;
+begin
+  if not access_private.take_turn_to('role.delete') then
+    return ('REFUSED', access_private.refused('role.delete', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  select r.* into v_role from access.roles r where r.organization_id = v_organization and r.id = delete_role.id;
+  if not found or v_role.built_in then
+    return ('REFUSED', access_private.refused('role.delete', case when found then '{BUILT_IN}' else '{NOT_FOUND}' end::text[]))::api.removed_result;
+  end if;
+  v_permissions := access_private.held_by_role(v_organization, v_role.id);
+  if access_private.not_held(v_permissions, tstzrange(clock_timestamp(), 'infinity')) <> '{}' then
+    return ('REFUSED', access_private.refused('role.delete', '{NOT_HELD}'))::api.removed_result;
+  end if;
+  -- First from whoever holds it: so it is worked out once.
+  delete from access.membership_roles mr where mr.organization_id = v_organization and mr.role_id = v_role.id;
+  get diagnostics v_grants = row_count;
+  delete from access.roles r where r.organization_id = v_organization and r.id = v_role.id;
+  perform audit_private.append('role.delete', relation => 'access.roles', row_id => v_role.id::text,
+    details => jsonb_build_object('permissions', v_permissions, 'grants', v_grants));
+  return ('REMOVED', '{}')::api.removed_result;
+end $$;
+comment on function api.delete_role(uuid) is
+  'Removes a role, and takes it from whoever holds it. Needs role.delete, and to hold without an end all that it permits. REFUSED with NOT_PERMITTED, NOT_FOUND, BUILT_IN or NOT_HELD.';
+
+reset role;
+reset row_security;
+revoke create on schema api from safetypin_definer;
+--! EndIncluded api/roles.sql
+--! Included api/role-grants.sql
+-- Purpose: giving roles to members and taking them back, and what one holds oneself.
+
+grant create on schema api to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api.grant_role(
+  membership_id uuid, role_id uuid, valid_from timestamptz default null, valid_until timestamptz default null
+) returns api.created_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows giving roles; the checks are member.update, and that the asker holds for all of that time what the role permits.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_from timestamptz;
+  v_until timestamptz := coalesce(grant_role.valid_until, 'infinity');
+  v_reason text;
+  v_id uuid := platform.uuid_v7();
+begin
+  if not access_private.take_turn_to('member.update') then
+    return ('REFUSED', access_private.refused('role.grant', '{NOT_PERMITTED}'), null)::api.created_result;
+  end if;
+  -- Nobody had the role before now, whatever is said about it.
+  v_from := greatest(grant_role.valid_from, clock_timestamp());
+  v_reason := case
+    when not exists (select from access.memberships m where m.organization_id = v_organization and m.id = grant_role.membership_id)
+      then 'NOT_FOUND'
+    when not exists (select from access.roles r where r.organization_id = v_organization and r.id = grant_role.role_id)
+      then 'ROLE_UNKNOWN'
+    when v_from >= v_until then 'WINDOW_INVALID'
+    when access_private.not_held(access_private.held_by_role(v_organization, grant_role.role_id), tstzrange(v_from, v_until)) <> '{}'
+      then 'NOT_HELD'
+    when (select count(*) from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = grant_role.membership_id
+          and mr.valid_until > clock_timestamp()) >= platform.limit_value('role.per_member')
+      then 'LIMIT_REACHED' end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('role.grant', array[v_reason]), null)::api.created_result;
+  end if;
+  insert into access.membership_roles (organization_id, id, membership_id, role_id, valid_from, valid_until, granted_by)
+    values (v_organization, v_id, grant_role.membership_id, grant_role.role_id, v_from, v_until, request.user_id());
+  perform access_private.record_grants('role.grant', v_organization, array[v_id]);
+  return ('CREATED', '{}', v_id)::api.created_result;
+end $$;
+comment on function api.grant_role(uuid, uuid, timestamptz, timestamptz) is
+  'Gives a member a role, beside those she has, from a time (default: now) until a time (default: without an end). Needs member.update, and to hold for all of that time what the role permits. REFUSED with NOT_PERMITTED, NOT_FOUND (the membership), ROLE_UNKNOWN, WINDOW_INVALID, NOT_HELD or LIMIT_REACHED.';
+
+create or replace function api.revoke_role(grant_id uuid) returns api.removed_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows taking roles; the checks are member.update, and that the asker holds all that the member holds.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid;
+begin
+  if not access_private.take_turn_to('member.update') then
+    return ('REFUSED', access_private.refused('role.revoke', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  select m.person_id into v_person
+    from access.membership_roles mr
+    join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+    where mr.organization_id = v_organization and mr.id = revoke_role.grant_id;
+  if not found then
+    return ('REFUSED', access_private.refused('role.revoke', '{NOT_FOUND}'))::api.removed_result;
+  end if;
+  if not access_private.outranks(v_organization, v_person) then
+    return ('REFUSED', access_private.refused('role.revoke', '{OUTRANKED}'))::api.removed_result;
+  end if;
+  begin
+    perform access_private.record_grants('role.revoke', v_organization, array[revoke_role.grant_id]);
+    delete from access.membership_roles mr where mr.organization_id = v_organization and mr.id = revoke_role.grant_id;
+  exception when sqlstate 'LASTO' then
+    return ('REFUSED', access_private.refused('role.revoke', '{LAST_OWNER}'))::api.removed_result;
+  end;
+  return ('REMOVED', '{}')::api.removed_result;
+end $$;
+comment on function api.revoke_role(uuid) is
+  'Takes back one grant of a role, by the id of the membership role; what it gave is over in the member''s next statement. Needs member.update, and to hold all that the member holds. REFUSED with NOT_PERMITTED, NOT_FOUND, OUTRANKED or LAST_OWNER.';
+
+create or replace function api.change_member_role(membership_id uuid, role text) returns api.member_role_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+-- Borrows giving and taking roles; the checks are member.update, that the asker holds all that the member holds, and
+-- without an end what the new role permits.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid;
+  v_role uuid;
+  v_reason text;
+  v_id uuid := platform.uuid_v7();
+begin
+  if not access_private.take_turn_to('member.update') then
+    return ('REFUSED', access_private.refused('member.role', '{NOT_PERMITTED}'), null)::api.member_role_result;
+  end if;
+  select m.person_id into v_person
+    from access.memberships m where m.organization_id = v_organization and m.id = change_member_role.membership_id;
+  v_role := access_private.role_named(v_organization, role);
+  v_reason := case
+    when v_person is null then 'NOT_FOUND'
+    when v_role is null then 'ROLE_UNKNOWN'
+    when not access_private.outranks(v_organization, v_person) then 'OUTRANKED'
+    when access_private.not_held(access_private.held_by_role(v_organization, v_role), tstzrange(clock_timestamp(), 'infinity')) <> '{}'
+      then 'NOT_HELD' end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('member.role', array[v_reason]), null)::api.member_role_result;
+  end if;
+  begin
+    -- The new one first: whoever stays an owner is one all the time.
+    insert into access.membership_roles (organization_id, id, membership_id, role_id, valid_from, granted_by)
+      values (v_organization, v_id, change_member_role.membership_id, v_role, clock_timestamp(), request.user_id());
+    perform access_private.record_grants('role.revoke', v_organization, array(
+      select mr.id from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = change_member_role.membership_id and mr.id <> v_id));
+    delete from access.membership_roles mr
+      where mr.organization_id = v_organization and mr.membership_id = change_member_role.membership_id and mr.id <> v_id;
+    perform access_private.record_grants('role.grant', v_organization, array[v_id]);
+  exception when sqlstate 'LASTO' then
+    return ('REFUSED', access_private.refused('member.role', '{LAST_OWNER}'), null)::api.member_role_result;
+  end;
+  return ('CHANGED', '{}', v_id)::api.member_role_result;
+end $$;
+comment on function api.change_member_role(uuid, text) is
+  'Takes all roles from a member and gives one without an end, by its name. Needs member.update, to hold all that the member holds, and without an end what the role permits. REFUSED with NOT_PERMITTED, NOT_FOUND, ROLE_UNKNOWN, OUTRANKED, NOT_HELD or LAST_OWNER.';
+
+create or replace function api.my_permissions() returns setof api.held_permission
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows reading what is worked out about the asker; the check is that it is hers.
+  select h.permission, nullif(upper(w.valid), 'infinity')
+    from access_private.holding() h
+    cross join lateral unnest(h.valid) as w (valid)
+    where w.valid @> clock_timestamp()
+    order by h.permission
+$$;
+comment on function api.my_permissions() is
+  'What the caller may do now in the active organization, and until when; empty without one, and for an API key (see apiKeyReach). For showing what can be done: each statement is decided anew.';
+
+reset role;
+reset row_security;
+revoke create on schema api from safetypin_definer;
+--! EndIncluded api/role-grants.sql
+--! Included api/members.sql
+-- Purpose: who belongs to the active organization: names, addresses, removing, leaving.
+
+grant create on schema api to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api.memberships_display_name(membership access.memberships) returns text
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows opening names; the checks are the active organization, and member.read or one's own membership. Of the row given
+-- only the key is believed: anybody can make one up.
+  select keyring_private.open('identity.people.display_name', platform.no_organization(), m.person_id, f.display_name)
+    from access.memberships m
+    join identity.people p on p.id = m.person_id and p.status <> 'erased'
+    join identity_private.profiles f on f.person_id = m.person_id
+    where m.organization_id = (select request.organization_id()) and m.id = membership.id
+      and ((select request.can('member.read')) or m.person_id = (select request.owner_id()))
+$$;
+comment on function api.memberships_display_name(access.memberships) is 'Name of the member.';
+
+create or replace function api.memberships_email(membership access.memberships) returns text
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- As for the name, with member.contact.
+  select keyring_private.open('identity.emails.address', platform.no_organization(), e.id, e.address)
+    from access.memberships m
+    join identity.people p on p.id = m.person_id and p.status <> 'erased'
+    join identity_private.emails e on e.person_id = m.person_id and e.is_primary
+    where m.organization_id = (select request.organization_id()) and m.id = membership.id
+      and ((select request.can('member.contact')) or m.person_id = (select request.owner_id()))
+$$;
+comment on function api.memberships_email(access.memberships) is
+  'Primary e-mail address of the member; null without member.contact, unless it is one''s own.';
+
+create or replace function api.remove_member(membership_id uuid) returns api.removed_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid;
+  v_reason text;
+begin
+  perform access_private.take_turn(v_organization);
+  if not request.can('member.remove') then
+    return ('REFUSED', access_private.refused('member.remove', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  select m.person_id into v_person from access.memberships m
+    where m.organization_id = v_organization and m.id = remove_member.membership_id;
+  v_reason := case
+    when not found then 'NOT_FOUND'
+    when not access_private.outranks(v_organization, v_person) then 'OUTRANKED'
+    when not access_private.has_owner(v_organization, v_person) then 'LAST_OWNER'
+    end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('member.remove', array[v_reason]))::api.removed_result;
+  end if;
+  perform access_private.end_membership(v_organization, v_person, 'member.remove');
+  return ('REMOVED', '{}')::api.removed_result;
+end $$;
+comment on function api.remove_member(uuid) is
+  'Removes a member from the active organization: roles, sessions in it and waiting jobs end at once. REFUSED with NOT_PERMITTED (member.remove), NOT_FOUND, OUTRANKED (the member holds more than the caller) or LAST_OWNER.';
+
+create or replace function api.leave_organization() returns api.removed_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid := request.signed_in_id();
+begin
+  perform access_private.take_turn(v_organization);
+  -- Removed while this call waited, or the session is over.
+  if v_person is null or request.signed_in_id() is distinct from v_person then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  if not access_private.has_owner(v_organization, v_person) then
+    return ('REFUSED', access_private.refused('member.leave', '{LAST_OWNER}'))::api.removed_result;
+  end if;
+  perform access_private.end_membership(v_organization, v_person, 'member.leave');
+  return ('REMOVED', '{}')::api.removed_result;
+end $$;
+comment on function api.leave_organization() is
+  'Leaves the active organization; this session, and every other one in it, ends. REFUSED with LAST_OWNER. AUTHN for nobody.';
+
+reset role;
+reset row_security;
+revoke create on schema api from safetypin_definer;
+--! EndIncluded api/members.sql
+--! Included api/invitations.sql
+-- Purpose: inviting people, sending again, taking back. Whether an address has an account is asked nowhere here: only
+-- whether it belongs to a member, which is known inside.
+
+grant create on schema api to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api.invite_member(email text, role text, valid_until timestamptz default null) returns api.created_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_until constant timestamptz := coalesce(invite_member.valid_until, 'infinity');
+  v_address constant text := identity_private.normalize_email(invite_member.email);
+  v_lookup bytea;
+  v_role uuid;
+  v_id uuid := platform.uuid_v7();
+  v_reasons text[];
+begin
+  perform access_private.take_turn(v_organization);
+  if not request.can('member.invite') then
+    return ('REFUSED', access_private.refused('member.invite', '{NOT_PERMITTED}'), null)::api.created_result;
+  end if;
+  select r.id into v_role from access.roles r where r.organization_id = v_organization and r.name = invite_member.role;
+  v_reasons := array_remove(array[
+    case when v_address is null then 'EMAIL_INVALID' end,
+    case when v_role is null then 'ROLE_UNKNOWN' end,
+    case when v_until <= clock_timestamp() then 'WINDOW_INVALID' end], null);
+  if v_reasons <> '{}' then
+    return ('REFUSED', v_reasons, null)::api.created_result;
+  end if;
+  if access_private.not_held(access_private.held_by_role(v_organization, v_role), tstzrange(clock_timestamp(), v_until)) <> '{}' then
+    return ('REFUSED', access_private.refused('member.invite', '{NOT_HELD}'), null)::api.created_result;
+  end if;
+  v_lookup := identity_private.email_lookup(v_address);
+  v_reasons := case
+    when exists (
+        select from identity_private.emails e
+          join access.memberships m on m.person_id = e.person_id and m.organization_id = v_organization
+          where e.lookup = v_lookup)
+      then array['ALREADY_MEMBER']
+    when exists (
+        select from access_private.invitation_addresses a
+          join access.invitations i on i.organization_id = a.organization_id and i.id = a.invitation_id
+          where a.organization_id = v_organization and a.lookup = v_lookup
+            and i.status = 'open' and i.expires_at > clock_timestamp())
+      then array['ALREADY_INVITED']
+    when not access_private.room(v_organization, 'invitations')
+        or (select count(*) from access.invitations i
+          where i.organization_id = v_organization and i.created_at > clock_timestamp() - interval '1 hour')
+        >= platform.limit_value('invitation.per_hour')
+      then access_private.refused('member.invite', '{LIMIT_REACHED}')
+    else '{}' end;
+  if v_reasons <> '{}' then
+    return ('REFUSED', v_reasons, null)::api.created_result;
+  end if;
+  insert into access.invitations (organization_id, id, role_id, role_valid_until, invited_by, expires_at)
+    values (v_organization, v_id, v_role, v_until, request.user_id(),
+      clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds')));
+  insert into access_private.invitation_addresses (organization_id, invitation_id, address, lookup)
+    values (v_organization, v_id,
+      keyring_private.seal('access.invitations.address', v_organization, v_id, v_organization, v_address), v_lookup);
+  perform access_private.ask_for_invitation_mail('invitation', v_organization, v_id);
+  perform audit_private.append('invitation.create', v_organization,
+    details => jsonb_build_object('invitation', v_id, 'role', v_role));
+  return ('CREATED', '{}', v_id)::api.created_result;
+end $$;
+comment on function api.invite_member(text, text, timestamptz) is
+  'Invites an address to the active organization with one of its roles, by name, for as long as validUntil says. REFUSED with NOT_PERMITTED (member.invite), EMAIL_INVALID, ROLE_UNKNOWN, WINDOW_INVALID, NOT_HELD (the role permits what the caller does not hold, or not for that long), ALREADY_MEMBER, ALREADY_INVITED or LIMIT_REACHED.';
+
+create or replace function api.resend_invitation(invitation_id uuid) returns api.resent_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_invitation access.invitations;
+  v_reason text;
+begin
+  perform access_private.take_turn(v_organization);
+  if not request.can('member.invite') then
+    return ('REFUSED', access_private.refused('invitation.resend', '{NOT_PERMITTED}'))::api.resent_result;
+  end if;
+  select i.* into v_invitation from access.invitations i
+    where i.organization_id = v_organization and i.id = resend_invitation.invitation_id
+      and i.status = 'open' and i.role_id is not null and i.role_valid_until > clock_timestamp();
+  v_reason := case
+    when not found then 'NOT_FOUND'
+    -- Who sends it again is who invites from now on.
+    when access_private.not_held(access_private.held_by_role(v_organization, v_invitation.role_id),
+        tstzrange(clock_timestamp(), v_invitation.role_valid_until)) <> '{}' then 'NOT_HELD'
+    when (select count(*) from identity_private.mails m
+          where m.organization_id = v_organization and m.invitation_id = v_invitation.id and m.kind = 'invitation'
+            and m.created_at > clock_timestamp() - interval '1 hour') >= platform.limit_value('mail.per_address_per_hour')
+      then 'LIMIT_REACHED'
+    end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('invitation.resend', array[v_reason]))::api.resent_result;
+  end if;
+  -- The old token is void now, not only when the mail is written.
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    where t.organization_id = v_organization and t.invitation_id = v_invitation.id and t.consumed_at is null;
+  update access.invitations i
+    set invited_by = request.user_id(),
+        expires_at = clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds'))
+    where i.organization_id = v_organization and i.id = v_invitation.id;
+  perform access_private.ask_for_invitation_mail('invitation', v_organization, v_invitation.id);
+  perform audit_private.append('invitation.resend', v_organization, details => jsonb_build_object('invitation', v_invitation.id));
+  return ('SENT', '{}')::api.resent_result;
+end $$;
+comment on function api.resend_invitation(uuid) is
+  'Sends an open invitation again, under a new token and with its whole time ahead, in the name of the caller. The old token is void. REFUSED with NOT_PERMITTED (member.invite), NOT_FOUND, NOT_HELD or LIMIT_REACHED.';
+
+create or replace function api.revoke_invitation(invitation_id uuid) returns api.removed_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+begin
+  perform access_private.take_turn(v_organization);
+  if not request.can('member.invite') then
+    return ('REFUSED', access_private.refused('invitation.revoke', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  if access_private.revoke_invitations(v_organization, array[revoke_invitation.invitation_id]) = 0 then
+    return ('REFUSED', access_private.refused('invitation.revoke', '{NOT_FOUND}'))::api.removed_result;
+  end if;
+  return ('REMOVED', '{}')::api.removed_result;
+end $$;
+comment on function api.revoke_invitation(uuid) is
+  'Takes an open invitation back; its token is void at once. REFUSED with NOT_PERMITTED (member.invite) or NOT_FOUND.';
+
+create or replace function api.invitations_email(invitation access.invitations) returns text
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows opening; the checks are the active organization and invitation.read. Of the row given only the key is believed.
+  select keyring_private.open('access.invitations.address', a.organization_id, a.invitation_id, a.address)
+    from access_private.invitation_addresses a
+    where a.organization_id = (select request.organization_id()) and a.invitation_id = invitation.id
+      and (select request.can('invitation.read'))
+$$;
+comment on function api.invitations_email(access.invitations) is 'Address that was invited.';
+
+reset role;
+reset row_security;
+revoke create on schema api from safetypin_definer;
+--! EndIncluded api/invitations.sql
+--! Included api/accepting.sql
+-- Purpose: the steps of acceptInvitation and requestInvitationCode. By token alone for an account of the invited address;
+-- for another account with a code that was sent there: a guess, counted, stored and answered in three transactions.
+
+grant create on schema api_steps to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api_steps.accept_invitation(token bytea) returns api_steps.accepted_invitation
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_done record := access_private.accept_invitation(token, false);
+begin
+  return (v_done.outcome, v_done.reasons, v_done.organization_id)::api_steps.accepted_invitation;
+end $$;
+comment on function api_steps.accept_invitation(bytea) is
+  'Accepts an invitation with an account of its address: ACCEPTED, or REFUSED with TOKEN_INVALID, ALREADY_MEMBER, CODE_NEEDED (the account has another address) or LIMIT_REACHED. AUTHN for nobody.';
+
+create or replace function api_steps.request_invitation_code(token bytea) returns text
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_person uuid := request.signed_in_id();
+  v_invitation access.invitations := access_private.live_invitation(token);
+begin
+  if v_person is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  if v_invitation.id is null then
+    perform access_private.refused('invitation.code', '{TOKEN_INVALID}');
+  else
+    perform access_private.ask_for_invitation_mail('invitation_code', v_invitation.organization_id, v_invitation.id, v_person);
+    perform audit_private.append('invitation.code', v_invitation.organization_id, details => jsonb_build_object('invitation', v_invitation.id));
+  end if;
+  return 'SENT';
+end $$;
+comment on function api_steps.request_invitation_code(bytea) is
+  'Sends six digits to the address of an invitation, good for whoever is signed in alone. Always SENT. AUTHN for nobody.';
+
+create or replace function api_steps.start_invitation_code(token bytea) returns api_steps.started_code
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_invitation access.invitations := access_private.live_invitation(token);
+  v_account bytea;
+  v_started record;
+begin
+  if request.signed_in_id() is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  if v_invitation.id is null then
+    return (null, 'REFUSED', access_private.refused('invitation.accept', '{TOKEN_INVALID}'), null)::api_steps.started_code;
+  end if;
+  select a.lookup into v_account from access_private.invitation_addresses a
+    where a.organization_id = v_invitation.organization_id and a.invitation_id = v_invitation.id;
+  -- The one counter of that address, over all doors.
+  v_started := identity_private.start_attempt('invitation_code', v_account);
+  if v_started.attempt is null then
+    return (null, 'REFUSED', access_private.refused('invitation.accept', '{LOCKED}'), v_started.retry_after)::api_steps.started_code;
+  end if;
+  if v_started.locked then
+    perform audit_private.append('login.lock', details => '{"because": "invitation"}');
+  end if;
+  return (v_started.attempt, null, '{}', null)::api_steps.started_code;
+end $$;
+comment on function api_steps.start_invitation_code(bytea) is
+  'Counts an attempt at the code of an invitation; attempt is null with TOKEN_INVALID, or LOCKED and the whole seconds until another is worth making. AUTHN for nobody.';
+
+create or replace function api_steps.submit_invitation_code(attempt uuid, code text) returns boolean
+  language sql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$ select identity_private.submit_attempt(attempt, 'invitation_code', convert_to(code, 'UTF8')) $$;
+comment on function api_steps.submit_invitation_code(uuid, text) is 'Stores the guessed code of a counted attempt.';
+
+create or replace function api_steps.finish_invitation_code(attempt uuid, token bytea, code text) returns api_steps.accepted_invitation
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_account bytea := identity_private.resolve_attempt(finish_invitation_code.attempt, 'invitation_code',
+    convert_to(finish_invitation_code.code, 'UTF8'));
+  v_invitation access.invitations := access_private.live_invitation(finish_invitation_code.token);
+  v_done record;
+begin
+  if request.signed_in_id() is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  -- The attempt was counted against the address of this very invitation, and the code was asked for by this very person.
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    from access_private.invitation_addresses a
+    where t.organization_id = v_invitation.organization_id and t.invitation_id = v_invitation.id
+      and a.organization_id = t.organization_id and a.invitation_id = t.invitation_id and a.lookup = v_account
+      and t.purpose = 'invitation_code' and t.person_id = request.signed_in_id()
+      and t.consumed_at is null and t.code_expires_at > clock_timestamp()
+      and t.code_mac = keyring_private.guess_mac(t.mail_id, convert_to(finish_invitation_code.code, 'UTF8'));
+  if not found then
+    return ('REFUSED', access_private.refused('invitation.accept', '{CODE_WRONG}'), null)::api_steps.accepted_invitation;
+  end if;
+  perform identity_private.forgive(v_account);
+  v_done := access_private.accept_invitation(finish_invitation_code.token, true);
+  return (v_done.outcome, v_done.reasons, v_done.organization_id)::api_steps.accepted_invitation;
+end $$;
+comment on function api_steps.finish_invitation_code(uuid, bytea, text) is
+  'Answers a stored code, once, and accepts the invitation if it is right: ACCEPTED, or REFUSED with CODE_WRONG or as accept_invitation. GUESS in the transaction that stored it. AUTHN for nobody.';
+
+reset role;
+reset row_security;
+revoke create on schema api_steps from safetypin_definer;
+--! EndIncluded api/accepting.sql
+--! Included api/explain.sql
+-- Purpose: explainAccess: why somebody may or may not do something. What is said of a row is looked up with the rights of
+-- who asks; the rest by the steps of access/explain.sql, which read the rows that access.protect() compiles.
+
+do $$
+begin
+  if to_regtype('api.explained_verdict') is null then
+    create type api.explained_verdict as enum ('ALLOWED', 'DENIED', 'REFUSED');
+    create type api.access_explanation as (
+      verdict api.explained_verdict, reason text, sentence text, change text, deciding jsonb);
+  end if;
+end $$;
+comment on type api.explained_verdict is 'ALLOWED, DENIED, or REFUSED: no answer.';
+comment on type api.access_explanation is 'Why somebody may or may not do something.';
+comment on column api.access_explanation.verdict is 'What the statement would do now; REFUSED is no answer, and the reason says why there is none.';
+comment on column api.access_explanation.reason is
+  'In one word. Allowed: HELD, OWN_ROW, OWN_ROWS (only those), ASSIGN. Denied: NOT_HELD, NOT_YET, ENDED, SCOPE (of an API key), NOT_OWN, ASSURANCE, ROW_NOT_FOUND, CLOSED (no rule), COLUMN_CLOSED, PARTITION, NOT_GRANTED, OTHER_ROLES, PERSON_INACTIVE, ORGANIZATION_INACTIVE. Refused: NOT_PERMITTED, NOT_FOUND (no such member), QUESTION_UNCLEAR, PERMISSION_UNKNOWN, COMMAND_UNKNOWN, TABLE_UNKNOWN, TABLE_UNRULED, ROW_NOT_FOUND, OWNER_HIDDEN.';
+comment on column api.access_explanation.sentence is 'For people.';
+comment on column api.access_explanation.change is 'The smallest change that would allow it; null where it is allowed or none would.';
+comment on column api.access_explanation.deciding is
+  'The rows that decided, a list of objects by kind: organization, person, session, row, rule, grant.';
+
+grant create on schema api_steps to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api_steps.explain_access(
+  person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid
+) returns api.access_explanation
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows the reading of rules, roles and grants. Oneself needs nothing, others access.explain, and both end at the active
+-- organization. What it is told of the row it believes: who would lie is answered about a row that is not there.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_self boolean := coalesce(explain_access.person_id = request.user_id(), explain_access.person_id is null);
+  v_explained record;
+begin
+  if not v_self and not coalesce(request.can('access.explain'), false) then
+    -- Nothing can be recorded in a transaction that only reads; nothing is told there either.
+    if not current_setting('transaction_read_only')::boolean then
+      perform access_private.refused('access.explain', '{NOT_PERMITTED}');
+    end if;
+    return ('REFUSED', 'NOT_PERMITTED',
+      access_private.explain_sentence('REFUSED', 'NOT_PERMITTED', null, null, null, null, null), null, '[]')::api.access_explanation;
+  end if;
+  v_explained := access_private.explain(v_organization, coalesce(explain_access.person_id, request.user_id()),
+    explain_access.permission, explain_access.command, explain_access.table_name, explain_access.column_name,
+    explain_access.owner_id, explain_access.row_seen, explain_access.row_owner, v_self,
+    case when v_self then request.assurance()
+      -- The strongest session there is, for who may see sessions; without one, what a password gives.
+      when coalesce(request.can('session.read'), false) then coalesce((
+        select max(s.assurance) from sessions.sessions s
+        where s.person_id = explain_access.person_id and s.organization_id = v_organization and s.ends_at > clock_timestamp()), 1)
+      else 1 end,
+    coalesce(request.can('role.read'), false), false);
+  return (v_explained.verdict, v_explained.reason, v_explained.sentence, v_explained.change, v_explained.deciding)::api.access_explanation;
+end $$;
+comment on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) is
+  'What api.explain_access() asks, once it has looked the row up as whoever asks. REFUSED with NOT_PERMITTED, recorded, about somebody else without access.explain.';
+
+reset role;
+reset row_security;
+revoke create on schema api_steps from safetypin_definer;
+
+create or replace function api.explain_access(
+  person_id uuid default null, permission text default null, command text default null, table_name text default null,
+  row_id uuid default null, row_key text default null, column_name text default null, owner_id uuid default null
+) returns api.access_explanation
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Invoker: the row is looked up with the rights of who asks.
+declare
+  v_key text := coalesce(row_key, row_id::text);
+  v_place record;
+  v_row record;
+begin
+  if v_key is null then
+    return api_steps.explain_access(person_id, permission, command, table_name, column_name, owner_id, null, null);
+  end if;
+  v_place := access.explain_place(table_name, lower(command));
+  v_row := access.row_seen(v_place.relation, v_place.key_column, v_place.organization_column, v_place.owner_column, v_key);
+  return api_steps.explain_access(person_id, permission, command, table_name, column_name, owner_id, v_row.seen, v_row.owner_id);
+end $$;
+comment on function api.explain_access(uuid, text, text, text, uuid, text, text, uuid) is
+  'Why a member of the active organization may or may not do something now: hold a permission, or run a command (select, insert, update, delete) on a table (schema.table) under access.protect(), on a column of it, on one row by rowId (rowKey where keys are no UUIDs), or adding one in the name of ownerId. About oneself without personId; about others it needs access.explain. A row that the asker cannot see does not exist here. An update or delete is of rows that the statement names, which must be readable too.';
+--! EndIncluded api/explain.sql
 --! Included api/keys.sql
 -- Purpose: what the API says about keys: how far a rotation or a sealing is. Counts are over all organizations, so there
 -- are none here.
@@ -7699,8 +9625,7 @@ declare
   v_reasons text[] := access_private.scope_reasons(create_service_account.permissions);
   v_name text := btrim(create_service_account.name);
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('service_account.create'), false) then
+  if not access_private.take_turn_to('service_account.create') then
     v_reasons := '{NOT_PERMITTED}';
   elsif not access_private.valid_label(v_name) then
     v_reasons := '{NAME_INVALID}';
@@ -7714,8 +9639,7 @@ begin
   elsif exists (select from access.service_accounts s
       where s.organization_id = v_organization and s.name = v_name and s.status = 'active') then
     v_reasons := '{NAME_TAKEN}';
-  elsif (select count(*) from access.service_accounts s where s.organization_id = v_organization and s.status = 'active')
-      >= platform.limit_value('service_account.per_organization') then
+  elsif not access_private.room(v_organization, 'service_accounts') then
     v_reasons := '{LIMIT_REACHED}';
   end if;
   if v_reasons <> '{}' then
@@ -7737,8 +9661,7 @@ as $$
 declare
   v_organization uuid := access_private.acting_in();
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('service_account.remove'), false) then
+  if not access_private.take_turn_to('service_account.remove') then
     return ('REFUSED', access_private.refused('service_account.remove', '{NOT_PERMITTED}'))::api.removed_result;
   end if;
   update access.service_accounts s set status = 'removed'
@@ -7771,8 +9694,7 @@ declare
   v_reasons text[] := access_private.scope_reasons(create_api_key.permissions);
   v_own text[];
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('api_key.create'), false)
+  if not access_private.take_turn_to('api_key.create')
     -- The key of a service account outlives whoever makes it, as the account does.
     or v_account is not null and not coalesce(request.can('service_account.create'), false) then
     v_reasons := '{NOT_PERMITTED}';
@@ -7798,10 +9720,11 @@ begin
       v_reasons := '{NOT_HELD}';
     end if;
   end if;
-  if v_reasons = '{}' and platform.limit_value('api_key.per_owner') <= (
-      select count(*) from access.api_keys k
-        where k.organization_id = v_organization and k.revoked_at is null and k.expires_at > clock_timestamp()
-          and (k.service_account_id = v_account or v_account is null and k.person_id = v_person)) then
+  if v_reasons = '{}' and (not access_private.room(v_organization, 'api_keys')
+      or platform.limit_value('api_key.per_owner') <= (
+        select count(*) from access.api_keys k
+          where k.organization_id = v_organization and k.revoked_at is null and k.expires_at > clock_timestamp()
+            and (k.service_account_id = v_account or v_account is null and k.person_id = v_person))) then
     v_reasons := '{LIMIT_REACHED}';
   end if;
   if v_reasons <> '{}' then
@@ -7830,7 +9753,9 @@ declare
   v_reasons text[] := '{}';
   v_now timestamptz;
 begin
-  perform access_private.take_turn(v_organization);
+  if not access_private.take_turn_to('api_key.rotate') then
+    return ('REFUSED', access_private.refused('api_key.rotate', '{NOT_PERMITTED}'), null, null, null)::api_steps.api_key_result;
+  end if;
   select k.* into v_key from access.api_keys k
     where k.organization_id = v_organization and k.id = rotate_api_key.id for no key update;
   v_now := clock_timestamp();
@@ -7838,7 +9763,6 @@ begin
     v_reasons := '{NOT_FOUND}';
   -- Whoever has the secret is whose key it is: nobody gets that of somebody else.
   elsif v_key.person_id is not null and v_key.person_id is distinct from v_person
-    or not coalesce(request.can('api_key.rotate'), false)
     or v_key.person_id is null and not coalesce(request.can('service_account.create'), false) then
     v_reasons := '{NOT_PERMITTED}';
   elsif v_key.revoked_at is not null or v_key.expires_at <= v_now then
@@ -8230,6 +10154,8 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('token.verification_seconds', 86400, 'seconds',    600, 604800, 'Life of a token that proves an e-mail address.'),
   ('token.reset_seconds',         1800, 'seconds',    300, 86400,  'Life of a token that resets a password.'),
   ('token.code_seconds',           600, 'seconds',    120, 3600,   'Life of a six-digit code sent by mail.'),
+  ('token.invitation_seconds',  604800, 'seconds',    3600, 2592000, 'Life of an invitation to an organization.'),
+  ('invitation.per_hour',          100, 'invitations', 1, 100000,  'Invitations that one organization sends in an hour.'),
   ('mail.per_address_per_hour',      5, 'mails',      1, 100,      'Mails of one kind that one address gets in an hour.'),
   ('session.access_seconds',       600, 'seconds',    60, 3600,    'Life of an access token (RFC 9068).'),
   ('session.absolute_seconds', 2592000, 'seconds',    3600, 2592000, 'Life of a session however much it is used (SP 800-63B-4, AAL1: 30 days).'),
@@ -8241,11 +10167,12 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('organization.name_length',     200, 'characters', 1, 1000,     'Longest name of an organization.'),
   ('person.name_length',           200, 'characters', 1, 1000,     'Longest display name of a person.'),
   ('organization.per_person',       50, 'organizations', 1, 10000, 'Organizations that one person may create.'),
+  ('role.name_length',             100, 'characters', 1, 100,      'Longest name of a role.'),
+  ('role.per_member',              100, 'roles',      1, 10000,    'Grants of roles that one member has and that are not over.'),
   ('api_key.default_seconds',  7776000, 'seconds',    3600, 31536000, 'Life of an API key that was made without an end.'),
   ('api_key.maximum_seconds', 31536000, 'seconds',    3600, 315360000, 'Longest life of an API key.'),
   ('api_key.overlap_seconds',   604800, 'seconds',    0, 2592000,  'Longest time for which the old secret of an API key opens requests beside the new one.'),
   ('api_key.per_owner',             50, 'keys',       1, 10000,    'Live API keys of one member or one service account in an organization.'),
-  ('service_account.per_organization', 100, 'service accounts', 1, 100000, 'Active service accounts of an organization.'),
   ('job.turn_depth',               100, 'jobs',       1, 1000,     'Waiting jobs of one organization that take turns with those of others; what is beyond waits for all of these.'),
   ('opening.held_seconds',        3600, 'seconds',    60, 86400,   'How long a transaction may keep the record of what it read open before that counts as unrecorded.'),
   ('keep.attempt_seconds',       86400, 'seconds',    3600, 31536000, 'How long an attempt is kept after it was counted.'),
@@ -8253,6 +10180,7 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('keep.mail_seconds',         604800, 'seconds',    86400, 31536000, 'How long it is kept that a mail was sent.'),
   ('keep.credential_seconds',    86400, 'seconds',    3600, 31536000, 'How long credentials are kept after their end, and refresh tokens after the end of their session.'),
   ('keep.session_seconds',     7776000, 'seconds',    86400, 315360000, 'How long a session is kept after its end.'),
+  ('keep.invitation_seconds',  7776000, 'seconds',    86400, 315360000, 'How long an invitation is kept after it was accepted or revoked, or ran out.'),
   ('keep.failed_job_seconds',  2592000, 'seconds',    86400, 31536000, 'How long a job is kept that was given up.')
 on conflict (name) do nothing;
 
@@ -8265,6 +10193,7 @@ insert into platform.tasks (name, scheduled, seconds, attempts, payload, needs_a
   ('keyring__work',             true,  300, 5,  '{}',   true,  'Rotates keys, seals and unseals columns that have rows, in batches.'),
   ('keyring__compare_openings', true, 60, 5, '{}', true, 'Compares what was read of sensitive columns with what was recorded.'),
   ('identity__clean_up',        true,  300, 5,  '{}',   true,  'Removes attempts, lockouts, tokens, mails and registrations that have run out.'),
+  ('access__clean_up',          true,  300, 5,  '{}',   true,  'Removes invitations that are over.'),
   ('sessions__clean_up',        true,  300, 5,  '{}',   true,  'Removes credentials, refresh tokens and sessions that are over.')
 on conflict (name) do update
   set scheduled = excluded.scheduled, seconds = excluded.seconds, attempts = excluded.attempts,
@@ -8289,7 +10218,7 @@ grant execute on function keyring.clean_up(integer), keyring.compare_openings(in
   keyring.reseal_values(uuid, uuid[], uuid[], uuid[], bytea[]), keyring.index_values(uuid, uuid[], uuid[], bytea[]), keyring.is_stale(bytea),
   keyring.destroy_keys(uuid), keyring.doors()
   to safetypin_jobs;
-grant execute on function keyring.works(), keyring.is_stale(bytea), keyring_private.reseal(text, uuid, uuid, bytea) to safetypin_definer;
+grant execute on function keyring.works(), keyring.is_stale(bytea), keyring_private.reseal(text, uuid, uuid, bytea, uuid) to safetypin_definer;
 grant execute on function keyring.rotate_data_keys(uuid, boolean) to safetypin_owner;
 -- Who seals the columns of a table, and undoes it.
 grant execute on function keyring.begin_work(uuid, text, bigint), keyring.is_over(uuid), keyring.forget_column(uuid),
@@ -8363,7 +10292,8 @@ insert into keyring_private.sealed_columns (id, name, class, reseals) values
   ('019a9d5c-0000-7000-8000-000000000007', 'identity.registrations.organization_name', 'personal', null),
   ('019a9d5c-0000-7000-8000-000000000008', 'identity.registrations.verifier', 'secret', null),
   ('019a9d5c-0000-7000-8000-000000000009', 'audit.events.origin', 'personal', null),
-  ('019a9d5c-0000-7000-8000-00000000000a', 'audit.events.statement', 'personal', null)
+  ('019a9d5c-0000-7000-8000-00000000000a', 'audit.events.statement', 'personal', null),
+  ('019a9d5c-0000-7000-8000-000000000101', 'access.invitations.address', 'personal', 'access_private.reseal_invitations')
 on conflict (name) do nothing;
 
 reset role;
@@ -8434,6 +10364,18 @@ insert into audit.actions (name, category, severity, description) values
   ('token.refresh', 'session', 'info', 'A refresh token was exchanged.'),
   ('token.replay', 'session', 'alert', 'An old refresh token was presented; its session was ended.'),
   ('organization.create', 'administration', 'notice', 'An organization was founded.'),
+  ('role.create', 'administration', 'notice', 'A role was made.'),
+  ('role.update', 'administration', 'notice', 'A role was changed, or what it permits.'),
+  ('role.delete', 'administration', 'notice', 'A role was removed, and taken from whoever held it.'),
+  ('role.grant', 'administration', 'notice', 'A member was given a role, for a time or without an end.'),
+  ('role.revoke', 'administration', 'notice', 'A role was taken from a member.'),
+  ('invitation.create', 'administration', 'notice', 'Somebody was invited.'),
+  ('invitation.resend', 'administration', 'info', 'An invitation was sent again, under a new token.'),
+  ('invitation.revoke', 'administration', 'notice', 'An invitation was taken back.'),
+  ('invitation.accept', 'administration', 'notice', 'Somebody accepted an invitation and is a member now.'),
+  ('invitation.code', 'account', 'notice', 'A code was asked for, to accept an invitation with an account of another address.'),
+  ('member.remove', 'administration', 'notice', 'A member was removed.'),
+  ('member.leave', 'administration', 'notice', 'A member left.'),
   ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
   ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
   ('service_account.create', 'administration', 'notice', 'A service account was made.'),
@@ -8505,6 +10447,10 @@ select platform_private.admit('safetypin_definer', 'access.rules', 'select', 'in
 select platform_private.admit('safetypin_owner', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.organizations', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_owner', 'access.plans', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access.plans', 'select');
+select platform_private.admit('safetypin_owner', 'access.plan_limits', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access.plan_limits', 'select');
 select platform_private.admit('safetypin_definer', 'access_private.ownership', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.organizations', 'select');
 select platform_private.admit('safetypin_definer', 'access.roles', 'select', 'insert', 'update', 'delete');
@@ -8514,6 +10460,8 @@ select platform_private.admit('safetypin_keeper', 'access.memberships', 'select'
 select platform_private.admit('safetypin_definer', 'access.membership_roles', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access_private.held_permissions', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'access_private.held_permissions', 'select');
+select platform_private.admit('safetypin_definer', 'access.invitations', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access_private.invitation_addresses', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.service_accounts', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.service_accounts', 'select');
 select platform_private.admit('safetypin_definer', 'access.api_keys', 'select', 'insert', 'update');
@@ -8529,13 +10477,18 @@ create policy select_signed_in on access.permissions for select to safetypin_mem
 --! Included access/grants.sql
 -- Purpose: who may reach organizations.
 
-grant usage on schema access to safetypin_member;
+grant usage on schema access to safetypin_member, safetypin_jobs;
 grant select on access.permissions to safetypin_member;
 set local role safetypin_definer;
+grant execute on function access.clean_up(integer) to safetypin_jobs;
 -- For a DBA, who works as the owner.
 grant execute on function access.define_permission(text, text, text[]),
-  access.set_rule(regclass, text, name, name, text, integer, name[]) to safetypin_owner;
+  access.set_rule(regclass, text, name, name, text, integer, name[], text) to safetypin_owner;
+-- Steps of explaining: what they borrow ends at the rules; rows are looked up with the rights of who asks.
+grant execute on function access.explain_place(text, text) to safetypin_member, safetypin_owner;
+grant execute on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) to safetypin_owner;
 reset role;
+grant execute on function access.row_seen(oid, name, name, name, text) to safetypin_member;
 --! EndIncluded access/grants.sql
 --! Included access/seed.sql
 -- Purpose: the catalog of permissions, and which built-in roles hold them.
@@ -8551,6 +10504,7 @@ insert into access.permissions (name, description, default_roles) values
   ('setting.update',      'Change the settings of the organization.',    '{owner,admin}'),
   ('plan.read',           'See the plan, its limits and what is used of them.', '{owner,admin}'),
   ('member.read',         'See who belongs to the organization.',        '{owner,admin,member,viewer}'),
+  ('member.contact',      'See the e-mail addresses of members.',        '{owner,admin}'),
   ('member.invite',       'Invite people.',                              '{owner,admin}'),
   ('member.update',       'Give and take roles.',                        '{owner,admin}'),
   ('member.remove',       'Remove members.',                             '{owner,admin}'),
@@ -8582,6 +10536,16 @@ insert into access.permissions (name, description, default_roles) values
   ('row.assign',          'Add rows in the name of somebody else.',      '{owner,admin}')
 on conflict (name) do update set description = excluded.description, default_roles = excluded.default_roles;
 
+-- An operator's numbers survive the next migration: only new ones are added.
+insert into access.plans (name, description) values ('default', 'What every organization has until an operator gives it another.')
+on conflict (name) do nothing;
+insert into access.plan_limits (plan, what, most) values
+  ('default', 'api_keys', 1000),
+  ('default', 'members', 10000),
+  ('default', 'roles', 200),
+  ('default', 'service_accounts', 200)
+on conflict (plan, what) do nothing;
+
 reset row_security;
 --! EndIncluded access/seed.sql
 --! Included access/rules.sql
@@ -8596,6 +10560,8 @@ select access.protect('access.role_permissions',
   "select" => 'role.read', "insert" => null, "update" => null, "delete" => null, audited => false);
 select access.protect('access.memberships', owner => 'person_id',
   "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
+select access.protect('access.invitations',
+  "select" => 'invitation.read', "insert" => null, "update" => null, "delete" => null);
 select access.protect('access.membership_roles',
   "select" => 'member.read', "insert" => null, "update" => null, "delete" => null);
 select access.protect('access.service_accounts',
@@ -8604,6 +10570,14 @@ select access.protect('access.api_keys', owner => 'person_id',
   "select" => 'api_key.read', "insert" => null, "update" => null, "delete" => null);
 select access.protect('access.api_key_use', owner => 'person_id',
   "select" => 'api_key.read', "insert" => null, "update" => null, "delete" => null, audited => false);
+
+-- Of no organization: what operators change in plans is recorded all the same.
+create or replace trigger _800_audit after insert or update or delete on access.plans
+  for each row execute function audit.record_change('', 'name');
+alter table access.plans enable always trigger _800_audit;
+create or replace trigger _800_audit after insert or update or delete on access.plan_limits
+  for each row execute function audit.record_change('', 'plan', 'what');
+alter table access.plan_limits enable always trigger _800_audit;
 --! EndIncluded access/rules.sql
 --! Included audit/rules.sql
 -- Purpose: who reads events: whoever may, in the organization they belong to. Not audited: it is the audit.
@@ -8673,6 +10647,25 @@ grant execute on function
   api_steps.start_shell(), api_steps.record_statement(text), api_steps.end_shell()
   to safetypin_member;
 
+-- Of the organization that is active.
+grant execute on function api.plan_usage() to safetypin_member;
+grant execute on function
+  api.create_role(text, text, text[]), api.update_role(uuid, integer, text, text, text[]), api.delete_role(uuid),
+  api.grant_role(uuid, uuid, timestamptz, timestamptz), api.revoke_role(uuid), api.change_member_role(uuid, text),
+  api.my_permissions()
+  to safetypin_member;
+-- Members and invitations.
+grant execute on function
+  api.invite_member(text, text, timestamptz), api.resend_invitation(uuid), api.revoke_invitation(uuid),
+  api.remove_member(uuid), api.leave_organization(),
+  api.memberships_display_name(access.memberships), api.memberships_email(access.memberships),
+  api.invitations_email(access.invitations),
+  api_steps.accept_invitation(bytea), api_steps.request_invitation_code(bytea), api_steps.start_invitation_code(bytea),
+  api_steps.submit_invitation_code(uuid, text), api_steps.finish_invitation_code(uuid, bytea, text)
+  to safetypin_member;
+-- Of oneself, or with access.explain.
+grant execute on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) to safetypin_member;
+
 grant execute on function
   api.create_service_account(text, text[], text), api.remove_service_account(uuid),
   api_steps.create_api_key(text, text[], timestamptz, uuid, bytea, text), api_steps.rotate_api_key(uuid, integer, bytea, text),
@@ -8687,5 +10680,7 @@ grant execute on function api_steps.report_failed_jobs() to safetypin_jobs;
 grant execute on function api_steps.retry_jobs(bigint[]), api_steps.drop_jobs(bigint[]) to safetypin_owner;
 
 reset role;
+-- Invoker, and so the owner's own: it looks rows up as who asks.
+grant execute on function api.explain_access(uuid, text, text, text, uuid, text, text, uuid) to safetypin_member;
 --! EndIncluded api/grants.sql
 --! EndIncluded all.sql

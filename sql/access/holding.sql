@@ -37,9 +37,9 @@ create or replace function access_private.holding() returns table (permission te
 as $$
   select h.permission, h.valid
     from access_private.held_permissions h
-    where h.organization_id = (select request.organization_id()) and h.person_id = (select request.user_id())
+    where h.organization_id = (select request.organization_id()) and h.person_id = (select request.signed_in_id())
 $$;
-comment on function access_private.holding() is 'What the asker holds in the active organization, and when: what can be handed on.';
+comment on function access_private.holding() is 'What the person who is signed in holds in the active organization, and when: what can be handed on. Nothing for an API key, which hands on nothing.';
 
 create or replace function access_private.not_held(permissions text[], valid tstzrange) returns text[]
   language sql stable

@@ -36,10 +36,15 @@ begin
     when 'invitations' then
       return (select count(*) from access.invitations i
         where i.organization_id = used.organization_id and i.status = 'open' and i.expires_at > clock_timestamp());
+    when 'api_keys' then
+      return (select count(*) from access.api_keys k
+        where k.organization_id = used.organization_id and k.revoked_at is null and k.expires_at > clock_timestamp());
     when 'members' then
       return (select count(*) from access.memberships m where m.organization_id = used.organization_id);
     when 'roles' then
       return (select count(*) from access.roles r where r.organization_id = used.organization_id and not r.built_in);
+    when 'service_accounts' then
+      return (select count(*) from access.service_accounts s where s.organization_id = used.organization_id and s.status = 'active');
     else
       raise exception 'nothing of this name is counted' using errcode = '22023';
   end case;

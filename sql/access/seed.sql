@@ -47,8 +47,10 @@ on conflict (name) do update set description = excluded.description, default_rol
 insert into access.plans (name, description) values ('default', 'What every organization has until an operator gives it another.')
 on conflict (name) do nothing;
 insert into access.plan_limits (plan, what, most) values
+  ('default', 'api_keys', 1000),
   ('default', 'members', 10000),
-  ('default', 'roles', 200)
+  ('default', 'roles', 200),
+  ('default', 'service_accounts', 200)
 on conflict (plan, what) do nothing;
 
 reset row_security;

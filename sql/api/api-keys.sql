@@ -36,8 +36,7 @@ declare
   v_reasons text[] := access_private.scope_reasons(create_service_account.permissions);
   v_name text := btrim(create_service_account.name);
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('service_account.create'), false) then
+  if not access_private.take_turn_to('service_account.create') then
     v_reasons := '{NOT_PERMITTED}';
   elsif not access_private.valid_label(v_name) then
     v_reasons := '{NAME_INVALID}';
@@ -51,8 +50,7 @@ begin
   elsif exists (select from access.service_accounts s
       where s.organization_id = v_organization and s.name = v_name and s.status = 'active') then
     v_reasons := '{NAME_TAKEN}';
-  elsif (select count(*) from access.service_accounts s where s.organization_id = v_organization and s.status = 'active')
-      >= platform.limit_value('service_account.per_organization') then
+  elsif not access_private.room(v_organization, 'service_accounts') then
     v_reasons := '{LIMIT_REACHED}';
   end if;
   if v_reasons <> '{}' then
@@ -74,8 +72,7 @@ as $$
 declare
   v_organization uuid := access_private.acting_in();
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('service_account.remove'), false) then
+  if not access_private.take_turn_to('service_account.remove') then
     return ('REFUSED', access_private.refused('service_account.remove', '{NOT_PERMITTED}'))::api.removed_result;
   end if;
   update access.service_accounts s set status = 'removed'
@@ -108,8 +105,7 @@ declare
   v_reasons text[] := access_private.scope_reasons(create_api_key.permissions);
   v_own text[];
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('api_key.create'), false)
+  if not access_private.take_turn_to('api_key.create')
     -- The key of a service account outlives whoever makes it, as the account does.
     or v_account is not null and not coalesce(request.can('service_account.create'), false) then
     v_reasons := '{NOT_PERMITTED}';
@@ -135,10 +131,11 @@ begin
       v_reasons := '{NOT_HELD}';
     end if;
   end if;
-  if v_reasons = '{}' and platform.limit_value('api_key.per_owner') <= (
-      select count(*) from access.api_keys k
-        where k.organization_id = v_organization and k.revoked_at is null and k.expires_at > clock_timestamp()
-          and (k.service_account_id = v_account or v_account is null and k.person_id = v_person)) then
+  if v_reasons = '{}' and (not access_private.room(v_organization, 'api_keys')
+      or platform.limit_value('api_key.per_owner') <= (
+        select count(*) from access.api_keys k
+          where k.organization_id = v_organization and k.revoked_at is null and k.expires_at > clock_timestamp()
+            and (k.service_account_id = v_account or v_account is null and k.person_id = v_person))) then
     v_reasons := '{LIMIT_REACHED}';
   end if;
   if v_reasons <> '{}' then
@@ -167,7 +164,9 @@ declare
   v_reasons text[] := '{}';
   v_now timestamptz;
 begin
-  perform access_private.take_turn(v_organization);
+  if not access_private.take_turn_to('api_key.rotate') then
+    return ('REFUSED', access_private.refused('api_key.rotate', '{NOT_PERMITTED}'), null, null, null)::api_steps.api_key_result;
+  end if;
   select k.* into v_key from access.api_keys k
     where k.organization_id = v_organization and k.id = rotate_api_key.id for no key update;
   v_now := clock_timestamp();
@@ -175,7 +174,6 @@ begin
     v_reasons := '{NOT_FOUND}';
   -- Whoever has the secret is whose key it is: nobody gets that of somebody else.
   elsif v_key.person_id is not null and v_key.person_id is distinct from v_person
-    or not coalesce(request.can('api_key.rotate'), false)
     or v_key.person_id is null and not coalesce(request.can('service_account.create'), false) then
     v_reasons := '{NOT_PERMITTED}';
   elsif v_key.revoked_at is not null or v_key.expires_at <= v_now then

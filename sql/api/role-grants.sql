@@ -138,7 +138,7 @@ as $$
     order by h.permission
 $$;
 comment on function api.my_permissions() is
-  'What the caller may do now in the active organization, and until when; empty without one. For showing what can be done: each statement is decided anew.';
+  'What the caller may do now in the active organization, and until when; empty without one, and for an API key (see apiKeyReach). For showing what can be done: each statement is decided anew.';
 
 reset role;
 reset row_security;

@@ -93,7 +93,6 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('api_key.maximum_seconds', 31536000, 'seconds',    3600, 315360000, 'Longest life of an API key.'),
   ('api_key.overlap_seconds',   604800, 'seconds',    0, 2592000,  'Longest time for which the old secret of an API key opens requests beside the new one.'),
   ('api_key.per_owner',             50, 'keys',       1, 10000,    'Live API keys of one member or one service account in an organization.'),
-  ('service_account.per_organization', 100, 'service accounts', 1, 100000, 'Active service accounts of an organization.'),
   ('job.turn_depth',               100, 'jobs',       1, 1000,     'Waiting jobs of one organization that take turns with those of others; what is beyond waits for all of these.'),
   ('opening.held_seconds',        3600, 'seconds',    60, 86400,   'How long a transaction may keep the record of what it read open before that counts as unrecorded.'),
   ('keep.attempt_seconds',       86400, 'seconds',    3600, 31536000, 'How long an attempt is kept after it was counted.'),

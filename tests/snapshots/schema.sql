@@ -9,6 +9,34 @@ schema extensions
 -- extension plpgsql
 schema pg_catalog
 
+-- function access.clean_up(batch integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.clean_up(batch integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.invitation_seconds'));
+  v_count integer;
+begin
+  if request.task() is distinct from 'access__clean_up' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  -- Its mails and tokens go before it, by identity.clean_up(): a cascade would wait for rows that are in use.
+  delete from access.invitations i
+    using (select o.organization_id, o.id from access.invitations o
+           where least(o.ended_at, o.expires_at) < v_over
+             and not exists (select from identity_private.tokens t where t.organization_id = o.organization_id and t.invitation_id = o.id)
+             and not exists (select from identity_private.mails m where m.organization_id = o.organization_id and m.invitation_id = o.id)
+           limit least(greatest(batch, 1), 10000) for update skip locked) old
+    where i.organization_id = old.organization_id and i.id = old.id;
+  get diagnostics v_count = row_count;
+  return v_count;
+end $function$
+comment 'Task access__clean_up: removes a batch of invitations that are over, with their addresses; returns how many. DENYD outside it.'
+
 -- function access.define_permission(name text, description text, roles text[])
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access.define_permission(name text, description text, roles text[] DEFAULT '{owner,admin}'::text[])
@@ -32,9 +60,58 @@ begin
 end $function$
 comment 'Adds a permission (noun.verb) to the catalog and gives it to built-in roles of all organizations.'
 
--- function access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean)
+-- function access.explain(person_id uuid, what text, table_name text, row_key text, organization_id uuid, assurance integer, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
 owner safetypin_owner
-CREATE OR REPLACE FUNCTION access.protect(relation regclass, organization name DEFAULT 'organization_id'::name, owner name DEFAULT NULL::name, "select" text DEFAULT 'row.read'::text, insert text DEFAULT 'row.create'::text, update text DEFAULT 'row.update'::text, delete text DEFAULT 'row.delete'::text, assurance integer DEFAULT 1, roles name[] DEFAULT '{safetypin_member}'::name[], audited boolean DEFAULT true)
+CREATE OR REPLACE FUNCTION access.explain(person_id uuid, what text, table_name text DEFAULT NULL::text, row_key text DEFAULT NULL::text, organization_id uuid DEFAULT NULL::uuid, assurance integer DEFAULT 1, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Invoker: only who owns the table sees its rows here.
+declare
+  v_place record;
+  v_row record;
+begin
+  v_place := access.explain_place(table_name, lower(what));
+  v_row := access.row_seen(v_place.relation, v_place.key_column, v_place.organization_column, v_place.owner_column, row_key);
+  select x.* into verdict, reason, sentence, change, deciding
+    from access_private.explain_for_owner(explain.person_id,
+      case when explain.table_name is null then what end, case when explain.table_name is not null then what end,
+      explain.table_name, case when row_key is not null then v_row.seen end, v_row.owner_id, v_row.organization_id,
+      explain.organization_id, explain.assurance) x;
+end $function$
+comment 'For a DBA: why a person may or may not do something: a permission, or a command on a table and a row. In the row''s organization, the given one, or the only one of that person; with a session of the given assurance level.'
+
+-- function access.explain_place(table_name text, command text, OUT relation oid, OUT key_column name, OUT organization_column name, OUT owner_column name)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.explain_place(table_name text, command text, OUT relation oid, OUT key_column name, OUT organization_column name, OUT owner_column name)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows the reading of rules; says only where a row of a protected table is looked up, which is then done by who asks.
+begin
+  select f.relation, r.organization_column, r.owner_column into relation, organization_column, owner_column
+    from access_private.find_table(explain_place.table_name, false) f
+    join access.rules r on r.relation = f.relation and r.command = explain_place.command
+    where f.standing = 'RULED';
+  select a.attname into key_column
+    from pg_index i
+    cross join unnest(i.indkey) with ordinality as k (attnum, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = explain_place.relation and i.indisprimary
+    -- A partitioned table's key has more columns; the first after the organization names the row.
+    order by a.attname = organization_column, k.position
+    limit 1;
+end $function$
+comment 'By which column a row of a protected table is named, and which columns say whose it is, for one command; nulls if nothing is under a rule there.'
+
+-- function access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean, assign text)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access.protect(relation regclass, organization name DEFAULT 'organization_id'::name, owner name DEFAULT NULL::name, "select" text DEFAULT 'row.read'::text, insert text DEFAULT 'row.create'::text, update text DEFAULT 'row.update'::text, delete text DEFAULT 'row.delete'::text, assurance integer DEFAULT 1, roles name[] DEFAULT '{safetypin_member}'::name[], audited boolean DEFAULT true, assign text DEFAULT 'row.assign'::text)
  RETURNS SETOF text
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -106,7 +183,8 @@ begin
   foreach v_command in array array['select', 'insert', 'update', 'delete'] loop
     v_permission := case v_command when 'select' then "select" when 'insert' then "insert" when 'update' then "update" else "delete" end;
     perform access.set_rule(relation, v_command, organization,
-      case when v_permission is not null or v_command = 'select' then owner end, v_permission, assurance, roles);
+      case when v_permission is not null or v_command = 'select' then owner end, v_permission, assurance, roles,
+      case when v_command = 'insert' and v_permission is not null and owner is not null then assign end);
     execute format('drop policy if exists safetypin_tenant_%s on %s', v_command, v_table);
     execute format('drop policy if exists safetypin_may_%s on %s', v_command, v_table);
     select r.* into v_rule from access.rules r where r.relation = protect.relation and r.command = v_command;
@@ -117,6 +195,11 @@ begin
     v_condition := concat_ws(' or ',
       case when v_rule.permission is not null then format('(select request.can(%L))', v_rule.permission) end,
       case when v_rule.owner_column is not null then format('%I = (select request.owner_id())', v_rule.owner_column) end);
+    if v_command = 'insert' and v_rule.owner_column is not null then
+      -- Having a row to one's name is no permission to make one, and nobody makes rows in another's name unasked.
+      v_condition := format('(select request.can(%L)) and (%I = (select request.owner_id())%s)', v_rule.permission, v_rule.owner_column,
+        coalesce(' or (select request.can(' || quote_literal(v_rule.assign) || '))', ''));
+    end if;
     if v_rule.assurance > 1 then
       v_condition := format('(select request.assurance()) >= %s and (%s)', v_rule.assurance, v_condition);
     end if;
@@ -140,7 +223,7 @@ begin
     if "delete" is not null then
       execute format('grant delete on table %s to %I', v_table, v_role);
     end if;
-    -- Keys, the tenant and generated columns are never written by a client.
+    -- Keys, the tenant and generated columns are never written by a client, and whose row it is never changes.
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
@@ -159,7 +242,8 @@ begin
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
       from pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity = '' and a.attname <> all (v_key || coalesce(v_hidden, '{}'));
+        and a.attgenerated = '' and a.attidentity = '' and a.attname is distinct from owner
+        and a.attname <> all (v_key || coalesce(v_hidden, '{}'));
     if "update" is not null and v_columns is not null then
       execute format('grant update (%s) on table %s to %I', v_columns, v_table, v_role);
     end if;
@@ -182,11 +266,52 @@ begin
   end if;
   return query select unnest(v_said);
 end $function$
-comment 'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. Idempotent; returns what it did, a line each. TABLE names what the table lacks.'
+comment 'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. A row is inserted in one''s own name unless one holds assign. Idempotent; returns what it did, a line each. TABLE names what the table lacks.'
 
--- function access.set_rule(relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[])
+-- function access.row_seen(relation oid, key_column name, organization_column name, owner_column name, key text, OUT seen text, OUT owner_id uuid, OUT organization_id uuid)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access.row_seen(relation oid, key_column name, organization_column name, owner_column name, key text, OUT seen text, OUT owner_id uuid, OUT organization_id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Invoker: what is said of a row is what who asks can see of it. So a row that he cannot see is one that does not exist.
+declare
+  v_table text;
+  v_type text;
+begin
+  seen := 'NONE';
+  select format('%I.%I', n.nspname, c.relname), case
+      when a.atttypid = 'uuid'::regtype and row_seen.key ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then 'uuid'
+      when a.atttypid = any (array['smallint', 'integer', 'bigint']::regtype[]) and row_seen.key ~ '^-?[0-9]{1,18}$' then 'bigint'
+      when a.atttypid = any (array['text', 'varchar']::regtype[]) then 'text' end
+    into v_table, v_type
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    join pg_attribute a on a.attrelid = c.oid and a.attname = row_seen.key_column
+    where c.oid = row_seen.relation and has_schema_privilege(n.oid, 'usage') and has_column_privilege(c.oid, a.attnum, 'select');
+  if v_type is null then
+    return;
+  end if;
+  if owner_column is null or has_column_privilege(relation, owner_column, 'select') then
+    execute format('select %L, %s, %s from %s t where t.%I = $1::%s limit 1', 'SEEN',
+        case when owner_column is null then 'null' else format('t.%I', owner_column) end,
+        case when has_column_privilege(relation, organization_column, 'select') then format('t.%I', organization_column) else 'null' end,
+        v_table, key_column, v_type)
+      into seen, owner_id, organization_id using key;
+  else
+    execute format('select %L from %s t where t.%I = $1::%s limit 1', 'OWNER_HIDDEN', v_table, key_column, v_type)
+      into seen using key;
+  end if;
+  seen := coalesce(seen, 'NONE');
+end $function$
+comment 'Whether whoever calls it sees the row with this key (SEEN, OWNER_HIDDEN, NONE), and whose it is. For what explains access.'
+
+-- function access.set_rule(relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[], assign text)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION access.set_rule(relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[])
+CREATE OR REPLACE FUNCTION access.set_rule(relation regclass, command text, organization_column name, owner_column name, permission text, assurance integer, roles name[], assign text DEFAULT NULL::text)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -201,23 +326,83 @@ begin
   if set_rule.permission is null and set_rule.owner_column is null then
     delete from access.rules r where r.relation = set_rule.relation and r.command = set_rule.command;
   else
-    insert into access.rules as r (relation, command, organization_column, owner_column, permission, assurance, roles)
+    insert into access.rules as r (relation, command, organization_column, owner_column, permission, assurance, roles, assign)
       values (set_rule.relation, set_rule.command, set_rule.organization_column, set_rule.owner_column,
-        set_rule.permission, set_rule.assurance, set_rule.roles)
+        set_rule.permission, set_rule.assurance, set_rule.roles, set_rule.assign)
       on conflict on constraint rules_pkey do update
         set organization_column = excluded.organization_column, owner_column = excluded.owner_column,
-            permission = excluded.permission, assurance = excluded.assurance, roles = excluded.roles
-        where (r.organization_column, r.owner_column, r.permission, r.assurance, r.roles)
-          is distinct from (excluded.organization_column, excluded.owner_column, excluded.permission, excluded.assurance, excluded.roles);
+            permission = excluded.permission, assurance = excluded.assurance, roles = excluded.roles,
+            assign = excluded.assign
+        where (r.organization_column, r.owner_column, r.permission, r.assurance, r.roles, r.assign)
+          is distinct from (excluded.organization_column, excluded.owner_column, excluded.permission, excluded.assurance, excluded.roles, excluded.assign);
   end if;
   if found then
     perform audit_private.append('table.protect', relation => (
         select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = set_rule.relation),
       details => jsonb_build_object('command', set_rule.command, 'permission', set_rule.permission, 'owner', set_rule.owner_column,
-        'organization', set_rule.organization_column, 'assurance', set_rule.assurance));
+        'organization', set_rule.organization_column, 'assurance', set_rule.assurance, 'assign', set_rule.assign));
   end if;
 end $function$
 comment 'Writes one row of access.rules, or removes it when neither permission nor owner is given. 42501 unless the caller owns the table. access.protect() calls it.'
+
+-- function access_private.accept_invitation(token bytea, proven boolean, OUT outcome text, OUT reasons text[], OUT organization_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.accept_invitation(token bytea, proven boolean, OUT outcome text, OUT reasons text[], OUT organization_id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_person uuid := request.signed_in_id();
+  v_invitation access.invitations;
+  v_membership uuid := platform.uuid_v7();
+begin
+  if v_person is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  outcome := 'REFUSED';
+  v_invitation := access_private.live_invitation(token);
+  if v_invitation.id is null then
+    reasons := access_private.refused('invitation.accept', '{TOKEN_INVALID}');
+    return;
+  end if;
+  -- Read anew after that: others accept, revoke and remove at the same moment.
+  perform access_private.take_turn(v_invitation.organization_id);
+  v_invitation := access_private.live_invitation(token);
+  reasons := case
+    when v_invitation.id is null or request.signed_in_id() is distinct from v_person
+      or not access_private.may_invite(v_invitation.organization_id, v_invitation.invited_by,
+        access_private.held_by_role(v_invitation.organization_id, v_invitation.role_id), v_invitation.role_valid_until)
+      then array['TOKEN_INVALID']
+    when exists (
+        select from access.memberships m where m.organization_id = v_invitation.organization_id and m.person_id = v_person)
+      then array['ALREADY_MEMBER']
+    when proven is not true and not exists (
+        select from access_private.invitation_addresses a
+          join identity_private.emails e on e.lookup = a.lookup
+          where a.organization_id = v_invitation.organization_id and a.invitation_id = v_invitation.id
+            and e.person_id = v_person and e.verified_at is not null)
+      then array['CODE_NEEDED']
+    when not access_private.room(v_invitation.organization_id, 'members') then array['LIMIT_REACHED']
+    else '{}' end;
+  if reasons <> '{}' then
+    perform access_private.refused('invitation.accept', reasons);
+    return;
+  end if;
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    where t.organization_id = v_invitation.organization_id and t.invitation_id = v_invitation.id and t.consumed_at is null;
+  update access.invitations i set status = 'accepted', ended_at = clock_timestamp(), accepted_by = v_person
+    where i.organization_id = v_invitation.organization_id and i.id = v_invitation.id;
+  insert into access.memberships (organization_id, id, person_id) values (v_invitation.organization_id, v_membership, v_person);
+  insert into access.membership_roles (organization_id, membership_id, role_id, valid_until, granted_by)
+    values (v_invitation.organization_id, v_membership, v_invitation.role_id, v_invitation.role_valid_until, v_invitation.invited_by);
+  perform audit_private.append('invitation.accept', v_invitation.organization_id, details => jsonb_build_object(
+    'invitation', v_invitation.id, 'membership', v_membership, 'role', v_invitation.role_id,
+    'invitedBy', v_invitation.invited_by, 'byCode', proven));
+  outcome := 'ACCEPTED';
+  organization_id := v_invitation.organization_id;
+end $function$
+comment 'Makes whoever is signed in a member, once for each token. proven: a code that was sent to the invited address was given; otherwise it must be one of the person''s own. AUTHN for nobody.'
 
 -- function access_private.acting_in()
 owner safetypin_definer
@@ -237,6 +422,474 @@ begin
   return request.organization_id();
 end $function$
 comment 'The organization that the asker acts in. AUTHN for nobody, DENYD while no organization is active.'
+
+-- function access_private.ask_for_invitation_mail(kind text, organization_id uuid, invitation_id uuid, asked_by uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.ask_for_invitation_mail(kind text, organization_id uuid, invitation_id uuid, asked_by uuid DEFAULT NULL::uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid;
+begin
+  insert into identity_private.mails (kind, lookup, organization_id, invitation_id, asked_by)
+    select ask_for_invitation_mail.kind, a.lookup, a.organization_id, a.invitation_id, ask_for_invitation_mail.asked_by
+      from access_private.invitation_addresses a
+      where a.organization_id = ask_for_invitation_mail.organization_id and a.invitation_id = ask_for_invitation_mail.invitation_id
+    returning id into strict v_id;
+  perform platform.enqueue('mail__send', json_build_object('id', v_id));
+end $function$
+comment 'Puts a mail to the address of an invitation into the outbox, with its job, in this transaction.'
+
+-- function access_private.end_membership(organization_id uuid, person_id uuid, action text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.end_membership(organization_id uuid, person_id uuid, action text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- Nobody walks back in with an invitation that was never needed.
+  perform access_private.revoke_invitations(end_membership.organization_id, array(
+    select i.id
+      from identity_private.emails e
+      join access_private.invitation_addresses a on a.lookup = e.lookup and a.organization_id = end_membership.organization_id
+      join access.invitations i on i.organization_id = a.organization_id and i.id = a.invitation_id and i.status = 'open'
+      where e.person_id = end_membership.person_id));
+  -- Roles go with it, and by triggers what was held and the sessions. Jobs ask for the membership at each statement.
+  delete from access.memberships m
+    where m.organization_id = end_membership.organization_id and m.person_id = end_membership.person_id;
+  perform audit_private.append(end_membership.action, end_membership.organization_id,
+    details => jsonb_build_object('person', end_membership.person_id));
+end $function$
+comment 'Ends a membership with all that hangs on it, under the given audit action. Whoever calls it has taken their turn and seen to the last owner.'
+
+-- function access_private.explain(organization_id uuid, person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.explain(organization_id uuid, person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_command text := lower(explain.command);
+  v_what text;
+  v_table record;
+  v_name text;
+  v_held record;
+  v_step record;
+  v_permission text;
+  v_at timestamptz;
+  v_needs integer;
+  v_missing text[] := '{}';
+  v_wait timestamptz;
+  v_waits boolean := true;
+begin
+  deciding := (
+    select jsonb_build_array(
+        jsonb_build_object('kind', 'organization', 'status', o.status, 'closesAt', nullif(o.closes_at, 'infinity')),
+        jsonb_build_object('kind', 'person', 'status', p.status, 'memberSince', m.created_at))
+      from access.memberships m
+      join access.organizations o on o.id = m.organization_id
+      join identity.people p on p.id = m.person_id
+      where m.organization_id = explain.organization_id and m.person_id = explain.person_id);
+  <<answer>>
+  begin
+    if (explain.permission is null) = (explain.table_name is null) or (explain.command is null) <> (explain.table_name is null)
+      or (explain.column_name is not null and coalesce(v_command, 'delete') = 'delete') then
+      reason := 'QUESTION_UNCLEAR';
+      exit answer;
+    end if;
+    if deciding is null then
+      reason := 'NOT_FOUND';
+      exit answer;
+    end if;
+    if explain.permission is not null and not exists (select from access.permissions p where p.name = explain.permission) then
+      reason := 'PERMISSION_UNKNOWN';
+      exit answer;
+    end if;
+    if v_command <> all ('{select,insert,update,delete}') then
+      reason := 'COMMAND_UNKNOWN';
+      exit answer;
+    end if;
+    if explain.table_name is not null then
+      v_table := access_private.find_table(explain.table_name, for_owner);
+      v_name := v_table.full_name;
+      if v_table.standing = 'UNKNOWN' or v_table.standing = 'UNRULED' and not for_owner then
+        reason := 'TABLE_' || v_table.standing;
+        exit answer;
+      end if;
+      v_what := format('%s %s of %s', v_command, case when row_seen is null or v_command = 'insert' then 'rows' else 'this row' end, v_name);
+    else
+      v_what := format('do what %s is for', explain.permission);
+    end if;
+
+    -- From here on there is an answer, unless whose row it is decides and may not be seen.
+    verdict := 'DENIED';
+    if deciding -> 0 ->> 'status' <> 'active' or (deciding -> 0 ->> 'closesAt')::timestamptz <= clock_timestamp() then
+      reason := 'ORGANIZATION_INACTIVE';
+      exit answer;
+    end if;
+    if deciding -> 1 ->> 'status' <> 'active' then
+      reason := 'PERSON_INACTIVE';
+      exit answer;
+    end if;
+    if explain.permission is not null then
+      v_held := access_private.explain_held(organization_id, person_id, explain.permission, self);
+      deciding := deciding || v_held.grants;
+      reason := v_held.reason;
+      v_permission := explain.permission;
+      v_at := v_held.at;
+      if reason = 'HELD' then
+        verdict := 'ALLOWED';
+      else
+        v_missing := array[explain.permission];
+        v_waits := reason = 'NOT_YET';
+        v_wait := v_at;
+      end if;
+      exit answer;
+    end if;
+    if v_table.standing <> 'RULED' then
+      reason := case v_table.standing when 'PARTITION' then 'PARTITION' else 'NOT_PROTECTED' end;
+      exit answer;
+    end if;
+    if not (select c.relrowsecurity from pg_class c where c.oid = v_table.relation) then
+      verdict := null;
+      reason := 'TABLE_UNRULED';
+      exit answer;
+    end if;
+    deciding := deciding || jsonb_build_object('kind', 'session', 'assurance', explain.assurance);
+    if row_seen is not null and v_command <> 'insert' then
+      deciding := deciding || jsonb_build_object('kind', 'row', 'found', row_seen in ('SEEN', 'OWNER_HIDDEN'), 'owner', row_owner,
+        'own', case when row_seen = 'SEEN' then coalesce(row_owner = explain.person_id, false) end);
+      if row_seen = 'ELSEWHERE' then
+        reason := 'OTHER_ORGANIZATION';
+        exit answer;
+      end if;
+    end if;
+
+    v_step := access_private.explain_command(v_table.relation, v_command, organization_id, person_id, explain.column_name,
+      coalesce(explain.owner_id, explain.person_id), row_seen, row_owner, self, explain.assurance);
+    verdict := v_step.verdict;
+    reason := v_step.reason;
+    v_permission := v_step.permission;
+    v_at := v_step.at;
+    v_missing := v_step.missing;
+    v_needs := v_step.needs;
+    v_waits := v_step.waits;
+    v_wait := v_step.wait;
+    deciding := deciding || v_step.deciding;
+    if verdict = 'ALLOWED' and row_seen = 'NONE' and v_command <> 'insert' then
+      -- Of others' rows nothing is told that the asker does not see.
+      verdict := case when self then 'DENIED' end;
+      reason := 'ROW_NOT_FOUND';
+    end if;
+  end answer;
+
+  if verdict is null then
+    verdict := 'REFUSED';
+    deciding := '[]';
+  end if;
+  sentence := access_private.explain_sentence(verdict, reason, v_what, v_permission, v_at, v_needs, explain.assurance);
+  change := case
+    when verdict <> 'DENIED' then null
+    when reason in ('CLOSED', 'NOT_GRANTED', 'NOT_PROTECTED', 'OTHER_ROLES') then case
+      when for_owner then format('select access.protect(%L, …);', v_name)
+      else 'whoever owns the table opens it with access.protect()' end
+    when reason = 'SCOPE' then 'use a key that is scoped to it, or sign in'
+    when reason = 'PERSON_INACTIVE' then 'make the account active'
+    when reason = 'ORGANIZATION_INACTIVE' then 'make the organization active'
+    when reason = 'PARTITION' then 'ask for the partitioned table'
+    else concat_ws(' and ',
+      case
+        when cardinality(v_missing) = 0 then case when reason = 'NOT_OWN' then 'put in one''s own name' end
+        when v_waits then 'wait until ' || to_char(v_wait at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')
+        else coalesce('grant the role ' || quote_ident(access_private.smallest_role(organization_id, v_missing, all_roles)),
+          'grant a role that gives ' || array_to_string(v_missing, ' and ')) end,
+      case v_needs when 2 then 'sign in with a second factor' when 3 then 'sign in with a passkey or security key' end) end;
+end $function$
+comment 'ALLOWED, DENIED or REFUSED (no answer), a reason in one word, a sentence, the smallest change, and the rows that decided. row_seen: null (no row asked), SEEN, OWNER_HIDDEN, ELSEWHERE (in another organization) or NONE.'
+
+-- function access_private.explain_command(relation oid, command text, organization_id uuid, person_id uuid, column_name text, new_owner uuid, row_seen text, row_owner uuid, self boolean, assurance integer, OUT verdict text, OUT reason text, OUT permission text, OUT at timestamp with time zone, OUT missing text[], OUT needs integer, OUT waits boolean, OUT wait timestamp with time zone, OUT deciding jsonb)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.explain_command(relation oid, command text, organization_id uuid, person_id uuid, column_name text, new_owner uuid, row_seen text, row_owner uuid, self boolean, assurance integer, OUT verdict text, OUT reason text, OUT permission text, OUT at timestamp with time zone, OUT missing text[], OUT needs integer, OUT waits boolean, OUT wait timestamp with time zone, OUT deciding jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_rule access.rules;
+  v_closed text;
+  v_step record;
+  v_one text;
+begin
+  deciding := '[]';
+  missing := '{}';
+  waits := true;
+  -- A row that a statement names is read by it, so changing and removing it need reading as well.
+  foreach v_one in array case when command in ('update', 'delete') then array[command, 'select'] else array[command] end loop
+    select r.* into v_rule from access.rules r where r.relation = explain_command.relation and r.command = v_one;
+    v_closed := case
+      when v_rule.relation is null or v_one = 'insert' and v_rule.permission is null then 'CLOSED'
+      when not 'safetypin_member' = any (v_rule.roles) then 'OTHER_ROLES'
+      when not access_private.is_granted(relation, v_one) then 'NOT_GRANTED'
+      when v_one = command and column_name is not null and not access_private.is_granted(relation, v_one, column_name) then 'COLUMN_CLOSED' end;
+    if v_closed is not null then
+      verdict := 'DENIED';
+      reason := v_closed;
+      return;
+    end if;
+    v_step := access_private.explain_rule(v_rule, organization_id, person_id, self, assurance, case
+      when v_one = 'insert' then new_owner = person_id
+      when row_seen = 'SEEN' then coalesce(row_owner = person_id, false)
+      when row_seen = 'OWNER_HIDDEN' then false end);
+    deciding := deciding || v_step.deciding;
+    if v_step.passes then
+      -- The command's own rule says why; reading only takes away.
+      if verdict is null or verdict = 'ALLOWED' and v_step.reason = 'OWN_ROWS' then
+        verdict := 'ALLOWED';
+        reason := v_step.reason;
+        permission := v_rule.permission;
+        at := v_step.at;
+      end if;
+      continue;
+    end if;
+    if row_seen = 'OWNER_HIDDEN' and v_one <> 'insert' and v_rule.owner_column is not null and v_step.reason <> 'ASSURANCE' then
+      verdict := null;
+      reason := 'OWNER_HIDDEN';
+      return;
+    end if;
+    if verdict is distinct from 'DENIED' then
+      verdict := 'DENIED';
+      reason := v_step.reason;
+      permission := coalesce(v_step.missing, v_rule.permission);
+      at := v_step.at;
+    end if;
+    missing := missing || v_step.missing;
+    needs := greatest(needs, case when assurance < v_rule.assurance then v_rule.assurance end);
+    waits := waits and v_step.reason = 'NOT_YET';
+    wait := greatest(wait, v_step.at);
+  end loop;
+  missing := array_remove(missing, null);
+end $function$
+comment 'Whether the rules and grants of one table let a member do one command, the first reason, all that is missing, and the rows that decided. Verdict is null where the owner of the row decides and may not be seen.'
+
+-- function access_private.explain_for_owner(person_id uuid, permission text, command text, table_name text, row_seen text, row_owner uuid, row_organization uuid, organization_id uuid, assurance integer, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.explain_for_owner(person_id uuid, permission text, command text, table_name text, row_seen text, row_owner uuid, row_organization uuid, organization_id uuid, assurance integer, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows the reading of rules, roles and grants of every organization; only owners of tables are granted it.
+declare
+  v_organization uuid := coalesce(explain_for_owner.organization_id, row_organization, (
+    -- min() is not for uuid.
+    select (array_agg(m.organization_id))[1] from access.memberships m
+    where m.person_id = explain_for_owner.person_id having count(*) = 1));
+begin
+  if v_organization is null then
+    verdict := 'REFUSED';
+    reason := 'ORGANIZATION_UNCLEAR';
+    sentence := access_private.explain_sentence(verdict, reason, null, null, null, null, null);
+    deciding := '[]';
+    return;
+  end if;
+  select x.* into verdict, reason, sentence, change, deciding
+    from access_private.explain(v_organization, explain_for_owner.person_id, explain_for_owner.permission,
+      explain_for_owner.command, explain_for_owner.table_name, null, null,
+      case when row_organization <> v_organization then 'ELSEWHERE' else row_seen end, row_owner,
+      false, explain_for_owner.assurance, true, true) x;
+end $function$
+comment 'What access.explain() asks, once it has looked the row up as whoever calls it.'
+
+-- function access_private.explain_held(organization_id uuid, person_id uuid, permission text, self boolean, OUT reason text, OUT at timestamp with time zone, OUT grants jsonb)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.explain_held(organization_id uuid, person_id uuid, permission text, self boolean, OUT reason text, OUT at timestamp with time zone, OUT grants jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_valid tstzmultirange;
+  v_held boolean;
+begin
+  select h.valid into v_valid from access_private.held_permissions h
+    where h.organization_id = explain_held.organization_id and h.person_id = explain_held.person_id
+      and h.permission = explain_held.permission;
+  v_held := coalesce(v_valid @> v_now, false);
+  -- One's own are asked as policies ask them: a key may do less than its owner.
+  reason := case
+    when v_held and (not self or coalesce(request.can(explain_held.permission), false)) then 'HELD'
+    when v_held then 'SCOPE'
+    when exists (select from unnest(v_valid) w where lower(w) > v_now) then 'NOT_YET'
+    when v_valid is not null then 'ENDED'
+    else 'NOT_HELD' end;
+  at := nullif(case reason
+    when 'NOT_YET' then (select min(lower(w)) from unnest(v_valid) w where lower(w) > v_now)
+    when 'ENDED' then (select max(upper(w)) from unnest(v_valid) w)
+    else (select upper(w) from unnest(v_valid) w where w @> v_now) end, 'infinity');
+  grants := (
+    select coalesce(jsonb_agg(jsonb_build_object('kind', 'grant', 'permission', explain_held.permission, 'role', r.name,
+        'validFrom', nullif(mr.valid_from, '-infinity'), 'validUntil', nullif(mr.valid_until, 'infinity'),
+        'now', v_now >= mr.valid_from and v_now < mr.valid_until) order by mr.valid_from, r.name, mr.id), '[]')
+      from access.memberships m
+      join access.membership_roles mr on mr.organization_id = m.organization_id and mr.membership_id = m.id
+      join access.role_permissions rp on rp.organization_id = mr.organization_id and rp.role_id = mr.role_id
+        and rp.permission = explain_held.permission
+      join access.roles r on r.organization_id = mr.organization_id and r.id = mr.role_id
+      where m.organization_id = explain_held.organization_id and m.person_id = explain_held.person_id);
+end $function$
+comment 'Whether a member holds a permission now: HELD (at: until when), SCOPE (but not through this key), NOT_YET (at: from when), ENDED (at: since when) or NOT_HELD; and the grants that say so.'
+
+-- function access_private.explain_rule(rule access.rules, organization_id uuid, person_id uuid, self boolean, assurance integer, own boolean, OUT passes boolean, OUT reason text, OUT at timestamp with time zone, OUT missing text, OUT deciding jsonb)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.explain_rule(rule access.rules, organization_id uuid, person_id uuid, self boolean, assurance integer, own boolean, OUT passes boolean, OUT reason text, OUT at timestamp with time zone, OUT missing text, OUT deciding jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- What access.protect() writes into a policy, asked of one person. Own is null where no row is asked about.
+declare
+  v_held record;
+  v_assign record;
+begin
+  deciding := jsonb_build_array(jsonb_build_object('kind', 'rule', 'table', (
+      select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = rule.relation),
+    'command', rule.command, 'permission', rule.permission, 'ownerColumn', rule.owner_column,
+    'assign', rule.assign, 'assurance', rule.assurance));
+  if rule.permission is not null then
+    v_held := access_private.explain_held(organization_id, person_id, rule.permission, self);
+    deciding := deciding || v_held.grants;
+  end if;
+  at := case when rule.permission is not null then v_held.at end;
+  if rule.permission is not null and v_held.reason <> 'HELD'
+    and (rule.owner_column is null or rule.command = 'insert' or not coalesce(own, true)) then
+    reason := v_held.reason;
+    missing := rule.permission;
+  elsif rule.owner_column is not null and rule.command = 'insert' and not coalesce(own, true) then
+    v_assign := access_private.explain_held(organization_id, person_id, rule.assign, self);
+    deciding := deciding || v_assign.grants;
+    passes := v_assign.reason = 'HELD';
+    reason := case when passes then 'ASSIGN' else 'NOT_OWN' end;
+    missing := case when not passes then rule.assign end;
+  elsif rule.permission is not null and v_held.reason = 'HELD' then
+    passes := true;
+    reason := 'HELD';
+  else
+    passes := coalesce(own, true);
+    reason := case when own then 'OWN_ROW' when own is null then 'OWN_ROWS' else 'NOT_OWN' end;
+    at := null;
+  end if;
+  passes := coalesce(passes, false);
+  if passes and assurance < rule.assurance then
+    passes := false;
+    reason := 'ASSURANCE';
+  end if;
+end $function$
+comment 'Whether one rule lets a member through, why, until or from when, which permission is missing, and the rows that decided.'
+
+-- function access_private.explain_sentence(verdict text, reason text, what text, permission text, at timestamp with time zone, needs integer, has integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.explain_sentence(verdict text, reason text, what text, permission text, at timestamp with time zone, needs integer, has integer)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case explain_sentence.verdict
+      when 'ALLOWED' then format('Allowed to %s: ', what) when 'DENIED' then format('Not allowed to %s: ', what) else 'No answer: ' end
+    || case explain_sentence.reason
+      when 'HELD' then format('a role gives %s%s.', permission, ' until ' || t.said)
+      when 'OWN_ROW' then 'one''s own row needs no permission.'
+      when 'OWN_ROWS' then concat('one''s own rows, which need no permission; rows of others are left out', ', for want of ' || permission, '.')
+      when 'ASSIGN' then 'a role allows to put in rows in the name of others.'
+      when 'NOT_HELD' then format('no role gives %s.', permission)
+      when 'NOT_YET' then format('the role that gives %s counts from %s.', permission, t.said)
+      when 'ENDED' then format('the role that gave %s ended at %s.', permission, t.said)
+      when 'SCOPE' then format('%s is held, but not by this API key.', permission)
+      when 'NOT_OWN' then 'the row is in the name of somebody else.'
+      when 'ASSURANCE' then format('it needs a session of assurance level %s, and this has level %s.', needs, has)
+      when 'CLOSED' then 'there is no rule that lets anybody.'
+      when 'OTHER_ROLES' then 'the rule is for other roles of the database.'
+      when 'NOT_GRANTED' then 'there is a rule, but the grant of the database that belongs to it is missing.'
+      when 'COLUMN_CLOSED' then 'there is no column of this name that anybody may use so.'
+      when 'NOT_PROTECTED' then 'the table is not under rules.'
+      when 'PARTITION' then 'rows of a partition are reached through the partitioned table.'
+      when 'OTHER_ORGANIZATION' then 'the row belongs to another organization.'
+      when 'ROW_NOT_FOUND' then 'there is no such row, or it may not be seen.'
+      when 'PERSON_INACTIVE' then 'the account is not active.'
+      when 'ORGANIZATION_INACTIVE' then 'the organization is suspended or closed.'
+      when 'NOT_FOUND' then 'there is no such member in this organization.'
+      when 'NOT_PERMITTED' then 'asking about others needs access.explain.'
+      when 'QUESTION_UNCLEAR' then 'ask for a permission, or for a command and a table.'
+      when 'PERMISSION_UNKNOWN' then 'there is no such permission.'
+      when 'COMMAND_UNKNOWN' then 'a command is select, insert, update or delete.'
+      when 'TABLE_UNKNOWN' then 'there is no such table under rules: it is named schema.table.'
+      when 'TABLE_UNRULED' then 'other policies than those of access.protect() decide on this table.'
+      when 'OWNER_HIDDEN' then 'whose row it is may not be seen.'
+      when 'ORGANIZATION_UNCLEAR' then 'say in which organization.'
+    end
+  from (select to_char(explain_sentence.at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"') as said) t
+$function$
+comment 'An explanation for people: reason by reason. Repeats nothing that was typed.'
+
+-- function access_private.find_table(name text, for_owner boolean, OUT relation oid, OUT full_name text, OUT standing text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.find_table(name text, for_owner boolean, OUT relation oid, OUT full_name text, OUT standing text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- No cast to regclass: that raises for what is no name.
+begin
+  select r.relation, format('%I.%I', n.nspname, c.relname), 'RULED' into find_table.relation, full_name, standing
+    from (select distinct r.relation from access.rules r) r
+    join pg_class c on c.oid = r.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where find_table.name in (format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname)
+    order by find_table.name = format('%I.%I', n.nspname, c.relname) desc
+    limit 1;
+  if found then
+    return;
+  end if;
+  -- Without its schema, if only one is meant.
+  select min(r.relation::oid), min(format('%I.%I', n.nspname, c.relname)), 'RULED' into find_table.relation, full_name, standing
+    from (select distinct r.relation from access.rules r) r
+    join pg_class c on c.oid = r.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.relname = find_table.name
+    having count(*) = 1;
+  if found then
+    return;
+  end if;
+  select c.oid, format('%I.%I', n.nspname, c.relname),
+      case when exists (
+          select from pg_partition_ancestors(c.oid) a join access.rules r on r.relation = a.relid) then 'PARTITION'
+        else 'UNRULED' end
+    into find_table.relation, full_name, standing
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where find_table.name in (format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname)
+      and c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname !~ '^(pg_|information_schema$)'
+      -- Nobody learns what other tables there are.
+      and (for_owner or has_schema_privilege('safetypin_member', n.oid, 'usage') and (
+        has_any_column_privilege('safetypin_member', c.oid, 'select, insert, update')
+        or has_table_privilege('safetypin_member', c.oid, 'delete')
+        or c.relispartition and exists (
+          select from pg_partition_ancestors(c.oid) a join access.rules r on r.relation = a.relid)))
+    limit 1;
+  standing := coalesce(standing, 'UNKNOWN');
+end $function$
+comment 'The table of this name: RULED, a PARTITION of one that is, UNRULED (a member may use it, or the owner asks), or UNKNOWN.'
 
 -- function access_private.found_organization(name text, person_id uuid)
 owner safetypin_definer
@@ -308,9 +961,49 @@ CREATE OR REPLACE FUNCTION access_private.holding()
 AS $function$
   select h.permission, h.valid
     from access_private.held_permissions h
-    where h.organization_id = (select request.organization_id()) and h.person_id = (select request.user_id())
+    where h.organization_id = (select request.organization_id()) and h.person_id = (select request.signed_in_id())
 $function$
-comment 'What the asker holds in the active organization, and when: what can be handed on.'
+comment 'What the person who is signed in holds in the active organization, and when: what can be handed on. Nothing for an API key, which hands on nothing.'
+
+-- function access_private.invitation_mail(organization_id uuid, invitation_id uuid, OUT recipient text, OUT locale text, OUT organization text, OUT expires_at timestamp with time zone)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.invitation_mail(organization_id uuid, invitation_id uuid, OUT recipient text, OUT locale text, OUT organization text, OUT expires_at timestamp with time zone)
+ RETURNS record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select keyring_private.open('access.invitations.address', a.organization_id, a.invitation_id, a.address),
+      coalesce(p.locale, 'en'), o.name, i.expires_at
+    from access.invitations i
+    join access_private.invitation_addresses a on a.organization_id = i.organization_id and a.invitation_id = i.id
+    join access.organizations o on o.id = i.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()
+    -- In the language of whoever invites: that of the invited address, if it has an account, is nobody's to tell.
+    left join identity.people p on p.id = i.invited_by
+    where i.organization_id = invitation_mail.organization_id and i.id = invitation_mail.invitation_id
+      and i.status = 'open' and i.expires_at > clock_timestamp()
+$function$
+comment 'What identity.compose_mail() writes to the address of an invitation; nulls if nobody can accept it any more.'
+
+-- function access_private.is_granted(relation oid, command text, column_name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.is_granted(relation oid, command text, column_name text DEFAULT NULL::text)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select has_schema_privilege('safetypin_member', c.relnamespace, 'usage') and case
+      when is_granted.command = 'delete' then has_table_privilege('safetypin_member', c.oid, 'delete')
+      when is_granted.column_name is null then has_any_column_privilege('safetypin_member', c.oid, is_granted.command)
+      else exists (
+        select from pg_attribute a
+        where a.attrelid = c.oid and a.attname = is_granted.column_name and a.attnum > 0 and not a.attisdropped
+          and has_column_privilege('safetypin_member', c.oid, a.attnum, is_granted.command)) end
+    from pg_class c
+    where c.oid = is_granted.relation
+$function$
+comment 'Whether members have the grant of the database that a command needs, on a column or on any.'
 
 -- function access_private.key_holds(api_key access.api_keys)
 owner safetypin_definer
@@ -333,6 +1026,66 @@ AS $function$
       order by u.name)
 $function$
 comment 'Which of its permissions a key has now, by whose it is. Whether the key itself still stands is another question.'
+
+-- function access_private.live_invitation(token bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.live_invitation(token bytea)
+ RETURNS access.invitations
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select i.*
+    from identity_private.tokens t
+    join access.invitations i on i.organization_id = t.organization_id and i.id = t.invitation_id
+    join access.organizations o on o.id = i.organization_id and o.status = 'active' and o.closes_at > clock_timestamp()
+    where t.hash = sha256(live_invitation.token) and t.purpose = 'invitation'
+      and t.consumed_at is null and t.expires_at > clock_timestamp()
+      and i.status = 'open' and i.expires_at > clock_timestamp()
+      and i.role_id is not null and i.role_valid_until > clock_timestamp()
+$function$
+comment 'The open invitation of a live token; null for any other token.'
+
+-- function access_private.looks_built_in(name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.looks_built_in(name text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- Signs of Greek and Cyrillic that look like those of the four names, and digits; marks, spaces and the rest go.
+  select regexp_replace(lower(translate(normalize(looks_built_in.name, nfkd),
+      E'\u0391\u0392\u0395\u0399\u039c\u039d\u039f\u03b1\u03bf\u03b9\u03bd\u0410\u0412\u0415\u0406\u041c\u041e\u0430\u0435\u043c\u043e\u0456\u0475\u0501\u051d\u013101|',
+      'abeimnoaoivabeimoaemoivdwioii')), '[^a-z0-9]', '', 'g')
+    in ('owner', 'admin', 'member', 'viewer')
+$function$
+comment 'Whether people would take a name for that of a built-in role.'
+
+-- function access_private.may_invite(organization_id uuid, person_id uuid, permissions text[], until timestamp with time zone)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.may_invite(organization_id uuid, person_id uuid, permissions text[], until timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select exists (
+      select from access.memberships m
+        join identity.people p on p.id = m.person_id and p.status = 'active'
+        where m.organization_id = may_invite.organization_id and m.person_id = may_invite.person_id)
+    and exists (
+      select from access_private.held_permissions h
+        where h.organization_id = may_invite.organization_id and h.person_id = may_invite.person_id
+          and h.permission = 'member.invite' and h.valid @> clock_timestamp())
+    and not exists (
+      select from unnest(may_invite.permissions) as u (permission)
+        where not exists (
+          select from access_private.held_permissions h
+            where h.organization_id = may_invite.organization_id and h.person_id = may_invite.person_id
+              and h.permission = u.permission and h.valid @> tstzrange(clock_timestamp(), may_invite.until)))
+$function$
+comment 'Whether somebody is an active member who may invite now and holds all of these permissions until then: what was asked when they invited is asked again when it is accepted.'
 
 -- function access_private.not_held(permissions text[], valid tstzrange)
 owner safetypin_definer
@@ -370,6 +1123,22 @@ AS $function$
 $function$
 comment 'Whether the asker holds all that a member holds: nobody acts on who holds more. True for oneself.'
 
+-- function access_private.record_grants(action text, organization_id uuid, grants uuid[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.record_grants(action text, organization_id uuid, grants uuid[])
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select audit_private.append(record_grants.action, record_grants.organization_id, relation => 'access.membership_roles', row_id => mr.id::text,
+      details => jsonb_build_object('person', m.person_id, 'membership', mr.membership_id, 'role', mr.role_id,
+        'valid_from', mr.valid_from, 'valid_until', mr.valid_until, 'granted_by', mr.granted_by))
+    from access.membership_roles mr
+    join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+    where mr.organization_id = record_grants.organization_id and mr.id = any (record_grants.grants)
+$function$
+comment 'Records that roles are given (role.grant) or, before they are, taken (role.revoke): which, of whom, for how long.'
+
 -- function access_private.refused(what text, reasons text[])
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.refused(what text, reasons text[])
@@ -382,6 +1151,120 @@ begin
   return reasons;
 end $function$
 comment 'Records a refusal and gives the reasons back. What was refused is one of our words, never what somebody typed.'
+
+-- function access_private.reseal_invitations(batch integer, INOUT after uuid, OUT rows_done integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.reseal_invitations(batch integer, INOUT after uuid, OUT rows_done integer)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_after uuid := after;
+begin
+  with held as materialized (
+      select x.organization_id, x.invitation_id as id from access_private.invitation_addresses x
+        where (v_after is null or x.invitation_id > v_after) and keyring.is_stale(x.address)
+        order by x.invitation_id limit batch for no key update skip locked),
+    done as (
+      update access_private.invitation_addresses x
+        set address = keyring_private.reseal('access.invitations.address', x.invitation_id, x.organization_id, x.address, x.organization_id)
+        from held h where x.organization_id = h.organization_id and x.invitation_id = h.id)
+    select count(*), max(h.id::text)::uuid into rows_done, after from held h;
+  if after is null and exists (select from access_private.invitation_addresses x where keyring.is_stale(x.address)) then
+    rows_done := null;
+  end if;
+end $function$
+comment 'Seals a batch of addresses of invitations anew, when data keys were replaced: see identity/reseal.sql.'
+
+-- function access_private.revoke_invitations(organization_id uuid, ids uuid[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.revoke_invitations(organization_id uuid, ids uuid[])
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid;
+  v_count integer := 0;
+begin
+  for v_id in
+    update access.invitations i set status = 'revoked', ended_at = clock_timestamp()
+      where i.organization_id = revoke_invitations.organization_id and i.id = any (ids) and i.status = 'open'
+      returning i.id
+  loop
+    perform audit_private.append('invitation.revoke', revoke_invitations.organization_id, details => jsonb_build_object('invitation', v_id));
+    v_count := v_count + 1;
+  end loop;
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    where t.organization_id = revoke_invitations.organization_id and t.invitation_id = any (ids) and t.consumed_at is null;
+  return v_count;
+end $function$
+comment 'Takes open invitations back, and their tokens; returns how many. Whoever calls it has taken their turn.'
+
+-- function access_private.role_faults(organization_id uuid, role_id uuid, name text, description text, permissions text[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.role_faults(organization_id uuid, role_id uuid, name text, description text, permissions text[])
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select array_remove(array[
+    case when not access_private.valid_name(role_faults.name)
+        or length(btrim(role_faults.name)) > platform.limit_value('role.name_length')
+        or role_faults.name collate "C" ~ E'[\u200b-\u200f\u2060-\u2064]' then 'NAME_INVALID'
+      when access_private.looks_built_in(role_faults.name)
+        or nullif(access_private.role_named(role_faults.organization_id, role_faults.name), role_faults.role_id) is not null
+        then 'NAME_TAKEN' end,
+    case when role_faults.description is null or length(role_faults.description) > 1000
+        or role_faults.description collate "C" ~ E'[\u0001-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]' then 'VALUE_INVALID' end,
+    case when role_faults.permissions is null or exists (
+        select from unnest(role_faults.permissions) u (permission)
+          where not exists (select from access.permissions p where p.name = u.permission)) then 'PERMISSION_UNKNOWN'
+      -- A role has no end, and whoever holds it may hold it for ever.
+      when access_private.not_held(role_faults.permissions || access_private.held_by_role(role_faults.organization_id, role_faults.role_id),
+        tstzrange(clock_timestamp(), 'infinity')) <> '{}' then 'NOT_HELD' end], null)
+$function$
+comment 'Why a role cannot be made (role_id null) or become like this; empty if it can. Who makes or changes it holds, without an end, all that it permits and is to permit.'
+
+-- function access_private.role_named(organization_id uuid, name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.role_named(organization_id uuid, name text)
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select r.id from access.roles r
+    where r.organization_id = role_named.organization_id
+      -- As in the unique index.
+      and lower(btrim(regexp_replace(normalize(r.name, nfkc), '\s+', ' ', 'g')))
+        = lower(btrim(regexp_replace(normalize(role_named.name, nfkc), '\s+', ' ', 'g')))
+$function$
+comment 'The role of that name, however it is written; null if there is none.'
+
+-- function access_private.room(organization_id uuid, what text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.room(organization_id uuid, what text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Whoever adds one has the turn until the end of the transaction, so what is counted here still holds when it is added.
+declare
+  v_most integer;
+begin
+  perform access_private.take_turn(room.organization_id);
+  select l.most into v_most
+    from access.organizations o
+    join access.plan_limits l on l.plan = o.plan and l.what = room.what
+    where o.id = room.organization_id;
+  -- What is not counted is asked for by mistake, and told even where nothing limits it.
+  return access_private.used(room.organization_id, room.what) < v_most is not false;
+end $function$
+comment 'Whether the organization''s plan has room for one more; takes the organization''s turn. A function that adds one refuses with LIMIT_REACHED when not.'
 
 -- function access_private.scope_reasons(permissions text[])
 owner safetypin_definer
@@ -400,6 +1283,25 @@ AS $function$
 $function$
 comment 'Why these cannot be permissions of a key; empty if they can.'
 
+-- function access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select r.name
+    from access.roles r
+    join access.role_permissions rp on rp.organization_id = r.organization_id and rp.role_id = r.id
+    where r.organization_id = smallest_role.organization_id and (r.built_in or smallest_role.all_roles)
+    group by r.id, r.name
+    having array_agg(rp.permission) @> smallest_role.permissions
+    order by count(*), r.name
+    limit 1
+$function$
+comment 'The role with the fewest permissions that gives all of these; of the built-in ones only, for who may not see roles.'
+
 -- function access_private.take_turn(organization_id uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.take_turn(organization_id uuid)
@@ -411,6 +1313,24 @@ AS $function$
     on conflict on constraint ownership_pkey do update set turns = o.turns + 1
 $function$
 comment 'Changes of members, roles and grants of one organization take turns until the end of the transaction. 40001 in REPEATABLE READ, when another was faster.'
+
+-- function access_private.take_turn_to(permission text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.take_turn_to(permission text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- Whoever may not is told before: nobody keeps others waiting with what is refused. A key makes no roles and grants none.
+  if request.signed_in_id() is null or not request.can(take_turn_to.permission) then
+    return false;
+  end if;
+  perform access_private.take_turn(access_private.acting_in());
+  -- What was so before the turn may not be so any more.
+  return request.can(take_turn_to.permission);
+end $function$
+comment 'Whether a person who is signed in may do this in the active organization; if so, the turn is hers until the end of the transaction.'
 
 -- function access_private.tg_keep_owner()
 owner safetypin_definer
@@ -425,7 +1345,14 @@ AS $function$
 declare
   v_organization uuid;
 begin
-  for v_organization in select distinct c.organization_id from changed c order by c.organization_id loop
+  for v_organization in
+    select distinct c.organization_id
+    from changed c
+    left join access.roles r on r.organization_id = c.organization_id and r.id = c.role_id
+    -- What else is taken leaves the owners as they are. A role that is gone may have been theirs.
+    where r.id is null or r.built_in and r.name = 'owner'
+    order by c.organization_id
+  loop
     continue when not exists (select from access.organizations o where o.id = v_organization and o.status <> 'closed');
     perform access_private.take_turn(v_organization);
     if not access_private.has_owner(v_organization) then
@@ -474,13 +1401,27 @@ CREATE OR REPLACE FUNCTION access_private.tg_memberships__work_out()
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
 AS $function$
+declare
+  v_row record;
 begin
+  for v_row in
+    select c.organization_id, array_agg(c.person_id) as people
+    from changed c
+    group by c.organization_id
+    order by c.organization_id
+  loop
+    continue when not exists (select from access.organizations o where o.id = v_row.organization_id);
+    perform access_private.take_turn(v_row.organization_id);
+    perform access_private.work_out(v_row.organization_id, v_row.people);
+  end loop;
+  -- Of an organization that is gone, too: nothing refers to what was worked out.
   delete from access_private.held_permissions h
     using changed c
-    where h.organization_id = c.organization_id and h.person_id = c.person_id;
+    where h.organization_id = c.organization_id and h.person_id = c.person_id
+      and not exists (select from access.organizations o where o.id = c.organization_id);
   return null;
 end $function$
-comment 'Members left: nothing is held any more.'
+comment 'Members left, or a membership is another person''s: works out anew what they may do.'
 
 -- function access_private.tg_role_permissions__work_out()
 owner safetypin_definer
@@ -511,6 +1452,35 @@ begin
   return null;
 end $function$
 comment 'Roles permit more or less: works out anew what their holders may do.'
+
+-- function access_private.used(organization_id uuid, what text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.used(organization_id uuid, what text)
+ RETURNS integer
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- One line for each thing that a plan can limit, in the order of their names.
+  case what
+    when 'invitations' then
+      return (select count(*) from access.invitations i
+        where i.organization_id = used.organization_id and i.status = 'open' and i.expires_at > clock_timestamp());
+    when 'api_keys' then
+      return (select count(*) from access.api_keys k
+        where k.organization_id = used.organization_id and k.revoked_at is null and k.expires_at > clock_timestamp());
+    when 'members' then
+      return (select count(*) from access.memberships m where m.organization_id = used.organization_id);
+    when 'roles' then
+      return (select count(*) from access.roles r where r.organization_id = used.organization_id and not r.built_in);
+    when 'service_accounts' then
+      return (select count(*) from access.service_accounts s where s.organization_id = used.organization_id and s.status = 'active');
+    else
+      raise exception 'nothing of this name is counted' using errcode = '22023';
+  end case;
+end $function$
+comment 'How many of something an organization has. 22023 for what is not counted.'
 
 -- function access_private.valid_label(name text)
 owner safetypin_definer
@@ -608,6 +1578,56 @@ begin
 end $function$
 comment 'What an API key of the active organization can do: for whose it is, for the key itself, and with api_key.read. Null for any other.'
 
+-- function api.change_member_role(membership_id uuid, role text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.change_member_role(membership_id uuid, role text)
+ RETURNS api.member_role_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+-- Borrows giving and taking roles; the checks are member.update, that the asker holds all that the member holds, and
+-- without an end what the new role permits.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid;
+  v_role uuid;
+  v_reason text;
+  v_id uuid := platform.uuid_v7();
+begin
+  if not access_private.take_turn_to('member.update') then
+    return ('REFUSED', access_private.refused('member.role', '{NOT_PERMITTED}'), null)::api.member_role_result;
+  end if;
+  select m.person_id into v_person
+    from access.memberships m where m.organization_id = v_organization and m.id = change_member_role.membership_id;
+  v_role := access_private.role_named(v_organization, role);
+  v_reason := case
+    when v_person is null then 'NOT_FOUND'
+    when v_role is null then 'ROLE_UNKNOWN'
+    when not access_private.outranks(v_organization, v_person) then 'OUTRANKED'
+    when access_private.not_held(access_private.held_by_role(v_organization, v_role), tstzrange(clock_timestamp(), 'infinity')) <> '{}'
+      then 'NOT_HELD' end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('member.role', array[v_reason]), null)::api.member_role_result;
+  end if;
+  begin
+    -- The new one first: whoever stays an owner is one all the time.
+    insert into access.membership_roles (organization_id, id, membership_id, role_id, valid_from, granted_by)
+      values (v_organization, v_id, change_member_role.membership_id, v_role, clock_timestamp(), request.user_id());
+    perform access_private.record_grants('role.revoke', v_organization, array(
+      select mr.id from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = change_member_role.membership_id and mr.id <> v_id));
+    delete from access.membership_roles mr
+      where mr.organization_id = v_organization and mr.membership_id = change_member_role.membership_id and mr.id <> v_id;
+    perform access_private.record_grants('role.grant', v_organization, array[v_id]);
+  exception when sqlstate 'LASTO' then
+    return ('REFUSED', access_private.refused('member.role', '{LAST_OWNER}'), null)::api.member_role_result;
+  end;
+  return ('CHANGED', '{}', v_id)::api.member_role_result;
+end $function$
+comment 'Takes all roles from a member and gives one without an end, by its name. Needs member.update, to hold all that the member holds, and without an end what the role permits. REFUSED with NOT_PERMITTED, NOT_FOUND, ROLE_UNKNOWN, OUTRANKED, NOT_HELD or LAST_OWNER.'
+
 -- function api.create_organization(name text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.create_organization(name text)
@@ -634,6 +1654,41 @@ begin
 end $function$
 comment 'Founds an organization with the caller as its owner; switchOrganization makes it active. REFUSED with NAME_INVALID or LIMIT_REACHED; AUTHN for nobody.'
 
+-- function api.create_role(name text, description text, permissions text[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.create_role(name text, description text DEFAULT ''::text, permissions text[] DEFAULT '{}'::text[])
+ RETURNS api.created_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+-- Borrows writing roles; the checks are role.create, and that the asker holds what the role is to permit.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_id uuid := platform.uuid_v7();
+  v_reasons text[];
+begin
+  if not access_private.take_turn_to('role.create') then
+    return ('REFUSED', access_private.refused('role.create', '{NOT_PERMITTED}'), null)::api.created_result;
+  end if;
+  v_reasons := access_private.role_faults(v_organization, null, name, description, permissions);
+  if v_reasons <> '{}' then
+    return ('REFUSED', access_private.refused('role.create', v_reasons), null)::api.created_result;
+  end if;
+  if not access_private.room(v_organization, 'roles') then
+    return ('REFUSED', access_private.refused('role.create', '{LIMIT_REACHED}'), null)::api.created_result;
+  end if;
+  insert into access.roles (organization_id, id, name, description)
+    values (v_organization, v_id, btrim(create_role.name), create_role.description);
+  insert into access.role_permissions (organization_id, role_id, permission)
+    select distinct v_organization, v_id, u.permission from unnest(create_role.permissions) u (permission);
+  perform audit_private.append('role.create', relation => 'access.roles', row_id => v_id::text, details => jsonb_build_object(
+    'permissions', access_private.held_by_role(v_organization, v_id)));
+  return ('CREATED', '{}', v_id)::api.created_result;
+end $function$
+comment 'Makes a role out of permissions that the caller holds without an end. Needs role.create. REFUSED with NOT_PERMITTED, NAME_INVALID, NAME_TAKEN (also for what looks like a built-in role), VALUE_INVALID (description), PERMISSION_UNKNOWN, NOT_HELD or LIMIT_REACHED (of the plan).'
+
 -- function api.create_service_account(name text, permissions text[], description text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.create_service_account(name text, permissions text[], description text DEFAULT ''::text)
@@ -649,8 +1704,7 @@ declare
   v_reasons text[] := access_private.scope_reasons(create_service_account.permissions);
   v_name text := btrim(create_service_account.name);
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('service_account.create'), false) then
+  if not access_private.take_turn_to('service_account.create') then
     v_reasons := '{NOT_PERMITTED}';
   elsif not access_private.valid_label(v_name) then
     v_reasons := '{NAME_INVALID}';
@@ -664,8 +1718,7 @@ begin
   elsif exists (select from access.service_accounts s
       where s.organization_id = v_organization and s.name = v_name and s.status = 'active') then
     v_reasons := '{NAME_TAKEN}';
-  elsif (select count(*) from access.service_accounts s where s.organization_id = v_organization and s.status = 'active')
-      >= platform.limit_value('service_account.per_organization') then
+  elsif not access_private.room(v_organization, 'service_accounts') then
     v_reasons := '{LIMIT_REACHED}';
   end if;
   if v_reasons <> '{}' then
@@ -732,6 +1785,192 @@ AS $function$
 $function$
 comment 'The person who is signed in; null for nobody.'
 
+-- function api.delete_role(id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.delete_role(id uuid)
+ RETURNS api.removed_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows removing roles; the checks are role.delete, and that the asker holds what the role permits.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_role access.roles;
+  v_permissions text[];
+  v_grants integer;
+begin
+  if not access_private.take_turn_to('role.delete') then
+    return ('REFUSED', access_private.refused('role.delete', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  select r.* into v_role from access.roles r where r.organization_id = v_organization and r.id = delete_role.id;
+  if not found or v_role.built_in then
+    return ('REFUSED', access_private.refused('role.delete', case when found then '{BUILT_IN}' else '{NOT_FOUND}' end::text[]))::api.removed_result;
+  end if;
+  v_permissions := access_private.held_by_role(v_organization, v_role.id);
+  if access_private.not_held(v_permissions, tstzrange(clock_timestamp(), 'infinity')) <> '{}' then
+    return ('REFUSED', access_private.refused('role.delete', '{NOT_HELD}'))::api.removed_result;
+  end if;
+  -- First from whoever holds it: so it is worked out once.
+  delete from access.membership_roles mr where mr.organization_id = v_organization and mr.role_id = v_role.id;
+  get diagnostics v_grants = row_count;
+  delete from access.roles r where r.organization_id = v_organization and r.id = v_role.id;
+  perform audit_private.append('role.delete', relation => 'access.roles', row_id => v_role.id::text,
+    details => jsonb_build_object('permissions', v_permissions, 'grants', v_grants));
+  return ('REMOVED', '{}')::api.removed_result;
+end $function$
+comment 'Removes a role, and takes it from whoever holds it. Needs role.delete, and to hold without an end all that it permits. REFUSED with NOT_PERMITTED, NOT_FOUND, BUILT_IN or NOT_HELD.'
+
+-- function api.explain_access(person_id uuid, permission text, command text, table_name text, row_id uuid, row_key text, column_name text, owner_id uuid)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION api.explain_access(person_id uuid DEFAULT NULL::uuid, permission text DEFAULT NULL::text, command text DEFAULT NULL::text, table_name text DEFAULT NULL::text, row_id uuid DEFAULT NULL::uuid, row_key text DEFAULT NULL::text, column_name text DEFAULT NULL::text, owner_id uuid DEFAULT NULL::uuid)
+ RETURNS api.access_explanation
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Invoker: the row is looked up with the rights of who asks.
+declare
+  v_key text := coalesce(row_key, row_id::text);
+  v_place record;
+  v_row record;
+begin
+  if v_key is null then
+    return api_steps.explain_access(person_id, permission, command, table_name, column_name, owner_id, null, null);
+  end if;
+  v_place := access.explain_place(table_name, lower(command));
+  v_row := access.row_seen(v_place.relation, v_place.key_column, v_place.organization_column, v_place.owner_column, v_key);
+  return api_steps.explain_access(person_id, permission, command, table_name, column_name, owner_id, v_row.seen, v_row.owner_id);
+end $function$
+comment 'Why a member of the active organization may or may not do something now: hold a permission, or run a command (select, insert, update, delete) on a table (schema.table) under access.protect(), on a column of it, on one row by rowId (rowKey where keys are no UUIDs), or adding one in the name of ownerId. About oneself without personId; about others it needs access.explain. A row that the asker cannot see does not exist here. An update or delete is of rows that the statement names, which must be readable too.'
+
+-- function api.grant_role(membership_id uuid, role_id uuid, valid_from timestamp with time zone, valid_until timestamp with time zone)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.grant_role(membership_id uuid, role_id uuid, valid_from timestamp with time zone DEFAULT NULL::timestamp with time zone, valid_until timestamp with time zone DEFAULT NULL::timestamp with time zone)
+ RETURNS api.created_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows giving roles; the checks are member.update, and that the asker holds for all of that time what the role permits.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_from timestamptz;
+  v_until timestamptz := coalesce(grant_role.valid_until, 'infinity');
+  v_reason text;
+  v_id uuid := platform.uuid_v7();
+begin
+  if not access_private.take_turn_to('member.update') then
+    return ('REFUSED', access_private.refused('role.grant', '{NOT_PERMITTED}'), null)::api.created_result;
+  end if;
+  -- Nobody had the role before now, whatever is said about it.
+  v_from := greatest(grant_role.valid_from, clock_timestamp());
+  v_reason := case
+    when not exists (select from access.memberships m where m.organization_id = v_organization and m.id = grant_role.membership_id)
+      then 'NOT_FOUND'
+    when not exists (select from access.roles r where r.organization_id = v_organization and r.id = grant_role.role_id)
+      then 'ROLE_UNKNOWN'
+    when v_from >= v_until then 'WINDOW_INVALID'
+    when access_private.not_held(access_private.held_by_role(v_organization, grant_role.role_id), tstzrange(v_from, v_until)) <> '{}'
+      then 'NOT_HELD'
+    when (select count(*) from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = grant_role.membership_id
+          and mr.valid_until > clock_timestamp()) >= platform.limit_value('role.per_member')
+      then 'LIMIT_REACHED' end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('role.grant', array[v_reason]), null)::api.created_result;
+  end if;
+  insert into access.membership_roles (organization_id, id, membership_id, role_id, valid_from, valid_until, granted_by)
+    values (v_organization, v_id, grant_role.membership_id, grant_role.role_id, v_from, v_until, request.user_id());
+  perform access_private.record_grants('role.grant', v_organization, array[v_id]);
+  return ('CREATED', '{}', v_id)::api.created_result;
+end $function$
+comment 'Gives a member a role, beside those she has, from a time (default: now) until a time (default: without an end). Needs member.update, and to hold for all of that time what the role permits. REFUSED with NOT_PERMITTED, NOT_FOUND (the membership), ROLE_UNKNOWN, WINDOW_INVALID, NOT_HELD or LIMIT_REACHED.'
+
+-- function api.invitations_email(invitation access.invitations)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.invitations_email(invitation access.invitations)
+ RETURNS text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows opening; the checks are the active organization and invitation.read. Of the row given only the key is believed.
+  select keyring_private.open('access.invitations.address', a.organization_id, a.invitation_id, a.address)
+    from access_private.invitation_addresses a
+    where a.organization_id = (select request.organization_id()) and a.invitation_id = invitation.id
+      and (select request.can('invitation.read'))
+$function$
+comment 'Address that was invited.'
+
+-- function api.invite_member(email text, role text, valid_until timestamp with time zone)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.invite_member(email text, role text, valid_until timestamp with time zone DEFAULT NULL::timestamp with time zone)
+ RETURNS api.created_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_until constant timestamptz := coalesce(invite_member.valid_until, 'infinity');
+  v_address constant text := identity_private.normalize_email(invite_member.email);
+  v_lookup bytea;
+  v_role uuid;
+  v_id uuid := platform.uuid_v7();
+  v_reasons text[];
+begin
+  perform access_private.take_turn(v_organization);
+  if not request.can('member.invite') then
+    return ('REFUSED', access_private.refused('member.invite', '{NOT_PERMITTED}'), null)::api.created_result;
+  end if;
+  select r.id into v_role from access.roles r where r.organization_id = v_organization and r.name = invite_member.role;
+  v_reasons := array_remove(array[
+    case when v_address is null then 'EMAIL_INVALID' end,
+    case when v_role is null then 'ROLE_UNKNOWN' end,
+    case when v_until <= clock_timestamp() then 'WINDOW_INVALID' end], null);
+  if v_reasons <> '{}' then
+    return ('REFUSED', v_reasons, null)::api.created_result;
+  end if;
+  if access_private.not_held(access_private.held_by_role(v_organization, v_role), tstzrange(clock_timestamp(), v_until)) <> '{}' then
+    return ('REFUSED', access_private.refused('member.invite', '{NOT_HELD}'), null)::api.created_result;
+  end if;
+  v_lookup := identity_private.email_lookup(v_address);
+  v_reasons := case
+    when exists (
+        select from identity_private.emails e
+          join access.memberships m on m.person_id = e.person_id and m.organization_id = v_organization
+          where e.lookup = v_lookup)
+      then array['ALREADY_MEMBER']
+    when exists (
+        select from access_private.invitation_addresses a
+          join access.invitations i on i.organization_id = a.organization_id and i.id = a.invitation_id
+          where a.organization_id = v_organization and a.lookup = v_lookup
+            and i.status = 'open' and i.expires_at > clock_timestamp())
+      then array['ALREADY_INVITED']
+    when not access_private.room(v_organization, 'invitations')
+        or (select count(*) from access.invitations i
+          where i.organization_id = v_organization and i.created_at > clock_timestamp() - interval '1 hour')
+        >= platform.limit_value('invitation.per_hour')
+      then access_private.refused('member.invite', '{LIMIT_REACHED}')
+    else '{}' end;
+  if v_reasons <> '{}' then
+    return ('REFUSED', v_reasons, null)::api.created_result;
+  end if;
+  insert into access.invitations (organization_id, id, role_id, role_valid_until, invited_by, expires_at)
+    values (v_organization, v_id, v_role, v_until, request.user_id(),
+      clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds')));
+  insert into access_private.invitation_addresses (organization_id, invitation_id, address, lookup)
+    values (v_organization, v_id,
+      keyring_private.seal('access.invitations.address', v_organization, v_id, v_organization, v_address), v_lookup);
+  perform access_private.ask_for_invitation_mail('invitation', v_organization, v_id);
+  perform audit_private.append('invitation.create', v_organization,
+    details => jsonb_build_object('invitation', v_id, 'role', v_role));
+  return ('CREATED', '{}', v_id)::api.created_result;
+end $function$
+comment 'Invites an address to the active organization with one of its roles, by name, for as long as validUntil says. REFUSED with NOT_PERMITTED (member.invite), EMAIL_INVALID, ROLE_UNKNOWN, WINDOW_INVALID, NOT_HELD (the role permits what the caller does not hold, or not for that long), ALREADY_MEMBER, ALREADY_INVITED or LIMIT_REACHED.'
+
 -- function api.key_works()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.key_works()
@@ -749,6 +1988,31 @@ begin
 end $function$
 comment 'Work on keys and sealed values, oldest first. Demands key.read.'
 
+-- function api.leave_organization()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.leave_organization()
+ RETURNS api.removed_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid := request.signed_in_id();
+begin
+  perform access_private.take_turn(v_organization);
+  -- Removed while this call waited, or the session is over.
+  if v_person is null or request.signed_in_id() is distinct from v_person then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  if not access_private.has_owner(v_organization, v_person) then
+    return ('REFUSED', access_private.refused('member.leave', '{LAST_OWNER}'))::api.removed_result;
+  end if;
+  perform access_private.end_membership(v_organization, v_person, 'member.leave');
+  return ('REMOVED', '{}')::api.removed_result;
+end $function$
+comment 'Leaves the active organization; this session, and every other one in it, ends. REFUSED with LAST_OWNER. AUTHN for nobody.'
+
 -- function api.logout()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.logout()
@@ -764,6 +2028,43 @@ begin
   return 'ENDED';
 end $function$
 comment 'Ends this session, its access tokens and its refresh token.'
+
+-- function api.memberships_display_name(membership access.memberships)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.memberships_display_name(membership access.memberships)
+ RETURNS text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows opening names; the checks are the active organization, and member.read or one's own membership. Of the row given
+-- only the key is believed: anybody can make one up.
+  select keyring_private.open('identity.people.display_name', platform.no_organization(), m.person_id, f.display_name)
+    from access.memberships m
+    join identity.people p on p.id = m.person_id and p.status <> 'erased'
+    join identity_private.profiles f on f.person_id = m.person_id
+    where m.organization_id = (select request.organization_id()) and m.id = membership.id
+      and ((select request.can('member.read')) or m.person_id = (select request.owner_id()))
+$function$
+comment 'Name of the member.'
+
+-- function api.memberships_email(membership access.memberships)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.memberships_email(membership access.memberships)
+ RETURNS text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- As for the name, with member.contact.
+  select keyring_private.open('identity.emails.address', platform.no_organization(), e.id, e.address)
+    from access.memberships m
+    join identity.people p on p.id = m.person_id and p.status <> 'erased'
+    join identity_private.emails e on e.person_id = m.person_id and e.is_primary
+    where m.organization_id = (select request.organization_id()) and m.id = membership.id
+      and ((select request.can('member.contact')) or m.person_id = (select request.owner_id()))
+$function$
+comment 'Primary e-mail address of the member; null without member.contact, unless it is one''s own.'
 
 -- function api.my_organizations()
 owner safetypin_definer
@@ -782,6 +2083,76 @@ AS $function$
 $function$
 comment 'Organizations that the caller belongs to, oldest membership first; what switchOrganization takes.'
 
+-- function api.my_permissions()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.my_permissions()
+ RETURNS SETOF api.held_permission
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows reading what is worked out about the asker; the check is that it is hers.
+  select h.permission, nullif(upper(w.valid), 'infinity')
+    from access_private.holding() h
+    cross join lateral unnest(h.valid) as w (valid)
+    where w.valid @> clock_timestamp()
+    order by h.permission
+$function$
+comment 'What the caller may do now in the active organization, and until when; empty without one, and for an API key (see apiKeyReach). For showing what can be done: each statement is decided anew.'
+
+-- function api.plan_usage()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.plan_usage()
+ RETURNS SETOF api.plan_use
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not coalesce(request.can('plan.read'), false) then
+    raise exception 'plan.read is needed' using errcode = 'DENYD';
+  end if;
+  return query
+    select l.what, access_private.used(o.id, l.what), l.most
+      from access.organizations o
+      join access.plan_limits l on l.plan = o.plan
+      where o.id = request.organization_id()
+      order by l.what;
+end $function$
+comment 'What the plan of the active organization limits, and how much of it is used. Demands plan.read.'
+
+-- function api.remove_member(membership_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.remove_member(membership_id uuid)
+ RETURNS api.removed_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid;
+  v_reason text;
+begin
+  perform access_private.take_turn(v_organization);
+  if not request.can('member.remove') then
+    return ('REFUSED', access_private.refused('member.remove', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  select m.person_id into v_person from access.memberships m
+    where m.organization_id = v_organization and m.id = remove_member.membership_id;
+  v_reason := case
+    when not found then 'NOT_FOUND'
+    when not access_private.outranks(v_organization, v_person) then 'OUTRANKED'
+    when not access_private.has_owner(v_organization, v_person) then 'LAST_OWNER'
+    end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('member.remove', array[v_reason]))::api.removed_result;
+  end if;
+  perform access_private.end_membership(v_organization, v_person, 'member.remove');
+  return ('REMOVED', '{}')::api.removed_result;
+end $function$
+comment 'Removes a member from the active organization: roles, sessions in it and waiting jobs end at once. REFUSED with NOT_PERMITTED (member.remove), NOT_FOUND, OUTRANKED (the member holds more than the caller) or LAST_OWNER.'
+
 -- function api.remove_service_account(id uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.remove_service_account(id uuid)
@@ -793,8 +2164,7 @@ AS $function$
 declare
   v_organization uuid := access_private.acting_in();
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('service_account.remove'), false) then
+  if not access_private.take_turn_to('service_account.remove') then
     return ('REFUSED', access_private.refused('service_account.remove', '{NOT_PERMITTED}'))::api.removed_result;
   end if;
   update access.service_accounts s set status = 'removed'
@@ -823,6 +2193,52 @@ begin
   return 'SENT';
 end $function$
 comment 'Sends a link to reset a password, if the address is somebody''s. Always SENT.'
+
+-- function api.resend_invitation(invitation_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.resend_invitation(invitation_id uuid)
+ RETURNS api.resent_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_invitation access.invitations;
+  v_reason text;
+begin
+  perform access_private.take_turn(v_organization);
+  if not request.can('member.invite') then
+    return ('REFUSED', access_private.refused('invitation.resend', '{NOT_PERMITTED}'))::api.resent_result;
+  end if;
+  select i.* into v_invitation from access.invitations i
+    where i.organization_id = v_organization and i.id = resend_invitation.invitation_id
+      and i.status = 'open' and i.role_id is not null and i.role_valid_until > clock_timestamp();
+  v_reason := case
+    when not found then 'NOT_FOUND'
+    -- Who sends it again is who invites from now on.
+    when access_private.not_held(access_private.held_by_role(v_organization, v_invitation.role_id),
+        tstzrange(clock_timestamp(), v_invitation.role_valid_until)) <> '{}' then 'NOT_HELD'
+    when (select count(*) from identity_private.mails m
+          where m.organization_id = v_organization and m.invitation_id = v_invitation.id and m.kind = 'invitation'
+            and m.created_at > clock_timestamp() - interval '1 hour') >= platform.limit_value('mail.per_address_per_hour')
+      then 'LIMIT_REACHED'
+    end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('invitation.resend', array[v_reason]))::api.resent_result;
+  end if;
+  -- The old token is void now, not only when the mail is written.
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    where t.organization_id = v_organization and t.invitation_id = v_invitation.id and t.consumed_at is null;
+  update access.invitations i
+    set invited_by = request.user_id(),
+        expires_at = clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds'))
+    where i.organization_id = v_organization and i.id = v_invitation.id;
+  perform access_private.ask_for_invitation_mail('invitation', v_organization, v_invitation.id);
+  perform audit_private.append('invitation.resend', v_organization, details => jsonb_build_object('invitation', v_invitation.id));
+  return ('SENT', '{}')::api.resent_result;
+end $function$
+comment 'Sends an open invitation again, under a new token and with its whole time ahead, in the name of the caller. The old token is void. REFUSED with NOT_PERMITTED (member.invite), NOT_FOUND, NOT_HELD or LIMIT_REACHED.'
 
 -- function api.resend_verification(email text)
 owner safetypin_definer
@@ -889,6 +2305,28 @@ begin
 end $function$
 comment 'Ends an API key: its next statement is refused, also in an open transaction. One''s own always; others with api_key.revoke. REFUSED with NOT_FOUND, NOT_PERMITTED, or OVER if it had ended. AUTHN for nobody, and for keys.'
 
+-- function api.revoke_invitation(invitation_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.revoke_invitation(invitation_id uuid)
+ RETURNS api.removed_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+begin
+  perform access_private.take_turn(v_organization);
+  if not request.can('member.invite') then
+    return ('REFUSED', access_private.refused('invitation.revoke', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  if access_private.revoke_invitations(v_organization, array[revoke_invitation.invitation_id]) = 0 then
+    return ('REFUSED', access_private.refused('invitation.revoke', '{NOT_FOUND}'))::api.removed_result;
+  end if;
+  return ('REMOVED', '{}')::api.removed_result;
+end $function$
+comment 'Takes an open invitation back; its token is void at once. REFUSED with NOT_PERMITTED (member.invite) or NOT_FOUND.'
+
 -- function api.revoke_other_sessions()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.revoke_other_sessions()
@@ -905,6 +2343,42 @@ begin
   return 'ENDED';
 end $function$
 comment 'Ends all sessions of one''s own but this.'
+
+-- function api.revoke_role(grant_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.revoke_role(grant_id uuid)
+ RETURNS api.removed_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows taking roles; the checks are member.update, and that the asker holds all that the member holds.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid;
+begin
+  if not access_private.take_turn_to('member.update') then
+    return ('REFUSED', access_private.refused('role.revoke', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  select m.person_id into v_person
+    from access.membership_roles mr
+    join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+    where mr.organization_id = v_organization and mr.id = revoke_role.grant_id;
+  if not found then
+    return ('REFUSED', access_private.refused('role.revoke', '{NOT_FOUND}'))::api.removed_result;
+  end if;
+  if not access_private.outranks(v_organization, v_person) then
+    return ('REFUSED', access_private.refused('role.revoke', '{OUTRANKED}'))::api.removed_result;
+  end if;
+  begin
+    perform access_private.record_grants('role.revoke', v_organization, array[revoke_role.grant_id]);
+    delete from access.membership_roles mr where mr.organization_id = v_organization and mr.id = revoke_role.grant_id;
+  exception when sqlstate 'LASTO' then
+    return ('REFUSED', access_private.refused('role.revoke', '{LAST_OWNER}'))::api.removed_result;
+  end;
+  return ('REMOVED', '{}')::api.removed_result;
+end $function$
+comment 'Takes back one grant of a role, by the id of the membership role; what it gave is over in the member''s next statement. Needs member.update, and to hold all that the member holds. REFUSED with NOT_PERMITTED, NOT_FOUND, OUTRANKED or LAST_OWNER.'
 
 -- function api.revoke_session(session_id uuid)
 owner safetypin_definer
@@ -923,6 +2397,72 @@ begin
   return 'ENDED';
 end $function$
 comment 'Ends a session of one''s own; its next statement is refused.'
+
+-- function api.update_role(id uuid, version integer, name text, description text, permissions text[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.update_role(id uuid, version integer, name text DEFAULT NULL::text, description text DEFAULT NULL::text, permissions text[] DEFAULT NULL::text[])
+ RETURNS api.changed_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+-- Borrows writing roles; the checks are role.update, and that the asker holds what the role permits and is to permit.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_role access.roles;
+  v_before text[];
+  v_after text[];
+  v_reasons text[];
+begin
+  if not access_private.take_turn_to('role.update') then
+    return ('REFUSED', access_private.refused('role.update', '{NOT_PERMITTED}'), null)::api.changed_result;
+  end if;
+  select r.* into v_role from access.roles r where r.organization_id = v_organization and r.id = update_role.id;
+  if not found or v_role.built_in then
+    return ('REFUSED', access_private.refused('role.update', case when found then '{BUILT_IN}' else '{NOT_FOUND}' end::text[]), null)::api.changed_result;
+  end if;
+  if v_role.version is distinct from update_role.version then
+    raise exception 'the role was changed' using errcode = 'STALE';
+  end if;
+  v_before := access_private.held_by_role(v_organization, v_role.id);
+  v_reasons := access_private.role_faults(v_organization, v_role.id, coalesce(update_role.name, v_role.name),
+    coalesce(update_role.description, v_role.description), coalesce(update_role.permissions, v_before));
+  if v_reasons <> '{}' then
+    return ('REFUSED', access_private.refused('role.update', v_reasons), null)::api.changed_result;
+  end if;
+  delete from access.role_permissions rp
+    where rp.organization_id = v_organization and rp.role_id = v_role.id and rp.permission <> all (update_role.permissions);
+  insert into access.role_permissions (organization_id, role_id, permission)
+    select distinct v_organization, v_role.id, u.permission from unnest(update_role.permissions) u (permission)
+    on conflict on constraint role_permissions_pkey do nothing;
+  update access.roles r
+    set name = coalesce(btrim(update_role.name), r.name), description = coalesce(update_role.description, r.description),
+        updated_at = clock_timestamp(), version = r.version + 1
+    where r.organization_id = v_organization and r.id = v_role.id
+    returning r.version into v_role.version;
+  v_after := access_private.held_by_role(v_organization, v_role.id);
+  perform audit_private.append('role.update', relation => 'access.roles', row_id => v_role.id::text, details => jsonb_build_object(
+    'added', array(select p from unnest(v_after) p where p <> all (v_before)),
+    'removed', array(select p from unnest(v_before) p where p <> all (v_after))));
+  return ('CHANGED', '{}', v_role.version)::api.changed_result;
+end $function$
+comment 'Changes a role; null leaves something as it is. Whoever holds the role has what it permits in their next statement. Needs role.update, and to hold without an end all that it permits and is to permit. REFUSED with NOT_PERMITTED, NOT_FOUND, BUILT_IN or as createRole; STALE for another version.'
+
+-- function api_steps.accept_invitation(token bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.accept_invitation(token bytea)
+ RETURNS api_steps.accepted_invitation
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_done record := access_private.accept_invitation(token, false);
+begin
+  return (v_done.outcome, v_done.reasons, v_done.organization_id)::api_steps.accepted_invitation;
+end $function$
+comment 'Accepts an invitation with an account of its address: ACCEPTED, or REFUSED with TOKEN_INVALID, ALREADY_MEMBER, CODE_NEEDED (the account has another address) or LIMIT_REACHED. AUTHN for nobody.'
 
 -- function api_steps.complete(registration_id uuid)
 owner safetypin_definer
@@ -967,8 +2507,7 @@ declare
   v_reasons text[] := access_private.scope_reasons(create_api_key.permissions);
   v_own text[];
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('api_key.create'), false)
+  if not access_private.take_turn_to('api_key.create')
     -- The key of a service account outlives whoever makes it, as the account does.
     or v_account is not null and not coalesce(request.can('service_account.create'), false) then
     v_reasons := '{NOT_PERMITTED}';
@@ -994,10 +2533,11 @@ begin
       v_reasons := '{NOT_HELD}';
     end if;
   end if;
-  if v_reasons = '{}' and platform.limit_value('api_key.per_owner') <= (
-      select count(*) from access.api_keys k
-        where k.organization_id = v_organization and k.revoked_at is null and k.expires_at > clock_timestamp()
-          and (k.service_account_id = v_account or v_account is null and k.person_id = v_person)) then
+  if v_reasons = '{}' and (not access_private.room(v_organization, 'api_keys')
+      or platform.limit_value('api_key.per_owner') <= (
+        select count(*) from access.api_keys k
+          where k.organization_id = v_organization and k.revoked_at is null and k.expires_at > clock_timestamp()
+            and (k.service_account_id = v_account or v_account is null and k.person_id = v_person))) then
     v_reasons := '{LIMIT_REACHED}';
   end if;
   if v_reasons <> '{}' then
@@ -1056,6 +2596,43 @@ begin
 end $function$
 comment 'Records that this shell was closed and ends its session. AUTHN for nobody.'
 
+-- function api_steps.explain_access(person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.explain_access(person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid)
+ RETURNS api.access_explanation
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows the reading of rules, roles and grants. Oneself needs nothing, others access.explain, and both end at the active
+-- organization. What it is told of the row it believes: who would lie is answered about a row that is not there.
+declare
+  v_organization uuid := access_private.acting_in();
+  v_self boolean := coalesce(explain_access.person_id = request.user_id(), explain_access.person_id is null);
+  v_explained record;
+begin
+  if not v_self and not coalesce(request.can('access.explain'), false) then
+    -- Nothing can be recorded in a transaction that only reads; nothing is told there either.
+    if not current_setting('transaction_read_only')::boolean then
+      perform access_private.refused('access.explain', '{NOT_PERMITTED}');
+    end if;
+    return ('REFUSED', 'NOT_PERMITTED',
+      access_private.explain_sentence('REFUSED', 'NOT_PERMITTED', null, null, null, null, null), null, '[]')::api.access_explanation;
+  end if;
+  v_explained := access_private.explain(v_organization, coalesce(explain_access.person_id, request.user_id()),
+    explain_access.permission, explain_access.command, explain_access.table_name, explain_access.column_name,
+    explain_access.owner_id, explain_access.row_seen, explain_access.row_owner, v_self,
+    case when v_self then request.assurance()
+      -- The strongest session there is, for who may see sessions; without one, what a password gives.
+      when coalesce(request.can('session.read'), false) then coalesce((
+        select max(s.assurance) from sessions.sessions s
+        where s.person_id = explain_access.person_id and s.organization_id = v_organization and s.ends_at > clock_timestamp()), 1)
+      else 1 end,
+    coalesce(request.can('role.read'), false), false);
+  return (v_explained.verdict, v_explained.reason, v_explained.sentence, v_explained.change, v_explained.deciding)::api.access_explanation;
+end $function$
+comment 'What api.explain_access() asks, once it has looked the row up as whoever asks. REFUSED with NOT_PERMITTED, recorded, about somebody else without access.explain.'
+
 -- function api_steps.finish_email_code(attempt uuid, code text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api_steps.finish_email_code(attempt uuid, code text)
@@ -1088,6 +2665,40 @@ begin
   return api_steps.complete(v_registration);
 end $function$
 comment 'Answers a stored code, once: VERIFIED or REFUSED. GUESS in the transaction that stored it.'
+
+-- function api_steps.finish_invitation_code(attempt uuid, token bytea, code text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.finish_invitation_code(attempt uuid, token bytea, code text)
+ RETURNS api_steps.accepted_invitation
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_account bytea := identity_private.resolve_attempt(finish_invitation_code.attempt, 'invitation_code',
+    convert_to(finish_invitation_code.code, 'UTF8'));
+  v_invitation access.invitations := access_private.live_invitation(finish_invitation_code.token);
+  v_done record;
+begin
+  if request.signed_in_id() is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  -- The attempt was counted against the address of this very invitation, and the code was asked for by this very person.
+  update identity_private.tokens t set consumed_at = clock_timestamp()
+    from access_private.invitation_addresses a
+    where t.organization_id = v_invitation.organization_id and t.invitation_id = v_invitation.id
+      and a.organization_id = t.organization_id and a.invitation_id = t.invitation_id and a.lookup = v_account
+      and t.purpose = 'invitation_code' and t.person_id = request.signed_in_id()
+      and t.consumed_at is null and t.code_expires_at > clock_timestamp()
+      and t.code_mac = keyring_private.guess_mac(t.mail_id, convert_to(finish_invitation_code.code, 'UTF8'));
+  if not found then
+    return ('REFUSED', access_private.refused('invitation.accept', '{CODE_WRONG}'), null)::api_steps.accepted_invitation;
+  end if;
+  perform identity_private.forgive(v_account);
+  v_done := access_private.accept_invitation(finish_invitation_code.token, true);
+  return (v_done.outcome, v_done.reasons, v_done.organization_id)::api_steps.accepted_invitation;
+end $function$
+comment 'Answers a stored code, once, and accepts the invitation if it is right: ACCEPTED, or REFUSED with CODE_WRONG or as accept_invitation. GUESS in the transaction that stored it. AUTHN for nobody.'
 
 -- function api_steps.finish_sign_in(attempt uuid, tag bytea, organization_id uuid, credential_hash bytea, refresh_hash bytea)
 owner safetypin_definer
@@ -1387,6 +2998,31 @@ begin
 end $function$
 comment 'Task platform__report_failures: an event of severity alert for each job that was given up since the last time; returns how many. DENYD outside it.'
 
+-- function api_steps.request_invitation_code(token bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.request_invitation_code(token bytea)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_person uuid := request.signed_in_id();
+  v_invitation access.invitations := access_private.live_invitation(token);
+begin
+  if v_person is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  if v_invitation.id is null then
+    perform access_private.refused('invitation.code', '{TOKEN_INVALID}');
+  else
+    perform access_private.ask_for_invitation_mail('invitation_code', v_invitation.organization_id, v_invitation.id, v_person);
+    perform audit_private.append('invitation.code', v_invitation.organization_id, details => jsonb_build_object('invitation', v_invitation.id));
+  end if;
+  return 'SENT';
+end $function$
+comment 'Sends six digits to the address of an invitation, good for whoever is signed in alone. Always SENT. AUTHN for nobody.'
+
 -- function api_steps.reset_password(token bytea, password jsonb, scheme text, parameters jsonb, salt bytea, tag bytea)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api_steps.reset_password(token bytea, password jsonb, scheme text, parameters jsonb, salt bytea, tag bytea)
@@ -1483,7 +3119,9 @@ declare
   v_reasons text[] := '{}';
   v_now timestamptz;
 begin
-  perform access_private.take_turn(v_organization);
+  if not access_private.take_turn_to('api_key.rotate') then
+    return ('REFUSED', access_private.refused('api_key.rotate', '{NOT_PERMITTED}'), null, null, null)::api_steps.api_key_result;
+  end if;
   select k.* into v_key from access.api_keys k
     where k.organization_id = v_organization and k.id = rotate_api_key.id for no key update;
   v_now := clock_timestamp();
@@ -1491,7 +3129,6 @@ begin
     v_reasons := '{NOT_FOUND}';
   -- Whoever has the secret is whose key it is: nobody gets that of somebody else.
   elsif v_key.person_id is not null and v_key.person_id is distinct from v_person
-    or not coalesce(request.can('api_key.rotate'), false)
     or v_key.person_id is null and not coalesce(request.can('service_account.create'), false) then
     v_reasons := '{NOT_PERMITTED}';
   elsif v_key.revoked_at is not null or v_key.expires_at <= v_now then
@@ -1548,6 +3185,39 @@ begin
   retry_after := v_started.retry_after;
 end $function$
 comment 'Counts an attempt at the code of a mail; attempt is null while the account is locked.'
+
+-- function api_steps.start_invitation_code(token bytea)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.start_invitation_code(token bytea)
+ RETURNS api_steps.started_code
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_invitation access.invitations := access_private.live_invitation(token);
+  v_account bytea;
+  v_started record;
+begin
+  if request.signed_in_id() is null then
+    raise exception 'nobody is signed in' using errcode = 'AUTHN';
+  end if;
+  if v_invitation.id is null then
+    return (null, 'REFUSED', access_private.refused('invitation.accept', '{TOKEN_INVALID}'), null)::api_steps.started_code;
+  end if;
+  select a.lookup into v_account from access_private.invitation_addresses a
+    where a.organization_id = v_invitation.organization_id and a.invitation_id = v_invitation.id;
+  -- The one counter of that address, over all doors.
+  v_started := identity_private.start_attempt('invitation_code', v_account);
+  if v_started.attempt is null then
+    return (null, 'REFUSED', access_private.refused('invitation.accept', '{LOCKED}'), v_started.retry_after)::api_steps.started_code;
+  end if;
+  if v_started.locked then
+    perform audit_private.append('login.lock', details => '{"because": "invitation"}');
+  end if;
+  return (v_started.attempt, null, '{}', null)::api_steps.started_code;
+end $function$
+comment 'Counts an attempt at the code of an invitation; attempt is null with TOKEN_INVALID, or LOCKED and the whole seconds until another is worth making. AUTHN for nobody.'
 
 -- function api_steps.start_shell(OUT organization text, OUT request_seconds integer)
 owner safetypin_definer
@@ -1610,6 +3280,16 @@ CREATE OR REPLACE FUNCTION api_steps.submit_email_code(attempt uuid, code text)
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$ select identity_private.submit_attempt(attempt, 'email_code', convert_to(code, 'UTF8')) $function$
+comment 'Stores the guessed code of a counted attempt.'
+
+-- function api_steps.submit_invitation_code(attempt uuid, code text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.submit_invitation_code(attempt uuid, code text)
+ RETURNS boolean
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select identity_private.submit_attempt(attempt, 'invitation_code', convert_to(code, 'UTF8')) $function$
 comment 'Stores the guessed code of a counted attempt.'
 
 -- function api_steps.submit_sign_in(attempt uuid, tag bytea)
@@ -2112,6 +3792,7 @@ declare
   v_mail identity_private.mails;
   v_registration identity_private.registrations;
   v_email identity_private.emails;
+  v_expires_at timestamptz;
   v_token bytea;
   v_code text;
   v_hash bytea;
@@ -2142,6 +3823,15 @@ begin
       then 'already_registered' else 'verification' end;
     variables := jsonb_build_object('name', keyring_private.open('identity.registrations.display_name', v_none,
       v_registration.id, v_registration.display_name));
+  elsif v_mail.invitation_id is not null then
+    select i.recipient, i.locale, jsonb_build_object('organization', i.organization), i.expires_at
+      into recipient, locale, variables, v_expires_at
+      from access_private.invitation_mail(v_mail.organization_id, v_mail.invitation_id) i;
+    if recipient is null then
+      -- Revoked, accepted or over by now.
+      update identity_private.mails m set sent_at = clock_timestamp() where m.id = v_mail.id;
+      return;
+    end if;
   else
     select e.* into v_email
       from identity_private.emails e
@@ -2178,22 +3868,29 @@ begin
   end if;
   update identity_private.mails m set composed_at = clock_timestamp() where m.id = v_mail.id;
 
-  if kind in ('verification', 'password_reset') then
+  if kind in ('verification', 'password_reset', 'invitation', 'invitation_code') then
     v_token := extensions.gen_random_bytes(32);
     v_hash := sha256(v_token);
     v_code := lpad((('x' || encode(extensions.gen_random_bytes(6), 'hex'))::bit(48)::bigint % 1000000)::text, 6, '0');
     -- A token asked for anew voids those of earlier mails.
     update identity_private.tokens t set consumed_at = clock_timestamp()
-      where (t.person_id = v_email.person_id or t.registration_id = v_registration.id)
+      where (t.person_id = v_email.person_id or t.registration_id = v_registration.id
+          or t.organization_id = v_mail.organization_id and t.invitation_id = v_mail.invitation_id
+            and t.person_id is not distinct from v_mail.asked_by)
         and t.purpose = compose_mail.kind and t.mail_id <> v_mail.id and t.consumed_at is null;
-    insert into identity_private.tokens (hash, purpose, mail_id, registration_id, person_id, code_mac, code_expires_at, expires_at)
-      values (v_hash, compose_mail.kind, v_mail.id, v_mail.registration_id, v_email.person_id,
+    insert into identity_private.tokens (hash, purpose, mail_id, registration_id, person_id, organization_id, invitation_id,
+        code_mac, code_expires_at, expires_at)
+      values (v_hash, compose_mail.kind, v_mail.id, v_mail.registration_id, coalesce(v_email.person_id, v_mail.asked_by),
+        v_mail.organization_id, v_mail.invitation_id,
         keyring_private.guess_mac(v_mail.id, convert_to(v_code, 'UTF8')),
         clock_timestamp() + make_interval(secs => platform.limit_value('token.code_seconds')),
-        clock_timestamp() + make_interval(secs => platform.limit_value(
-          case compose_mail.kind when 'verification' then 'token.verification_seconds' else 'token.reset_seconds' end)));
-    variables := variables || jsonb_build_object(
-      'token', translate(rtrim(encode(v_token, 'base64'), '='), '+/', '-_'), 'code', v_code);
+        coalesce(v_expires_at, clock_timestamp() + make_interval(secs => platform.limit_value(
+          case compose_mail.kind when 'verification' then 'token.verification_seconds' else 'token.reset_seconds' end))));
+    -- Who asked for a code has the invitation's token already; that of this mail opens nothing.
+    variables := variables
+      || case when kind <> 'invitation_code' then jsonb_build_object(
+        'token', translate(rtrim(encode(v_token, 'base64'), '='), '+/', '-_')) else '{}' end
+      || case when kind <> 'invitation' then jsonb_build_object('code', v_code) else '{}' end;
   end if;
   return next;
 end $function$
@@ -5509,9 +7206,9 @@ begin
 end $function$
 comment 'Numbers and records readings of a sensitive column, one event each: column, row, and the subject whose key sealed it; never the value.'
 
--- function keyring_private.reseal(column_name text, row_id uuid, subject uuid, sealed bytea)
+-- function keyring_private.reseal(column_name text, row_id uuid, subject uuid, sealed bytea, organization_id uuid)
 owner safetypin_keeper
-CREATE OR REPLACE FUNCTION keyring_private.reseal(column_name text, row_id uuid, subject uuid, sealed bytea)
+CREATE OR REPLACE FUNCTION keyring_private.reseal(column_name text, row_id uuid, subject uuid, sealed bytea, organization_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid)
  RETURNS bytea
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -5522,8 +7219,8 @@ begin
     and not (column_name like 'identity.registrations.%' and keyring_private.at_work(keyring_private.column_id('identity.registrations.email'), '{reseal}')) then
     raise exception 'only the work that seals this column anew may do this' using errcode = 'DENYD';
   end if;
-  return case when sealed is not null then keyring_private.seal(column_name, platform.no_organization(), row_id, subject,
-    keyring_private.open(column_name, platform.no_organization(), row_id, sealed)) end;
+  return case when sealed is not null then keyring_private.seal(column_name, organization_id, row_id, subject,
+    keyring_private.open(column_name, organization_id, row_id, sealed)) end;
 end $function$
 comment 'Seals a value of one of our own columns anew, under its subject''s current key. DENYD outside the work on that column.'
 
@@ -7003,6 +8700,38 @@ policy update_by_definer as permissive for update to safetypin_definer using (tr
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.api_keys FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
 comment 'API keys: personal ones, of a member, and those of service accounts. What a key may do is what it and its owner both may.'
 
+-- table access.invitations
+owner safetypin_owner row security forced
+organization_id uuid not null default request.organization_id() -- Organization.
+id uuid not null default platform.uuid_v7() -- UUID version 7; not the token, which stands in the mail alone.
+role_id uuid -- Role that whoever accepts gets; null once that role is gone, and then nobody can accept.
+role_valid_until timestamp with time zone not null default 'infinity'::timestamp with time zone -- Until when they hold that role.
+status text not null default 'open'::text -- open, accepted or revoked. One that ran out stays open: see expiresAt.
+invited_by uuid -- Who invited, or sent it again. It is void when they could not invite to that role any more.
+accepted_by uuid -- Who accepted; null until then, and once that person is gone.
+created_at timestamp with time zone not null default clock_timestamp() -- When it was made.
+expires_at timestamp with time zone not null -- Nobody can accept it from then on.
+ended_at timestamp with time zone -- When it was accepted or revoked; null while it is open.
+constraint invitations_accepter_exists FOREIGN KEY (accepted_by) REFERENCES identity.people(id) ON DELETE SET NULL
+constraint invitations_end_is_known CHECK (((status = 'open'::text) = (ended_at IS NULL)))
+constraint invitations_inviter_exists FOREIGN KEY (invited_by) REFERENCES identity.people(id) ON DELETE SET NULL
+constraint invitations_organization_exists FOREIGN KEY (organization_id) REFERENCES access.organizations(id) ON DELETE CASCADE
+constraint invitations_pkey PRIMARY KEY (organization_id, id)
+constraint invitations_role_exists FOREIGN KEY (organization_id, role_id) REFERENCES access.roles(organization_id, id) ON DELETE SET NULL (role_id)
+constraint invitations_status_known CHECK ((status = ANY (ARRAY['open'::text, 'accepted'::text, 'revoked'::text])))
+CREATE INDEX invitations_accepted_by_idx ON access.invitations USING btree (accepted_by)
+CREATE INDEX invitations_created_at_idx ON access.invitations USING btree (organization_id, created_at)
+CREATE INDEX invitations_invited_by_idx ON access.invitations USING btree (invited_by)
+CREATE INDEX invitations_role_idx ON access.invitations USING btree (organization_id, role_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('invitation.read'::text) AS can))
+policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.invitations FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
+comment 'Who was asked to join an organization, and what became of it.'
+
 -- table access.membership_roles
 owner safetypin_owner row security forced
 organization_id uuid not null default request.organization_id() -- Organization.
@@ -7030,6 +8759,7 @@ policy update_by_definer as permissive for update to safetypin_definer using (tr
 CREATE TRIGGER _500_work_out_changed AFTER UPDATE ON access.membership_roles REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
 CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.membership_roles REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
 CREATE TRIGGER _500_work_out_new AFTER INSERT ON access.membership_roles REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
+CREATE TRIGGER _510_work_out_left AFTER UPDATE ON access.membership_roles REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
 CREATE TRIGGER _600_keep_owner_changed AFTER UPDATE ON access.membership_roles REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_keep_owner()
 CREATE TRIGGER _600_keep_owner_gone AFTER DELETE ON access.membership_roles REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_keep_owner()
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.membership_roles FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
@@ -7053,8 +8783,10 @@ policy safetypin_tenant_select as restrictive for select to safetypin_member usi
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+CREATE TRIGGER _500_work_out_changed AFTER UPDATE ON access.memberships REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__work_out()
 CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__work_out()
 CREATE TRIGGER _510_end_sessions AFTER DELETE ON access.memberships FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_memberships__end_sessions()
+CREATE TRIGGER _510_work_out_left AFTER UPDATE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__work_out()
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.memberships FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
 comment 'Who belongs to an organization.'
 
@@ -7068,11 +8800,14 @@ created_by uuid -- Who founded it; null once that person is gone.
 created_at timestamp with time zone not null default clock_timestamp() -- When it was founded.
 updated_at timestamp with time zone not null default clock_timestamp() -- When it last changed.
 version integer not null default 1 -- Grows with each change; for optimistic locking.
+plan text not null default 'default'::text -- Plan: how many of what it may have. Given by operators.
 constraint organizations_creator_exists FOREIGN KEY (created_by) REFERENCES identity.people(id) ON DELETE SET NULL
 constraint organizations_name_length CHECK (((length(name) >= 1) AND (length(name) <= 1000)))
 constraint organizations_pkey PRIMARY KEY (id)
+constraint organizations_plan_exists FOREIGN KEY (plan) REFERENCES access.plans(name) ON DELETE RESTRICT
 constraint organizations_status_known CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text, 'closed'::text])))
 CREATE INDEX organizations_created_by_idx ON access.organizations USING btree (created_by)
+CREATE INDEX organizations_plan_idx ON access.organizations USING btree (plan)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('organization.read'::text) AS can))
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((id = ( SELECT request.organization_id() AS organization_id)))
@@ -7099,6 +8834,37 @@ policy update_by_definer as permissive for update to safetypin_definer using (tr
 policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
 comment 'What can be permitted, noun.verb. A host application adds its own with access.define_permission().'
 
+-- table access.plan_limits
+owner safetypin_owner row security forced
+plan text not null -- Plan.
+what text not null -- What is counted; one of those that access_private.used() knows.
+most integer not null -- So many, and no more. Lowering it takes nothing from those who have more.
+constraint plan_limits_most_range CHECK ((most >= 0))
+constraint plan_limits_pkey PRIMARY KEY (plan, what)
+constraint plan_limits_plan_exists FOREIGN KEY (plan) REFERENCES access.plans(name) ON DELETE CASCADE
+constraint plan_limits_what_form CHECK ((what ~ '^[a-z_]+$'::text))
+policy delete_by_owner as permissive for delete to safetypin_owner using (true)
+policy insert_by_owner as permissive for insert to safetypin_owner with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.plan_limits FOR EACH ROW EXECUTE FUNCTION audit.record_change('', 'plan', 'what') -- enabled always
+comment 'How many of what an organization of a plan may have. What has no line may be as many as anybody likes.'
+
+-- table access.plans
+owner safetypin_owner row security forced
+name text not null -- Name, in lower case.
+description text not null -- What it is, for people.
+constraint plans_name_form CHECK ((name ~ '^[a-z][a-z0-9_]{0,62}$'::text))
+constraint plans_pkey PRIMARY KEY (name)
+policy delete_by_owner as permissive for delete to safetypin_owner using (true)
+policy insert_by_owner as permissive for insert to safetypin_owner with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.plans FOR EACH ROW EXECUTE FUNCTION audit.record_change('', 'name') -- enabled always
+comment 'Plans that an organization can have. For operators.'
+
 -- table access.role_permissions
 owner safetypin_owner row security forced
 organization_id uuid not null default request.organization_id() -- Organization.
@@ -7113,8 +8879,10 @@ policy insert_by_definer as permissive for insert to safetypin_definer with chec
 policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('role.read'::text) AS can))
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
 policy select_by_definer as permissive for select to safetypin_definer using (true)
+CREATE TRIGGER _500_work_out_changed AFTER UPDATE ON access.role_permissions REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
 CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.role_permissions REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
 CREATE TRIGGER _500_work_out_new AFTER INSERT ON access.role_permissions REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
+CREATE TRIGGER _510_work_out_left AFTER UPDATE ON access.role_permissions REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
 comment 'What a role permits.'
 
 -- table access.roles
@@ -7132,6 +8900,7 @@ constraint roles_name_length CHECK (((length(name) >= 1) AND (length(name) <= 10
 constraint roles_name_unique UNIQUE (organization_id, name)
 constraint roles_organization_exists FOREIGN KEY (organization_id) REFERENCES access.organizations(id) ON DELETE CASCADE
 constraint roles_pkey PRIMARY KEY (organization_id, id)
+CREATE UNIQUE INDEX roles_name_key ON access.roles USING btree (organization_id, lower(btrim(regexp_replace(NORMALIZE(name, NFKC), '\s+'::text, ' '::text, 'g'::text))))
 policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('role.read'::text) AS can))
@@ -7146,15 +8915,19 @@ owner safetypin_owner row security forced
 relation regclass not null -- Protected table.
 command text not null -- select, insert, update or delete. A command without a row is allowed to nobody.
 organization_column name not null -- Column that says whose row it is.
-owner_column name -- Column with the person whose own row it is; own rows need no permission.
+owner_column name -- Column with the person whose own row it is. Own rows need no permission, but inserting does, and one's own name there.
 permission text -- Permission that the command needs.
 assurance integer not null default 1 -- Assurance level that the session needs (SP 800-63B).
 roles name[] not null default '{safetypin_member}'::name[] -- Database roles that the rule is for.
+assign text -- Permission that lets an insert name somebody else in the owner column; without one nobody may.
+constraint rules_assign_exists FOREIGN KEY (assign) REFERENCES access.permissions(name) ON DELETE RESTRICT
+constraint rules_assign_of_insert CHECK (((assign IS NULL) OR ((command = 'insert'::text) AND (owner_column IS NOT NULL))))
 constraint rules_assurance_range CHECK (((assurance >= 1) AND (assurance <= 3)))
 constraint rules_command_known CHECK ((command = ANY (ARRAY['select'::text, 'insert'::text, 'update'::text, 'delete'::text])))
 constraint rules_permission_exists FOREIGN KEY (permission) REFERENCES access.permissions(name) ON DELETE RESTRICT
 constraint rules_pkey PRIMARY KEY (relation, command)
 constraint rules_says_who CHECK (((permission IS NOT NULL) OR (owner_column IS NOT NULL)))
+CREATE INDEX rules_assign_idx ON access.rules USING btree (assign)
 CREATE INDEX rules_permission_idx ON access.rules USING btree (permission)
 policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
@@ -7221,6 +8994,20 @@ policy select_by_definer as permissive for select to safetypin_definer using (tr
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 comment 'Worked out from roles and grants by triggers: what a member may do, and when. Read at each request.can().'
+
+-- table access_private.invitation_addresses
+owner safetypin_owner row security forced
+organization_id uuid not null -- Organization, whose key seals the address.
+invitation_id uuid not null -- Invitation.
+address bytea not null -- Sealed: access.invitations.address.
+lookup bytea not null -- Blind index of the address, as in identity_private.emails.
+constraint invitation_addresses_invitation_exists FOREIGN KEY (organization_id, invitation_id) REFERENCES access.invitations(organization_id, id) ON DELETE CASCADE
+constraint invitation_addresses_pkey PRIMARY KEY (organization_id, invitation_id)
+CREATE INDEX invitation_addresses_lookup_idx ON access_private.invitation_addresses USING btree (lookup, organization_id)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Sealed parts of an invitation.'
 
 -- table access_private.ownership
 owner safetypin_owner row security forced with (fillfactor=50)
@@ -7335,7 +9122,7 @@ guess_mac bytea -- Keyed hash of the guess.
 guess_transaction xid8 -- Transaction that stored the guess.
 created_at timestamp with time zone not null default clock_timestamp() -- When it was counted.
 resolved_at timestamp with time zone -- When it was answered.
-constraint attempts_door_known CHECK ((door = ANY (ARRAY['password'::text, 'email_code'::text])))
+constraint attempts_door_known CHECK ((door = ANY (ARRAY['password'::text, 'email_code'::text, 'invitation_code'::text])))
 constraint attempts_pkey PRIMARY KEY (id)
 policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
@@ -7381,14 +9168,23 @@ kind text not null -- What the mail is about.
 lookup bytea -- Blind index of a typed address, which may be nobody's.
 registration_id uuid -- Registration whose address is written to.
 person_id uuid -- Person whose primary address is written to.
+organization_id uuid -- Organization of the invitation.
+invitation_id uuid -- Invitation whose address is written to.
+asked_by uuid -- Who wants to accept the invitation with an account of another address: the code is good for nobody else.
 created_at timestamp with time zone not null default clock_timestamp() -- When it was asked for.
 sent_at timestamp with time zone -- When a mail server took it, or when it was found that nobody gets it; null while it waits.
 composed_at timestamp with time zone -- When it was last written for sending: what the hourly limit of an address counts.
+constraint mails_asker_exists FOREIGN KEY (asked_by) REFERENCES identity.people(id) ON DELETE CASCADE
 constraint mails_has_recipient CHECK ((num_nonnulls(lookup, registration_id, person_id) = 1))
-constraint mails_kind_known CHECK ((kind = ANY (ARRAY['registration'::text, 'password_reset'::text, 'password_changed'::text])))
+constraint mails_invitation_exists FOREIGN KEY (organization_id, invitation_id) REFERENCES access.invitations(organization_id, id) ON DELETE CASCADE
+constraint mails_kind_known CHECK ((kind = ANY (ARRAY['registration'::text, 'password_reset'::text, 'password_changed'::text, 'invitation'::text, 'invitation_code'::text])))
+constraint mails_names_asker CHECK (((kind = 'invitation_code'::text) = (asked_by IS NOT NULL)))
+constraint mails_names_invitation CHECK (((kind = ANY (ARRAY['invitation'::text, 'invitation_code'::text])) = (num_nonnulls(organization_id, invitation_id, lookup) = 3)))
 constraint mails_person_exists FOREIGN KEY (person_id) REFERENCES identity.people(id) ON DELETE CASCADE
 constraint mails_pkey PRIMARY KEY (id)
 constraint mails_registration_exists FOREIGN KEY (registration_id) REFERENCES identity_private.registrations(id) ON DELETE CASCADE
+CREATE INDEX mails_asked_by_idx ON identity_private.mails USING btree (asked_by)
+CREATE INDEX mails_invitation_idx ON identity_private.mails USING btree (organization_id, invitation_id)
 CREATE INDEX mails_lookup_idx ON identity_private.mails USING btree (lookup, kind, created_at DESC)
 CREATE INDEX mails_person_id_idx ON identity_private.mails USING btree (person_id)
 CREATE INDEX mails_registration_id_idx ON identity_private.mails USING btree (registration_id)
@@ -7456,18 +9252,26 @@ purpose text not null -- A token of one purpose is refused for another.
 mail_id uuid not null -- Mail it went out with. Tokens of a repeated mail live side by side; using one uses them all.
 registration_id uuid -- What it completes.
 person_id uuid -- Whom it is for.
+organization_id uuid -- Organization of the invitation.
+invitation_id uuid -- Invitation that it accepts, or that its code helps to accept.
 code_mac bytea -- The six-digit code of the same mail, as keyed hash.
 code_expires_at timestamp with time zone -- End of the code's life, sooner than the token's.
 created_at timestamp with time zone not null default clock_timestamp() -- When it was made.
 expires_at timestamp with time zone not null -- End of its life.
 consumed_at timestamp with time zone -- When it was used or voided.
-constraint tokens_has_subject CHECK ((num_nonnulls(registration_id, person_id) = 1))
+constraint tokens_has_subject CHECK ((((registration_id IS NOT NULL) = (purpose = 'verification'::text)) AND ((person_id IS NOT NULL) = (purpose = ANY (ARRAY['password_reset'::text, 'invitation_code'::text]))) AND (num_nonnulls(organization_id, invitation_id) =
+CASE
+    WHEN (purpose = ANY (ARRAY['invitation'::text, 'invitation_code'::text])) THEN 2
+    ELSE 0
+END)))
 constraint tokens_hash_length CHECK ((length(hash) = 32))
+constraint tokens_invitation_exists FOREIGN KEY (organization_id, invitation_id) REFERENCES access.invitations(organization_id, id) ON DELETE CASCADE
 constraint tokens_mail_exists FOREIGN KEY (mail_id) REFERENCES identity_private.mails(id) ON DELETE CASCADE
 constraint tokens_person_exists FOREIGN KEY (person_id) REFERENCES identity.people(id) ON DELETE CASCADE
 constraint tokens_pkey PRIMARY KEY (hash)
-constraint tokens_purpose_known CHECK ((purpose = ANY (ARRAY['verification'::text, 'password_reset'::text])))
+constraint tokens_purpose_known CHECK ((purpose = ANY (ARRAY['verification'::text, 'password_reset'::text, 'invitation'::text, 'invitation_code'::text])))
 constraint tokens_registration_exists FOREIGN KEY (registration_id) REFERENCES identity_private.registrations(id) ON DELETE CASCADE
+CREATE INDEX tokens_invitation_idx ON identity_private.tokens USING btree (organization_id, invitation_id)
 CREATE INDEX tokens_mail_id_idx ON identity_private.tokens USING btree (mail_id)
 CREATE INDEX tokens_person_id_idx ON identity_private.tokens USING btree (person_id, purpose)
 CREATE INDEX tokens_registration_id_idx ON identity_private.tokens USING btree (registration_id)
@@ -7844,6 +9648,13 @@ policy select_by_definer as permissive for select to safetypin_definer using (tr
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 comment 'Refresh tokens of a session, oldest to newest, as SHA-256.'
 
+-- type api.access_explanation
+verdict api.explained_verdict -- What the statement would do now; REFUSED is no answer, and the reason says why there is none.
+reason text -- In one word. Allowed: HELD, OWN_ROW, OWN_ROWS (only those), ASSIGN. Denied: NOT_HELD, NOT_YET, ENDED, SCOPE (of an API key), NOT_OWN, ASSURANCE, ROW_NOT_FOUND, CLOSED (no rule), COLUMN_CLOSED, PARTITION, NOT_GRANTED, OTHER_ROLES, PERSON_INACTIVE, ORGANIZATION_INACTIVE. Refused: NOT_PERMITTED, NOT_FOUND (no such member), QUESTION_UNCLEAR, PERMISSION_UNKNOWN, COMMAND_UNKNOWN, TABLE_UNKNOWN, TABLE_UNRULED, ROW_NOT_FOUND, OWNER_HIDDEN.
+sentence text -- For people.
+change text -- The smallest change that would allow it; null where it is allowed or none would.
+deciding jsonb -- The rows that decided, a list of objects by kind: organization, person, session, row, rule, grant.
+
 -- type api.api_key_reach
 id uuid -- API key.
 permissions text[] -- What it was made for.
@@ -7879,6 +9690,14 @@ comment 'Whether something was ended; REFUSED says nothing about why.'
 outcome api.ended_outcome
 reasons text[]
 
+-- type api.explained_verdict
+owner safetypin_owner enum 'ALLOWED', 'DENIED', 'REFUSED'
+comment 'ALLOWED, DENIED, or REFUSED: no answer.'
+
+-- type api.held_permission
+permission text -- noun.verb.
+valid_until timestamp with time zone -- Until when, as roles and grants are now; null for no end.
+
 -- type api.key_work
 id uuid -- Id, in the order of their making.
 kind text -- rewrap: keys under a new root. seal, unseal: a column. reseal: values under new data keys. reindex: blind indexes under new keys.
@@ -7887,6 +9706,16 @@ percent integer -- How far it is; null while that is not known.
 created_at timestamp with time zone -- When it was asked for.
 updated_at timestamp with time zone -- When it went on last.
 finished_at timestamp with time zone -- When nothing was left; null while there is.
+
+-- type api.member_role_result
+outcome api.changed_outcome
+reasons text[]
+id uuid
+
+-- type api.plan_use
+what text -- members, roles and so on.
+used integer -- How many there are.
+most integer -- How many there may be.
 
 -- type api.profile
 id uuid
@@ -7904,9 +9733,22 @@ comment 'Whether something was removed.'
 outcome api.removed_outcome
 reasons text[]
 
+-- type api.resent_outcome
+owner safetypin_owner enum 'SENT', 'REFUSED'
+comment 'Whether something was sent again.'
+
+-- type api.resent_result
+outcome api.resent_outcome
+reasons text[]
+
 -- type api.sent_outcome
 owner safetypin_owner enum 'SENT'
 comment 'Always SENT: whether there was anybody to write to is not said.'
+
+-- type api_steps.accepted_invitation
+outcome text
+reasons text[]
+organization_id uuid
 
 -- type api_steps.api_key_result
 outcome text
@@ -7944,6 +9786,12 @@ access_expires_at timestamp with time zone
 expires_at timestamp with time zone
 retry_after integer
 mfa_methods text[]
+
+-- type api_steps.started_code
+attempt uuid
+outcome text
+reasons text[]
+retry_after integer
 
 -- view keyring_private.doors
 owner safetypin_keeper with (security_invoker=true)
