@@ -50,6 +50,7 @@
 --!include access/schema.sql
 --!include access/plans.sql
 --!include access/tables.sql
+--!include access/settings.sql
 --!include access/holding.sql
 --!include access/internal.sql
 --!include access/role-steps.sql
@@ -84,6 +85,7 @@
 --!include api/invitations.sql
 --!include api/accepting.sql
 --!include api/explain.sql
+--!include api/settings.sql
 --!include api/keys.sql
 --!include api/api-keys.sql
 --!include api/shell.sql

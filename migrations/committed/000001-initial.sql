@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ec01f08bccdbc6250fdea007a8f8fcab8cf95198
+--! Hash: sha1:cd13410d3b5317957af07cd28c9d08e2a91fe94b
 --! Message: initial
 
 --! Included all.sql
@@ -5838,6 +5838,238 @@ comment on column access.rules.assurance is 'Assurance level that the session ne
 comment on column access.rules.roles is 'Database roles that the rule is for.';
 comment on column access.rules.assign is 'Permission that lets an insert name somebody else in the owner column; without one nobody may.';
 --! EndIncluded access/tables.sql
+--! Included access/settings.sql
+-- Purpose: settings: what an organization may choose for itself, each with type, bounds and a value that counts until it
+-- chooses. Host applications add theirs with access.define_setting().
+
+create table if not exists access.setting_definitions (
+  name text constraint setting_definitions_pkey primary key
+    constraint setting_definitions_name_form check (name ~ '^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$' and length(name) <= 100),
+  type text not null constraint setting_definitions_type_known check (type in ('integer', 'boolean', 'text', 'role')),
+  default_value jsonb,
+  minimum bigint,
+  maximum bigint,
+  allowed text[],
+  limit_name text constraint setting_definitions_limit_exists references platform.limits (name) on delete restrict,
+  description text not null,
+  read_permission text constraint setting_definitions_reader_exists references access.permissions (name) on delete restrict,
+  write_permission text not null constraint setting_definitions_writer_exists references access.permissions (name) on delete restrict,
+  constraint setting_definitions_bounds_order check (minimum <= maximum),
+  constraint setting_definitions_bounds_fit check (type in ('integer', 'text') or num_nonnulls(minimum, maximum, limit_name) = 0),
+  constraint setting_definitions_limit_fits check (type = 'integer' or limit_name is null),
+  constraint setting_definitions_allowed_fits check (type = 'text' or allowed is null)
+);
+create index if not exists setting_definitions_limit_idx on access.setting_definitions (limit_name);
+create index if not exists setting_definitions_reader_idx on access.setting_definitions (read_permission);
+create index if not exists setting_definitions_writer_idx on access.setting_definitions (write_permission);
+alter table access.setting_definitions enable row level security, force row level security;
+comment on table access.setting_definitions is 'What organizations may set. A host application adds its own with access.define_setting().';
+comment on column access.setting_definitions.name is 'noun.word.';
+comment on column access.setting_definitions.type is 'integer, boolean, text or role: a role of the organization, or null.';
+comment on column access.setting_definitions.default_value is 'Counts where nothing was set; null: the limit''s value, or nothing.';
+comment on column access.setting_definitions.minimum is 'Lowest number, or length of the shortest text.';
+comment on column access.setting_definitions.maximum is 'Highest number, or length of the longest text.';
+comment on column access.setting_definitions.allowed is 'The texts that can be chosen; null: any.';
+comment on column access.setting_definitions.limit_name is 'Limit of the installation that no organization goes beyond; see platform.limits.';
+comment on column access.setting_definitions.description is 'What it does, for people.';
+comment on column access.setting_definitions.read_permission is 'Who sees it; null: whoever acts in the organization.';
+comment on column access.setting_definitions.write_permission is 'Who changes it.';
+
+create table if not exists access.settings (
+  organization_id uuid not null constraint settings_organization_exists references access.organizations (id) on delete cascade,
+  name text not null constraint settings_definition_exists references access.setting_definitions (name) on delete cascade,
+  value jsonb not null,
+  role_id uuid,
+  changed_at timestamptz not null default clock_timestamp(),
+  constraint settings_pkey primary key (organization_id, name),
+  constraint settings_role_exists foreign key (organization_id, role_id)
+    references access.roles (organization_id, id) on delete cascade
+);
+create index if not exists settings_name_idx on access.settings (name);
+create index if not exists settings_role_idx on access.settings (organization_id, role_id);
+alter table access.settings enable row level security, force row level security;
+comment on table access.settings is 'What organizations have set. Written by api.change_setting() and api.reset_setting() alone.';
+comment on column access.settings.organization_id is 'Organization.';
+comment on column access.settings.name is 'Setting.';
+comment on column access.settings.value is 'Value, of the setting''s type.';
+comment on column access.settings.role_id is 'The role, where the value is one: a setting goes with its role.';
+comment on column access.settings.changed_at is 'When it was set last.';
+
+grant create on schema access, access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.setting_most(definition access.setting_definitions) returns bigint
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return least(definition.maximum, platform.limit_value(definition.limit_name));
+end $$;
+comment on function access_private.setting_most(access.setting_definitions) is 'The highest value that a setting can have now; null without one.';
+
+create or replace function access_private.setting_default(definition access.setting_definitions) returns jsonb
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case when definition.type = 'integer'
+    then to_jsonb(least(coalesce((definition.default_value #>> '{}')::bigint, platform.limit_value(definition.limit_name)),
+      access_private.setting_most(definition)))
+    else coalesce(definition.default_value, 'null') end;
+end $$;
+comment on function access_private.setting_default(access.setting_definitions) is 'What counts where an organization has set nothing.';
+
+create or replace function access_private.setting_fits(definition access.setting_definitions, value jsonb) returns boolean
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_text constant text := value #>> '{}';
+begin
+  return coalesce(case definition.type
+    when 'integer' then case when jsonb_typeof(value) = 'number' then
+        v_text::numeric = trunc(v_text::numeric)
+        and v_text::numeric between coalesce(definition.minimum, -9007199254740991)
+          and coalesce(access_private.setting_most(definition), 9007199254740991) end
+    when 'boolean' then jsonb_typeof(value) = 'boolean'
+    when 'text' then jsonb_typeof(value) = 'string'
+        and length(v_text) between coalesce(definition.minimum, 0) and coalesce(definition.maximum, 1000)
+        and v_text collate "C" !~ E'[\u0001-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufeff]'
+        and (definition.allowed is null or v_text = any (definition.allowed))
+    -- Whether there is such a role is asked where the organization is known.
+    when 'role' then jsonb_typeof(value) in ('null', 'string')
+  end, false);
+end $$;
+comment on function access_private.setting_fits(access.setting_definitions, jsonb) is 'Whether a value is of the setting''s type and within its bounds.';
+
+create or replace function access_private.setting_allows(definition access.setting_definitions) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case definition.type
+    when 'integer' then format('a whole number from %s to %s', coalesce(definition.minimum, -9007199254740991),
+      coalesce(access_private.setting_most(definition), 9007199254740991))
+    when 'boolean' then 'true or false'
+    when 'text' then case when definition.allowed is null
+      then format('a text of %s to %s characters', coalesce(definition.minimum, 0), coalesce(definition.maximum, 1000))
+      else 'one of: ' || array_to_string(definition.allowed, ', ') end
+    when 'role' then 'name or id of a role that permits nothing you may not do, or null'
+  end;
+end $$;
+comment on function access_private.setting_allows(access.setting_definitions) is 'What a setting can be, for people.';
+
+create or replace function access_private.setting(organization_id uuid, name text) returns jsonb
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_definition access.setting_definitions;
+  v_value jsonb;
+begin
+  select d.* into v_definition from access.setting_definitions d where d.name = setting.name;
+  if not found then
+    raise exception 'no such setting' using errcode = '22023';
+  end if;
+  select s.value into v_value from access.settings s
+    where s.organization_id = setting.organization_id and s.name = setting.name;
+  if not found then
+    return access_private.setting_default(v_definition);
+  end if;
+  if v_definition.type = 'integer' and jsonb_typeof(v_value) = 'number' then
+    -- Bounds that were drawn closer count at once.
+    return to_jsonb(greatest(least((v_value #>> '{}')::bigint, access_private.setting_most(v_definition)), v_definition.minimum));
+  end if;
+  return case when access_private.setting_fits(v_definition, v_value)
+    then v_value else access_private.setting_default(v_definition) end;
+end $$;
+comment on function access_private.setting(uuid, text) is
+  'The value of a setting that counts in an organization: what it has set, within the bounds of now, else the default. Of a role: its id as text, or null. 22023 for an unknown setting.';
+
+create or replace function access_private.setting_number(organization_id uuid, name text) returns bigint
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (access_private.setting(organization_id, name) #>> '{}')::bigint;
+end $$;
+comment on function access_private.setting_number(uuid, text) is 'The value of an integer setting that counts in an organization.';
+
+create or replace function access_private.setting_role(organization_id uuid, name text) returns uuid
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (access_private.setting(organization_id, name) #>> '{}')::uuid;
+end $$;
+comment on function access_private.setting_role(uuid, text) is 'The role that a setting names in an organization; null if none.';
+
+create or replace function access.setting(name text) returns jsonb
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+-- Borrows reading settings. The check: the active organization's, and the permission to read that one.
+declare
+  v_organization uuid := request.organization_id();
+begin
+  if v_organization is null or not exists (select from access.setting_definitions d
+      where d.name = setting.name and (d.read_permission is null or request.can(d.read_permission))) then
+    return null;
+  end if;
+  return access_private.setting(v_organization, setting.name);
+end $$;
+comment on function access.setting(text) is
+  'The value of a setting that counts in the active organization; null for who may not read it. For rules and functions of a host application.';
+
+create or replace function access.define_setting(
+  name text, type text, default_value jsonb, description text, minimum bigint default null, maximum bigint default null,
+  allowed text[] default null, read_permission text default 'setting.read', write_permission text default 'setting.update'
+) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Borrows the right to write the catalog; only owners of tables are granted it, and it can add, never take.
+declare
+  v_definition access.setting_definitions;
+begin
+  v_definition.name := define_setting.name;
+  v_definition.type := define_setting.type;
+  v_definition.default_value := define_setting.default_value;
+  v_definition.minimum := define_setting.minimum;
+  v_definition.maximum := define_setting.maximum;
+  v_definition.allowed := define_setting.allowed;
+  v_definition.description := define_setting.description;
+  v_definition.read_permission := define_setting.read_permission;
+  v_definition.write_permission := define_setting.write_permission;
+  -- No role is there in all organizations: a role is off until one is chosen.
+  if v_definition.type = 'role' and coalesce(v_definition.default_value, 'null') <> 'null'
+    or v_definition.type <> 'role' and not access_private.setting_fits(v_definition, v_definition.default_value)
+  then
+    raise exception 'the default of % must be %', v_definition.name,
+      case v_definition.type when 'role' then 'null' else access_private.setting_allows(v_definition) end using errcode = '22023';
+  end if;
+  insert into access.setting_definitions as d select v_definition.*
+    on conflict on constraint setting_definitions_pkey do update
+      set default_value = excluded.default_value, minimum = excluded.minimum, maximum = excluded.maximum,
+          allowed = excluded.allowed, description = excluded.description,
+          read_permission = excluded.read_permission, write_permission = excluded.write_permission
+      where d.type = excluded.type and d.limit_name is null;
+  if not found then
+    raise exception 'there is a setting % already, of another type or under a limit', v_definition.name using errcode = '22023';
+  end if;
+end $$;
+comment on function access.define_setting(text, text, jsonb, text, bigint, bigint, text[], text, text) is
+  'Adds a setting (noun.word) that organizations can change, or changes its bounds and default. 22023 for a default out of its own bounds.';
+
+reset role;
+reset row_security;
+revoke create on schema access, access_private from safetypin_definer;
+--! EndIncluded access/settings.sql
 --! Included access/holding.sql
 -- Purpose: what every function that changes who may do what asks first. The definer's own.
 
@@ -7839,6 +8071,28 @@ begin
 end $$;
 comment on function sessions_private.issue(uuid, bytea, bytea) is 'Issues a credential for a session beside a refresh token, both given as SHA-256; returns its end.';
 
+create or replace function sessions_private.hold_organization(organization_id uuid) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform from access_private.ownership o where o.organization_id = hold_organization.organization_id for share;
+end $$;
+comment on function sessions_private.hold_organization(uuid) is
+  'Before a session comes into an organization: waits for the turns of those who change it, and they for this one. So a setting that shrinks, or a closing, meets the session, or the session meets it. 40001 in REPEATABLE READ.';
+
+create or replace function sessions_private.latest_end(organization_id uuid, created_at timestamptz) returns timestamptz
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select least(o.closes_at, latest_end.created_at
+      + make_interval(secs => access_private.setting_number(o.id, 'session.absolute_seconds')))
+    from access.organizations o where o.id = latest_end.organization_id);
+end $$;
+comment on function sessions_private.latest_end(uuid, timestamptz) is
+  'When a session that began then is over in an organization, at the latest; null without an organization.';
+
 create or replace function sessions_private.start_session(
   person_id uuid, organization_id uuid, assurance integer, credential_hash bytea, refresh_hash bytea
 ) returns uuid
@@ -7850,6 +8104,7 @@ declare
 begin
   -- One person's sign-ins take their turn here, so that the number of sessions holds in a race too.
   perform from identity.people p where p.id = start_session.person_id for no key update;
+  perform sessions_private.hold_organization(start_session.organization_id);
   perform sessions_private.end_session(s.id, 'limit')
     from (select s.id from sessions.sessions s
           where s.person_id = start_session.person_id and s.ends_at > clock_timestamp()
@@ -8050,8 +8305,42 @@ begin
 end $$;
 comment on function sessions_private.tg_organizations__end_sessions() is 'An organization is not active any more: the sessions in it end.';
 
+create or replace function sessions_private.tg_sessions__cap() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+begin
+  -- An end in the past stays what it is.
+  if new.organization_id is not null and new.ends_at > clock_timestamp() then
+    new.ends_at := least(new.ends_at, sessions_private.latest_end(new.organization_id, new.created_at));
+  end if;
+  return new;
+end $$;
+comment on function sessions_private.tg_sessions__cap() is
+  'No session in an organization lasts longer than its setting session.absolute_seconds says, nor than the organization.';
+
+create or replace function sessions_private.tg_settings__cap_sessions() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+declare
+  v_setting access.settings := case when tg_op = 'DELETE' then old else new end;
+begin
+  if v_setting.name = 'session.absolute_seconds' then
+    update sessions.sessions s set ends_at = sessions_private.latest_end(s.organization_id, s.created_at)
+      where s.organization_id = v_setting.organization_id and s.ends_at > clock_timestamp()
+        and s.ends_at > sessions_private.latest_end(s.organization_id, s.created_at);
+  end if;
+  return null;
+end $$;
+comment on function sessions_private.tg_settings__cap_sessions() is
+  'A shorter session.absolute_seconds counts for the sessions that live, too. A longer one gives nothing back to them.';
+
 grant execute on function sessions_private.tg_people__end_sessions(), sessions_private.tg_memberships__end_sessions(),
-  sessions_private.tg_organizations__end_sessions() to safetypin_owner;
+  sessions_private.tg_organizations__end_sessions(), sessions_private.tg_sessions__cap(),
+  sessions_private.tg_settings__cap_sessions() to safetypin_owner;
 reset role;
 reset row_security;
 revoke create on schema sessions_private from safetypin_definer;
@@ -8062,6 +8351,11 @@ create or replace trigger _510_end_sessions after delete on access.memberships
   for each row execute function sessions_private.tg_memberships__end_sessions();
 create or replace trigger _500_end_sessions after update of status on access.organizations
   for each row execute function sessions_private.tg_organizations__end_sessions();
+create or replace trigger _200_cap before insert or update of organization_id, ends_at on sessions.sessions
+  for each row execute function sessions_private.tg_sessions__cap();
+alter table sessions.sessions enable always trigger _200_cap;
+create or replace trigger _500_cap_sessions after insert or update or delete on access.settings
+  for each row execute function sessions_private.tg_settings__cap_sessions();
 --! EndIncluded sessions/triggers.sql
 
 --! Included api/schema.sql
@@ -8528,7 +8822,11 @@ begin
     raise exception 'nobody is signed in' using errcode = 'AUTHN';
   end if;
   v_organization := sessions_private.choose_organization(v_person, switch_organization.organization_id);
-  if v_organization is null or switch_organization.organization_id is null then
+  perform sessions_private.hold_organization(v_organization);
+  -- Not hers, or her session is older than sessions may be there.
+  if v_organization is null or switch_organization.organization_id is null or not exists (
+      select from sessions.sessions s where s.id = v_session
+        and sessions_private.latest_end(v_organization, s.created_at) > clock_timestamp()) then
     perform audit_private.append('access.refuse', details => '{"what": "switch"}');
     return v_result;
   end if;
@@ -9545,6 +9843,139 @@ end $$;
 comment on function api.explain_access(uuid, text, text, text, uuid, text, text, uuid) is
   'Why a member of the active organization may or may not do something now: hold a permission, or run a command (select, insert, update, delete) on a table (schema.table) under access.protect(), on a column of it, on one row by rowId (rowKey where keys are no UUIDs), or adding one in the name of ownerId. About oneself without personId; about others it needs access.explain. A row that the asker cannot see does not exist here. An update or delete is of rows that the statement names, which must be readable too.';
 --! EndIncluded api/explain.sql
+--! Included api/settings.sql
+-- Purpose: what an organization has set, and changing it.
+
+do $$
+begin
+  if to_regtype('api.organization_setting') is null then
+    create type api.organization_setting as (
+      name text, description text, type text, value jsonb, default_value jsonb, minimum bigint, maximum bigint, allowed text[],
+      is_default boolean, can_change boolean);
+    create type api.setting_result as (outcome api.changed_outcome, reasons text[], value jsonb, allowed text);
+  end if;
+end $$;
+comment on type api.organization_setting is 'A setting of the active organization.';
+comment on column api.organization_setting.name is 'noun.word, as changeSetting takes it.';
+comment on column api.organization_setting.description is 'What it does.';
+comment on column api.organization_setting.type is 'integer, boolean, text or role.';
+comment on column api.organization_setting.value is 'The value that counts. Of a role: its id, or null.';
+comment on column api.organization_setting.default_value is 'The value that counts where nothing is set.';
+comment on column api.organization_setting.minimum is 'Lowest number, or length of the shortest text.';
+comment on column api.organization_setting.maximum is 'Highest number, or length of the longest text.';
+comment on column api.organization_setting.allowed is 'The texts that can be chosen; null: any.';
+comment on column api.organization_setting.is_default is 'Whether nothing is set.';
+comment on column api.organization_setting.can_change is 'Whether the caller may change it.';
+comment on type api.setting_result is 'What became of changing a setting: reasons are empty unless it was refused; value is what counts now.';
+comment on column api.setting_result.allowed is 'What it can be, for people; null unless the value was refused.';
+
+grant create on schema api, api_steps to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api.organization_settings() returns setof api.organization_setting
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows reading settings. The check: the active organization's, and for each the permission to read it.
+declare
+  v_organization uuid := request.organization_id();
+begin
+  if v_organization is null then
+    raise exception 'no organization is active' using errcode = 'DENYD';
+  end if;
+  return query
+    select d.name, d.description, d.type, access_private.setting(v_organization, d.name), access_private.setting_default(d),
+        d.minimum, access_private.setting_most(d), d.allowed, s.name is null, request.can(d.write_permission)
+      from access.setting_definitions d
+      left join access.settings s on s.organization_id = v_organization and s.name = d.name
+      where d.read_permission is null or request.can(d.read_permission)
+      order by d.name;
+end $$;
+comment on function api.organization_settings() is
+  'The settings of the active organization that the caller may see. DENYD while no organization is active.';
+
+create or replace function api_steps.set_setting(name text, value jsonb, reset boolean) returns api.setting_result
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_definition access.setting_definitions;
+  v_value jsonb := coalesce(value, 'null');
+  v_role uuid;
+  v_old jsonb;
+  v_new jsonb;
+begin
+  select d.* into v_definition from access.setting_definitions d where d.name = set_setting.name;
+  if not found then
+    return ('REFUSED', '{NOT_FOUND}', null, null)::api.setting_result;
+  end if;
+  -- First, since what may be handed on with a role is decided by what stands now; and sessions that begin wait for it.
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can(v_definition.write_permission), false) then
+    return ('REFUSED', access_private.refused('setting.change', '{NOT_PERMITTED}'), null, null)::api.setting_result;
+  end if;
+  if not reset and v_definition.type = 'role' and v_value <> 'null' then
+    select r.id into v_role from access.roles r
+      where r.organization_id = v_organization and v_value #>> '{}' in (r.id::text, r.name)
+      order by (r.id::text = v_value #>> '{}') desc
+      limit 1;
+    v_value := to_jsonb(v_role::text);
+  end if;
+  if not reset and not access_private.setting_fits(v_definition, v_value) then
+    return ('REFUSED', '{VALUE_INVALID}', null, access_private.setting_allows(v_definition))::api.setting_result;
+  end if;
+  -- Whoever gets a role by a setting gets it from whoever sets it.
+  if v_role is not null and access_private.not_held(
+      access_private.held_by_role(v_organization, v_role), tstzrange(clock_timestamp(), 'infinity')) <> '{}' then
+    return ('REFUSED', access_private.refused('setting.change', '{NOT_HELD}'), null,
+      access_private.setting_allows(v_definition))::api.setting_result;
+  end if;
+  v_old := access_private.setting(v_organization, v_definition.name);
+  if reset then
+    delete from access.settings s where s.organization_id = v_organization and s.name = v_definition.name;
+  else
+    insert into access.settings as s (organization_id, name, value, role_id)
+      values (v_organization, v_definition.name, v_value, v_role)
+      on conflict on constraint settings_pkey do update
+        set value = excluded.value, role_id = excluded.role_id, changed_at = clock_timestamp()
+        where (s.value, s.role_id) is distinct from (excluded.value, excluded.role_id);
+  end if;
+  v_new := access_private.setting(v_organization, v_definition.name);
+  perform audit_private.append('setting.change', details => jsonb_build_object(
+    'setting', v_definition.name, 'old', v_old, 'new', v_new, 'reset', reset));
+  return ('CHANGED', '{}', v_new, null)::api.setting_result;
+end $$;
+comment on function api_steps.set_setting(text, jsonb, boolean) is 'What api.change_setting() and api.reset_setting() do.';
+
+create or replace function api.change_setting(name text, value jsonb) returns api.setting_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return api_steps.set_setting(name, value, false);
+end $$;
+comment on function api.change_setting(text, jsonb) is
+  'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be) or NOT_HELD, for a role that permits more than the caller may do.';
+
+create or replace function api.reset_setting(name text) returns api.setting_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return api_steps.set_setting(name, null, true);
+end $$;
+comment on function api.reset_setting(text) is
+  'Takes back what was set in the active organization: the default counts again. REFUSED with NOT_FOUND or NOT_PERMITTED.';
+
+reset role;
+reset row_security;
+revoke create on schema api, api_steps from safetypin_definer;
+--! EndIncluded api/settings.sql
 --! Included api/keys.sql
 -- Purpose: what the API says about keys: how far a rotation or a sealing is. Counts are over all organizations, so there
 -- are none here.
@@ -10363,6 +10794,7 @@ insert into audit.actions (name, category, severity, description) values
   ('shell.end', 'session', 'info', 'An operator closed a shell for SQL.'),
   ('token.refresh', 'session', 'info', 'A refresh token was exchanged.'),
   ('token.replay', 'session', 'alert', 'An old refresh token was presented; its session was ended.'),
+  ('setting.change', 'administration', 'notice', 'A setting of an organization was changed, or set back.'),
   ('organization.create', 'administration', 'notice', 'An organization was founded.'),
   ('role.create', 'administration', 'notice', 'A role was made.'),
   ('role.update', 'administration', 'notice', 'A role was changed, or what it permits.'),
@@ -10451,6 +10883,9 @@ select platform_private.admit('safetypin_owner', 'access.plans', 'select', 'inse
 select platform_private.admit('safetypin_definer', 'access.plans', 'select');
 select platform_private.admit('safetypin_owner', 'access.plan_limits', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access.plan_limits', 'select');
+select platform_private.admit('safetypin_owner', 'access.setting_definitions', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access.setting_definitions', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access.settings', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access_private.ownership', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.organizations', 'select');
 select platform_private.admit('safetypin_definer', 'access.roles', 'select', 'insert', 'update', 'delete');
@@ -10487,6 +10922,9 @@ grant execute on function access.define_permission(text, text, text[]),
 -- Steps of explaining: what they borrow ends at the rules; rows are looked up with the rights of who asks.
 grant execute on function access.explain_place(text, text) to safetypin_member, safetypin_owner;
 grant execute on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) to safetypin_owner;
+-- Of the active organization; which one is asked for must be readable.
+grant execute on function access.setting(text) to safetypin_member, safetypin_owner;
+grant execute on function access.define_setting(text, text, jsonb, text, bigint, bigint, text[], text, text) to safetypin_owner;
 reset role;
 grant execute on function access.row_seen(oid, name, name, name, text) to safetypin_member;
 --! EndIncluded access/grants.sql
@@ -10546,6 +10984,17 @@ insert into access.plan_limits (plan, what, most) values
   ('default', 'service_accounts', 200)
 on conflict (plan, what) do nothing;
 
+insert into access.setting_definitions
+    (name, type, default_value, minimum, maximum, limit_name, description, read_permission, write_permission) values
+  ('invitation.seconds', 'integer', '604800', 3600, 2592000, null,
+    'How long an invitation can be accepted, in seconds.', 'setting.read', 'setting.update'),
+  ('session.absolute_seconds', 'integer', null, 300, null, 'session.absolute_seconds',
+    'How long somebody stays signed in here at most, in seconds, however much the session is used.', 'setting.read', 'setting.update')
+on conflict (name) do update
+  set default_value = excluded.default_value, minimum = excluded.minimum, maximum = excluded.maximum,
+      limit_name = excluded.limit_name, description = excluded.description,
+      read_permission = excluded.read_permission, write_permission = excluded.write_permission;
+
 reset row_security;
 --! EndIncluded access/seed.sql
 --! Included access/rules.sql
@@ -10570,6 +11019,9 @@ select access.protect('access.api_keys', owner => 'person_id',
   "select" => 'api_key.read', "insert" => null, "update" => null, "delete" => null);
 select access.protect('access.api_key_use', owner => 'person_id',
   "select" => 'api_key.read', "insert" => null, "update" => null, "delete" => null, audited => false);
+
+-- Closed to clients: each setting has a permission of its own, which api.organization_settings() asks.
+select access.protect('access.settings', "select" => null, "insert" => null, "update" => null, "delete" => null);
 
 -- Of no organization: what operators change in plans is recorded all the same.
 create or replace trigger _800_audit after insert or update or delete on access.plans
@@ -10648,7 +11100,6 @@ grant execute on function
   to safetypin_member;
 
 -- Of the organization that is active.
-grant execute on function api.plan_usage() to safetypin_member;
 grant execute on function
   api.create_role(text, text, text[]), api.update_role(uuid, integer, text, text, text[]), api.delete_role(uuid),
   api.grant_role(uuid, uuid, timestamptz, timestamptz), api.revoke_role(uuid), api.change_member_role(uuid, text),
@@ -10665,6 +11116,9 @@ grant execute on function
   to safetypin_member;
 -- Of oneself, or with access.explain.
 grant execute on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) to safetypin_member;
+grant execute on function api.plan_usage(),
+  api.organization_settings(), api.change_setting(text, jsonb), api.reset_setting(text)
+  to safetypin_member;
 
 grant execute on function
   api.create_service_account(text, text[], text), api.remove_service_account(uuid),

@@ -10,5 +10,8 @@ grant execute on function access.define_permission(text, text, text[]),
 -- Steps of explaining: what they borrow ends at the rules; rows are looked up with the rights of who asks.
 grant execute on function access.explain_place(text, text) to safetypin_member, safetypin_owner;
 grant execute on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) to safetypin_owner;
+-- Of the active organization; which one is asked for must be readable.
+grant execute on function access.setting(text) to safetypin_member, safetypin_owner;
+grant execute on function access.define_setting(text, text, jsonb, text, bigint, bigint, text[], text, text) to safetypin_owner;
 reset role;
 grant execute on function access.row_seen(oid, name, name, name, text) to safetypin_member;

@@ -9,6 +9,9 @@ select platform_private.admit('safetypin_owner', 'access.plans', 'select', 'inse
 select platform_private.admit('safetypin_definer', 'access.plans', 'select');
 select platform_private.admit('safetypin_owner', 'access.plan_limits', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access.plan_limits', 'select');
+select platform_private.admit('safetypin_owner', 'access.setting_definitions', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access.setting_definitions', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access.settings', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access_private.ownership', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.organizations', 'select');
 select platform_private.admit('safetypin_definer', 'access.roles', 'select', 'insert', 'update', 'delete');

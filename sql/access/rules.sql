@@ -20,6 +20,9 @@ select access.protect('access.api_keys', owner => 'person_id',
 select access.protect('access.api_key_use', owner => 'person_id',
   "select" => 'api_key.read', "insert" => null, "update" => null, "delete" => null, audited => false);
 
+-- Closed to clients: each setting has a permission of its own, which api.organization_settings() asks.
+select access.protect('access.settings', "select" => null, "insert" => null, "update" => null, "delete" => null);
+
 -- Of no organization: what operators change in plans is recorded all the same.
 create or replace trigger _800_audit after insert or update or delete on access.plans
   for each row execute function audit.record_change('', 'name');

@@ -53,4 +53,15 @@ insert into access.plan_limits (plan, what, most) values
   ('default', 'service_accounts', 200)
 on conflict (plan, what) do nothing;
 
+insert into access.setting_definitions
+    (name, type, default_value, minimum, maximum, limit_name, description, read_permission, write_permission) values
+  ('invitation.seconds', 'integer', '604800', 3600, 2592000, null,
+    'How long an invitation can be accepted, in seconds.', 'setting.read', 'setting.update'),
+  ('session.absolute_seconds', 'integer', null, 300, null, 'session.absolute_seconds',
+    'How long somebody stays signed in here at most, in seconds, however much the session is used.', 'setting.read', 'setting.update')
+on conflict (name) do update
+  set default_value = excluded.default_value, minimum = excluded.minimum, maximum = excluded.maximum,
+      limit_name = excluded.limit_name, description = excluded.description,
+      read_permission = excluded.read_permission, write_permission = excluded.write_permission;
+
 reset row_security;

@@ -28,7 +28,6 @@ grant execute on function
   to safetypin_member;
 
 -- Of the organization that is active.
-grant execute on function api.plan_usage() to safetypin_member;
 grant execute on function
   api.create_role(text, text, text[]), api.update_role(uuid, integer, text, text, text[]), api.delete_role(uuid),
   api.grant_role(uuid, uuid, timestamptz, timestamptz), api.revoke_role(uuid), api.change_member_role(uuid, text),
@@ -45,6 +44,9 @@ grant execute on function
   to safetypin_member;
 -- Of oneself, or with access.explain.
 grant execute on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) to safetypin_member;
+grant execute on function api.plan_usage(),
+  api.organization_settings(), api.change_setting(text, jsonb), api.reset_setting(text)
+  to safetypin_member;
 
 grant execute on function
   api.create_service_account(text, text[], text), api.remove_service_account(uuid),

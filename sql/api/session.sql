@@ -89,7 +89,11 @@ begin
     raise exception 'nobody is signed in' using errcode = 'AUTHN';
   end if;
   v_organization := sessions_private.choose_organization(v_person, switch_organization.organization_id);
-  if v_organization is null or switch_organization.organization_id is null then
+  perform sessions_private.hold_organization(v_organization);
+  -- Not hers, or her session is older than sessions may be there.
+  if v_organization is null or switch_organization.organization_id is null or not exists (
+      select from sessions.sessions s where s.id = v_session
+        and sessions_private.latest_end(v_organization, s.created_at) > clock_timestamp()) then
     perform audit_private.append('access.refuse', details => '{"what": "switch"}');
     return v_result;
   end if;

@@ -22,6 +22,7 @@ insert into audit.actions (name, category, severity, description) values
   ('shell.end', 'session', 'info', 'An operator closed a shell for SQL.'),
   ('token.refresh', 'session', 'info', 'A refresh token was exchanged.'),
   ('token.replay', 'session', 'alert', 'An old refresh token was presented; its session was ended.'),
+  ('setting.change', 'administration', 'notice', 'A setting of an organization was changed, or set back.'),
   ('organization.create', 'administration', 'notice', 'An organization was founded.'),
   ('role.create', 'administration', 'notice', 'A role was made.'),
   ('role.update', 'administration', 'notice', 'A role was changed, or what it permits.'),

@@ -47,6 +47,28 @@ begin
 end $$;
 comment on function sessions_private.issue(uuid, bytea, bytea) is 'Issues a credential for a session beside a refresh token, both given as SHA-256; returns its end.';
 
+create or replace function sessions_private.hold_organization(organization_id uuid) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform from access_private.ownership o where o.organization_id = hold_organization.organization_id for share;
+end $$;
+comment on function sessions_private.hold_organization(uuid) is
+  'Before a session comes into an organization: waits for the turns of those who change it, and they for this one. So a setting that shrinks, or a closing, meets the session, or the session meets it. 40001 in REPEATABLE READ.';
+
+create or replace function sessions_private.latest_end(organization_id uuid, created_at timestamptz) returns timestamptz
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select least(o.closes_at, latest_end.created_at
+      + make_interval(secs => access_private.setting_number(o.id, 'session.absolute_seconds')))
+    from access.organizations o where o.id = latest_end.organization_id);
+end $$;
+comment on function sessions_private.latest_end(uuid, timestamptz) is
+  'When a session that began then is over in an organization, at the latest; null without an organization.';
+
 create or replace function sessions_private.start_session(
   person_id uuid, organization_id uuid, assurance integer, credential_hash bytea, refresh_hash bytea
 ) returns uuid
@@ -58,6 +80,7 @@ declare
 begin
   -- One person's sign-ins take their turn here, so that the number of sessions holds in a race too.
   perform from identity.people p where p.id = start_session.person_id for no key update;
+  perform sessions_private.hold_organization(start_session.organization_id);
   perform sessions_private.end_session(s.id, 'limit')
     from (select s.id from sessions.sessions s
           where s.person_id = start_session.person_id and s.ends_at > clock_timestamp()

@@ -45,8 +45,42 @@ begin
 end $$;
 comment on function sessions_private.tg_organizations__end_sessions() is 'An organization is not active any more: the sessions in it end.';
 
+create or replace function sessions_private.tg_sessions__cap() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+begin
+  -- An end in the past stays what it is.
+  if new.organization_id is not null and new.ends_at > clock_timestamp() then
+    new.ends_at := least(new.ends_at, sessions_private.latest_end(new.organization_id, new.created_at));
+  end if;
+  return new;
+end $$;
+comment on function sessions_private.tg_sessions__cap() is
+  'No session in an organization lasts longer than its setting session.absolute_seconds says, nor than the organization.';
+
+create or replace function sessions_private.tg_settings__cap_sessions() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+declare
+  v_setting access.settings := case when tg_op = 'DELETE' then old else new end;
+begin
+  if v_setting.name = 'session.absolute_seconds' then
+    update sessions.sessions s set ends_at = sessions_private.latest_end(s.organization_id, s.created_at)
+      where s.organization_id = v_setting.organization_id and s.ends_at > clock_timestamp()
+        and s.ends_at > sessions_private.latest_end(s.organization_id, s.created_at);
+  end if;
+  return null;
+end $$;
+comment on function sessions_private.tg_settings__cap_sessions() is
+  'A shorter session.absolute_seconds counts for the sessions that live, too. A longer one gives nothing back to them.';
+
 grant execute on function sessions_private.tg_people__end_sessions(), sessions_private.tg_memberships__end_sessions(),
-  sessions_private.tg_organizations__end_sessions() to safetypin_owner;
+  sessions_private.tg_organizations__end_sessions(), sessions_private.tg_sessions__cap(),
+  sessions_private.tg_settings__cap_sessions() to safetypin_owner;
 reset role;
 reset row_security;
 revoke create on schema sessions_private from safetypin_definer;
@@ -57,3 +91,8 @@ create or replace trigger _510_end_sessions after delete on access.memberships
   for each row execute function sessions_private.tg_memberships__end_sessions();
 create or replace trigger _500_end_sessions after update of status on access.organizations
   for each row execute function sessions_private.tg_organizations__end_sessions();
+create or replace trigger _200_cap before insert or update of organization_id, ends_at on sessions.sessions
+  for each row execute function sessions_private.tg_sessions__cap();
+alter table sessions.sessions enable always trigger _200_cap;
+create or replace trigger _500_cap_sessions after insert or update or delete on access.settings
+  for each row execute function sessions_private.tg_settings__cap_sessions();

@@ -150,6 +150,10 @@ export async function buildPlace(api?: { readonly db: TestDatabase; readonly key
     },
   };
   await openScheduled(place);
+  // Through the function: what stands there is one of the settings that there are.
+  for (const name of ['owner', 'neighbour']) {
+    await app.call(place.person(name).credential, "select api.change_setting('invitation.seconds', '4000')");
+  }
   await fillEmptyTables(admin, known.organizations, known.people);
   await fillSealed(app, (name) => place.person(name).credential);
   await seal(admin, known);

@@ -60,6 +60,47 @@ begin
 end $function$
 comment 'Adds a permission (noun.verb) to the catalog and gives it to built-in roles of all organizations.'
 
+-- function access.define_setting(name text, type text, default_value jsonb, description text, minimum bigint, maximum bigint, allowed text[], read_permission text, write_permission text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.define_setting(name text, type text, default_value jsonb, description text, minimum bigint DEFAULT NULL::bigint, maximum bigint DEFAULT NULL::bigint, allowed text[] DEFAULT NULL::text[], read_permission text DEFAULT 'setting.read'::text, write_permission text DEFAULT 'setting.update'::text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Borrows the right to write the catalog; only owners of tables are granted it, and it can add, never take.
+declare
+  v_definition access.setting_definitions;
+begin
+  v_definition.name := define_setting.name;
+  v_definition.type := define_setting.type;
+  v_definition.default_value := define_setting.default_value;
+  v_definition.minimum := define_setting.minimum;
+  v_definition.maximum := define_setting.maximum;
+  v_definition.allowed := define_setting.allowed;
+  v_definition.description := define_setting.description;
+  v_definition.read_permission := define_setting.read_permission;
+  v_definition.write_permission := define_setting.write_permission;
+  -- No role is there in all organizations: a role is off until one is chosen.
+  if v_definition.type = 'role' and coalesce(v_definition.default_value, 'null') <> 'null'
+    or v_definition.type <> 'role' and not access_private.setting_fits(v_definition, v_definition.default_value)
+  then
+    raise exception 'the default of % must be %', v_definition.name,
+      case v_definition.type when 'role' then 'null' else access_private.setting_allows(v_definition) end using errcode = '22023';
+  end if;
+  insert into access.setting_definitions as d select v_definition.*
+    on conflict on constraint setting_definitions_pkey do update
+      set default_value = excluded.default_value, minimum = excluded.minimum, maximum = excluded.maximum,
+          allowed = excluded.allowed, description = excluded.description,
+          read_permission = excluded.read_permission, write_permission = excluded.write_permission
+      where d.type = excluded.type and d.limit_name is null;
+  if not found then
+    raise exception 'there is a setting % already, of another type or under a limit', v_definition.name using errcode = '22023';
+  end if;
+end $function$
+comment 'Adds a setting (noun.word) that organizations can change, or changes its bounds and default. 22023 for a default out of its own bounds.'
+
 -- function access.explain(person_id uuid, what text, table_name text, row_key text, organization_id uuid, assurance integer, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access.explain(person_id uuid, what text, table_name text DEFAULT NULL::text, row_key text DEFAULT NULL::text, organization_id uuid DEFAULT NULL::uuid, assurance integer DEFAULT 1, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
@@ -344,6 +385,27 @@ begin
   end if;
 end $function$
 comment 'Writes one row of access.rules, or removes it when neither permission nor owner is given. 42501 unless the caller owns the table. access.protect() calls it.'
+
+-- function access.setting(name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.setting(name text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+-- Borrows reading settings. The check: the active organization's, and the permission to read that one.
+declare
+  v_organization uuid := request.organization_id();
+begin
+  if v_organization is null or not exists (select from access.setting_definitions d
+      where d.name = setting.name and (d.read_permission is null or request.can(d.read_permission))) then
+    return null;
+  end if;
+  return access_private.setting(v_organization, setting.name);
+end $function$
+comment 'The value of a setting that counts in the active organization; null for who may not read it. For rules and functions of a host application.'
 
 -- function access_private.accept_invitation(token bytea, proven boolean, OUT outcome text, OUT reasons text[], OUT organization_id uuid)
 owner safetypin_definer
@@ -1283,6 +1345,141 @@ AS $function$
 $function$
 comment 'Why these cannot be permissions of a key; empty if they can.'
 
+-- function access_private.setting(organization_id uuid, name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.setting(organization_id uuid, name text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_definition access.setting_definitions;
+  v_value jsonb;
+begin
+  select d.* into v_definition from access.setting_definitions d where d.name = setting.name;
+  if not found then
+    raise exception 'no such setting' using errcode = '22023';
+  end if;
+  select s.value into v_value from access.settings s
+    where s.organization_id = setting.organization_id and s.name = setting.name;
+  if not found then
+    return access_private.setting_default(v_definition);
+  end if;
+  if v_definition.type = 'integer' and jsonb_typeof(v_value) = 'number' then
+    -- Bounds that were drawn closer count at once.
+    return to_jsonb(greatest(least((v_value #>> '{}')::bigint, access_private.setting_most(v_definition)), v_definition.minimum));
+  end if;
+  return case when access_private.setting_fits(v_definition, v_value)
+    then v_value else access_private.setting_default(v_definition) end;
+end $function$
+comment 'The value of a setting that counts in an organization: what it has set, within the bounds of now, else the default. Of a role: its id as text, or null. 22023 for an unknown setting.'
+
+-- function access_private.setting_allows(definition access.setting_definitions)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.setting_allows(definition access.setting_definitions)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return case definition.type
+    when 'integer' then format('a whole number from %s to %s', coalesce(definition.minimum, -9007199254740991),
+      coalesce(access_private.setting_most(definition), 9007199254740991))
+    when 'boolean' then 'true or false'
+    when 'text' then case when definition.allowed is null
+      then format('a text of %s to %s characters', coalesce(definition.minimum, 0), coalesce(definition.maximum, 1000))
+      else 'one of: ' || array_to_string(definition.allowed, ', ') end
+    when 'role' then 'name or id of a role that permits nothing you may not do, or null'
+  end;
+end $function$
+comment 'What a setting can be, for people.'
+
+-- function access_private.setting_default(definition access.setting_definitions)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.setting_default(definition access.setting_definitions)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return case when definition.type = 'integer'
+    then to_jsonb(least(coalesce((definition.default_value #>> '{}')::bigint, platform.limit_value(definition.limit_name)),
+      access_private.setting_most(definition)))
+    else coalesce(definition.default_value, 'null') end;
+end $function$
+comment 'What counts where an organization has set nothing.'
+
+-- function access_private.setting_fits(definition access.setting_definitions, value jsonb)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.setting_fits(definition access.setting_definitions, value jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_text constant text := value #>> '{}';
+begin
+  return coalesce(case definition.type
+    when 'integer' then case when jsonb_typeof(value) = 'number' then
+        v_text::numeric = trunc(v_text::numeric)
+        and v_text::numeric between coalesce(definition.minimum, -9007199254740991)
+          and coalesce(access_private.setting_most(definition), 9007199254740991) end
+    when 'boolean' then jsonb_typeof(value) = 'boolean'
+    when 'text' then jsonb_typeof(value) = 'string'
+        and length(v_text) between coalesce(definition.minimum, 0) and coalesce(definition.maximum, 1000)
+        and v_text collate "C" !~ E'[\u0001-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufeff]'
+        and (definition.allowed is null or v_text = any (definition.allowed))
+    -- Whether there is such a role is asked where the organization is known.
+    when 'role' then jsonb_typeof(value) in ('null', 'string')
+  end, false);
+end $function$
+comment 'Whether a value is of the setting''s type and within its bounds.'
+
+-- function access_private.setting_most(definition access.setting_definitions)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.setting_most(definition access.setting_definitions)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return least(definition.maximum, platform.limit_value(definition.limit_name));
+end $function$
+comment 'The highest value that a setting can have now; null without one.'
+
+-- function access_private.setting_number(organization_id uuid, name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.setting_number(organization_id uuid, name text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (access_private.setting(organization_id, name) #>> '{}')::bigint;
+end $function$
+comment 'The value of an integer setting that counts in an organization.'
+
+-- function access_private.setting_role(organization_id uuid, name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.setting_role(organization_id uuid, name text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (access_private.setting(organization_id, name) #>> '{}')::uuid;
+end $function$
+comment 'The role that a setting names in an organization; null if none.'
+
 -- function access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean)
@@ -1627,6 +1824,20 @@ begin
   return ('CHANGED', '{}', v_id)::api.member_role_result;
 end $function$
 comment 'Takes all roles from a member and gives one without an end, by its name. Needs member.update, to hold all that the member holds, and without an end what the role permits. REFUSED with NOT_PERMITTED, NOT_FOUND, ROLE_UNKNOWN, OUTRANKED, NOT_HELD or LAST_OWNER.'
+
+-- function api.change_setting(name text, value jsonb)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.change_setting(name text, value jsonb)
+ RETURNS api.setting_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+begin
+  return api_steps.set_setting(name, value, false);
+end $function$
+comment 'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be) or NOT_HELD, for a role that permits more than the caller may do.'
 
 -- function api.create_organization(name text)
 owner safetypin_definer
@@ -2100,6 +2311,31 @@ AS $function$
 $function$
 comment 'What the caller may do now in the active organization, and until when; empty without one, and for an API key (see apiKeyReach). For showing what can be done: each statement is decided anew.'
 
+-- function api.organization_settings()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.organization_settings()
+ RETURNS SETOF api.organization_setting
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows reading settings. The check: the active organization's, and for each the permission to read it.
+declare
+  v_organization uuid := request.organization_id();
+begin
+  if v_organization is null then
+    raise exception 'no organization is active' using errcode = 'DENYD';
+  end if;
+  return query
+    select d.name, d.description, d.type, access_private.setting(v_organization, d.name), access_private.setting_default(d),
+        d.minimum, access_private.setting_most(d), d.allowed, s.name is null, request.can(d.write_permission)
+      from access.setting_definitions d
+      left join access.settings s on s.organization_id = v_organization and s.name = d.name
+      where d.read_permission is null or request.can(d.read_permission)
+      order by d.name;
+end $function$
+comment 'The settings of the active organization that the caller may see. DENYD while no organization is active.'
+
 -- function api.plan_usage()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.plan_usage()
@@ -2264,6 +2500,20 @@ begin
   return 'SENT';
 end $function$
 comment 'Sends the mail that proves an address again, if somebody waits for it. Always SENT.'
+
+-- function api.reset_setting(name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.reset_setting(name text)
+ RETURNS api.setting_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+begin
+  return api_steps.set_setting(name, null, true);
+end $function$
+comment 'Takes back what was set in the active organization: the default counts again. REFUSED with NOT_FOUND or NOT_PERMITTED.'
 
 -- function api.revoke_api_key(id uuid)
 owner safetypin_definer
@@ -3162,6 +3412,64 @@ begin
 end $function$
 comment 'Gives an API key a new secret; the old one opens requests for the overlap, in seconds. The end of the key stays. A personal key only by whose it is; that of a service account by who could make it. Demands api_key.rotate. REFUSED with NOT_FOUND, NOT_PERMITTED, OVER, NOT_HELD, WINDOW_INVALID, or OVERLAPPING while an earlier rotation overlaps, unless overlap_seconds is 0.'
 
+-- function api_steps.set_setting(name text, value jsonb, reset boolean)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.set_setting(name text, value jsonb, reset boolean)
+ RETURNS api.setting_result
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_definition access.setting_definitions;
+  v_value jsonb := coalesce(value, 'null');
+  v_role uuid;
+  v_old jsonb;
+  v_new jsonb;
+begin
+  select d.* into v_definition from access.setting_definitions d where d.name = set_setting.name;
+  if not found then
+    return ('REFUSED', '{NOT_FOUND}', null, null)::api.setting_result;
+  end if;
+  -- First, since what may be handed on with a role is decided by what stands now; and sessions that begin wait for it.
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can(v_definition.write_permission), false) then
+    return ('REFUSED', access_private.refused('setting.change', '{NOT_PERMITTED}'), null, null)::api.setting_result;
+  end if;
+  if not reset and v_definition.type = 'role' and v_value <> 'null' then
+    select r.id into v_role from access.roles r
+      where r.organization_id = v_organization and v_value #>> '{}' in (r.id::text, r.name)
+      order by (r.id::text = v_value #>> '{}') desc
+      limit 1;
+    v_value := to_jsonb(v_role::text);
+  end if;
+  if not reset and not access_private.setting_fits(v_definition, v_value) then
+    return ('REFUSED', '{VALUE_INVALID}', null, access_private.setting_allows(v_definition))::api.setting_result;
+  end if;
+  -- Whoever gets a role by a setting gets it from whoever sets it.
+  if v_role is not null and access_private.not_held(
+      access_private.held_by_role(v_organization, v_role), tstzrange(clock_timestamp(), 'infinity')) <> '{}' then
+    return ('REFUSED', access_private.refused('setting.change', '{NOT_HELD}'), null,
+      access_private.setting_allows(v_definition))::api.setting_result;
+  end if;
+  v_old := access_private.setting(v_organization, v_definition.name);
+  if reset then
+    delete from access.settings s where s.organization_id = v_organization and s.name = v_definition.name;
+  else
+    insert into access.settings as s (organization_id, name, value, role_id)
+      values (v_organization, v_definition.name, v_value, v_role)
+      on conflict on constraint settings_pkey do update
+        set value = excluded.value, role_id = excluded.role_id, changed_at = clock_timestamp()
+        where (s.value, s.role_id) is distinct from (excluded.value, excluded.role_id);
+  end if;
+  v_new := access_private.setting(v_organization, v_definition.name);
+  perform audit_private.append('setting.change', details => jsonb_build_object(
+    'setting', v_definition.name, 'old', v_old, 'new', v_new, 'reset', reset));
+  return ('CHANGED', '{}', v_new, null)::api.setting_result;
+end $function$
+comment 'What api.change_setting() and api.reset_setting() do.'
+
 -- function api_steps.start_email_code(email text, OUT attempt uuid, OUT retry_after integer)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api_steps.start_email_code(email text, OUT attempt uuid, OUT retry_after integer)
@@ -3321,7 +3629,11 @@ begin
     raise exception 'nobody is signed in' using errcode = 'AUTHN';
   end if;
   v_organization := sessions_private.choose_organization(v_person, switch_organization.organization_id);
-  if v_organization is null or switch_organization.organization_id is null then
+  perform sessions_private.hold_organization(v_organization);
+  -- Not hers, or her session is older than sessions may be there.
+  if v_organization is null or switch_organization.organization_id is null or not exists (
+      select from sessions.sessions s where s.id = v_session
+        and sessions_private.latest_end(v_organization, s.created_at) > clock_timestamp()) then
     perform audit_private.append('access.refuse', details => '{"what": "switch"}');
     return v_result;
   end if;
@@ -8481,6 +8793,18 @@ AS $function$
 $function$
 comment 'Ends all sessions of a person but one; returns how many.'
 
+-- function sessions_private.hold_organization(organization_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions_private.hold_organization(organization_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform from access_private.ownership o where o.organization_id = hold_organization.organization_id for share;
+end $function$
+comment 'Before a session comes into an organization: waits for the turns of those who change it, and they for this one. So a setting that shrinks, or a closing, meets the session, or the session meets it. 40001 in REPEATABLE READ.'
+
 -- function sessions_private.issue(session_id uuid, credential_hash bytea, refresh_hash bytea, OUT access_expires_at timestamp with time zone)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION sessions_private.issue(session_id uuid, credential_hash bytea, refresh_hash bytea, OUT access_expires_at timestamp with time zone)
@@ -8497,6 +8821,21 @@ begin
 end $function$
 comment 'Issues a credential for a session beside a refresh token, both given as SHA-256; returns its end.'
 
+-- function sessions_private.latest_end(organization_id uuid, created_at timestamp with time zone)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions_private.latest_end(organization_id uuid, created_at timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (select least(o.closes_at, latest_end.created_at
+      + make_interval(secs => access_private.setting_number(o.id, 'session.absolute_seconds')))
+    from access.organizations o where o.id = latest_end.organization_id);
+end $function$
+comment 'When a session that began then is over in an organization, at the latest; null without an organization.'
+
 -- function sessions_private.start_session(person_id uuid, organization_id uuid, assurance integer, credential_hash bytea, refresh_hash bytea)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION sessions_private.start_session(person_id uuid, organization_id uuid, assurance integer, credential_hash bytea, refresh_hash bytea)
@@ -8509,6 +8848,7 @@ declare
 begin
   -- One person's sign-ins take their turn here, so that the number of sessions holds in a race too.
   perform from identity.people p where p.id = start_session.person_id for no key update;
+  perform sessions_private.hold_organization(start_session.organization_id);
   perform sessions_private.end_session(s.id, 'limit')
     from (select s.id from sessions.sessions s
           where s.person_id = start_session.person_id and s.ends_at > clock_timestamp()
@@ -8574,6 +8914,45 @@ begin
   return null;
 end $function$
 comment 'A person is not active any more: all sessions end.'
+
+-- function sessions_private.tg_sessions__cap()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions_private.tg_sessions__cap()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+begin
+  -- An end in the past stays what it is.
+  if new.organization_id is not null and new.ends_at > clock_timestamp() then
+    new.ends_at := least(new.ends_at, sessions_private.latest_end(new.organization_id, new.created_at));
+  end if;
+  return new;
+end $function$
+comment 'No session in an organization lasts longer than its setting session.absolute_seconds says, nor than the organization.'
+
+-- function sessions_private.tg_settings__cap_sessions()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION sessions_private.tg_settings__cap_sessions()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+declare
+  v_setting access.settings := case when tg_op = 'DELETE' then old else new end;
+begin
+  if v_setting.name = 'session.absolute_seconds' then
+    update sessions.sessions s set ends_at = sessions_private.latest_end(s.organization_id, s.created_at)
+      where s.organization_id = v_setting.organization_id and s.ends_at > clock_timestamp()
+        and s.ends_at > sessions_private.latest_end(s.organization_id, s.created_at);
+  end if;
+  return null;
+end $function$
+comment 'A shorter session.absolute_seconds counts for the sessions that live, too. A longer one gives nothing back to them.'
 
 -- schema access
 owner safetypin_owner
@@ -8962,6 +9341,60 @@ policy select_by_keeper as permissive for select to safetypin_keeper using (true
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.service_accounts FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
 comment 'Programs that act in an organization in their own name. They belong to the organization: they stay when whoever made them leaves.'
+
+-- table access.setting_definitions
+owner safetypin_owner row security forced
+name text not null -- noun.word.
+type text not null -- integer, boolean, text or role: a role of the organization, or null.
+default_value jsonb -- Counts where nothing was set; null: the limit's value, or nothing.
+minimum bigint -- Lowest number, or length of the shortest text.
+maximum bigint -- Highest number, or length of the longest text.
+allowed text[] -- The texts that can be chosen; null: any.
+limit_name text -- Limit of the installation that no organization goes beyond; see platform.limits.
+description text not null -- What it does, for people.
+read_permission text -- Who sees it; null: whoever acts in the organization.
+write_permission text not null -- Who changes it.
+constraint setting_definitions_allowed_fits CHECK (((type = 'text'::text) OR (allowed IS NULL)))
+constraint setting_definitions_bounds_fit CHECK (((type = ANY (ARRAY['integer'::text, 'text'::text])) OR (num_nonnulls(minimum, maximum, limit_name) = 0)))
+constraint setting_definitions_bounds_order CHECK ((minimum <= maximum))
+constraint setting_definitions_limit_exists FOREIGN KEY (limit_name) REFERENCES platform.limits(name) ON DELETE RESTRICT
+constraint setting_definitions_limit_fits CHECK (((type = 'integer'::text) OR (limit_name IS NULL)))
+constraint setting_definitions_name_form CHECK (((name ~ '^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$'::text) AND (length(name) <= 100)))
+constraint setting_definitions_pkey PRIMARY KEY (name)
+constraint setting_definitions_reader_exists FOREIGN KEY (read_permission) REFERENCES access.permissions(name) ON DELETE RESTRICT
+constraint setting_definitions_type_known CHECK ((type = ANY (ARRAY['integer'::text, 'boolean'::text, 'text'::text, 'role'::text])))
+constraint setting_definitions_writer_exists FOREIGN KEY (write_permission) REFERENCES access.permissions(name) ON DELETE RESTRICT
+CREATE INDEX setting_definitions_limit_idx ON access.setting_definitions USING btree (limit_name)
+CREATE INDEX setting_definitions_reader_idx ON access.setting_definitions USING btree (read_permission)
+CREATE INDEX setting_definitions_writer_idx ON access.setting_definitions USING btree (write_permission)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy insert_by_owner as permissive for insert to safetypin_owner with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
+comment 'What organizations may set. A host application adds its own with access.define_setting().'
+
+-- table access.settings
+owner safetypin_owner row security forced
+organization_id uuid not null default request.organization_id() -- Organization.
+name text not null -- Setting.
+value jsonb not null -- Value, of the setting's type.
+role_id uuid -- The role, where the value is one: a setting goes with its role.
+changed_at timestamp with time zone not null default clock_timestamp() -- When it was set last.
+constraint settings_definition_exists FOREIGN KEY (name) REFERENCES access.setting_definitions(name) ON DELETE CASCADE
+constraint settings_organization_exists FOREIGN KEY (organization_id) REFERENCES access.organizations(id) ON DELETE CASCADE
+constraint settings_pkey PRIMARY KEY (organization_id, name)
+constraint settings_role_exists FOREIGN KEY (organization_id, role_id) REFERENCES access.roles(organization_id, id) ON DELETE CASCADE
+CREATE INDEX settings_name_idx ON access.settings USING btree (name)
+CREATE INDEX settings_role_idx ON access.settings USING btree (organization_id, role_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+CREATE TRIGGER _500_cap_sessions AFTER INSERT OR DELETE OR UPDATE ON access.settings FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_settings__cap_sessions()
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.settings FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'name') -- enabled always
+comment 'What organizations have set. Written by api.change_setting() and api.reset_setting() alone.'
 
 -- table access_private.api_key_secrets
 owner safetypin_owner row security forced
@@ -9608,6 +10041,7 @@ policy select_by_definer as permissive for select to safetypin_definer using (tr
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
 policy select_own as permissive for select to safetypin_member using ((person_id = ( SELECT request.signed_in_id() AS signed_in_id)))
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+CREATE TRIGGER _200_cap BEFORE INSERT OR UPDATE OF organization_id, ends_at ON sessions.sessions FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_sessions__cap() -- enabled always
 comment 'A session of a person. Global: a session has one active organization at a time, or none.'
 
 -- table sessions_private.credentials
@@ -9712,6 +10146,18 @@ outcome api.changed_outcome
 reasons text[]
 id uuid
 
+-- type api.organization_setting
+name text -- noun.word, as changeSetting takes it.
+description text -- What it does.
+type text -- integer, boolean, text or role.
+value jsonb -- The value that counts. Of a role: its id, or null.
+default_value jsonb -- The value that counts where nothing is set.
+minimum bigint -- Lowest number, or length of the shortest text.
+maximum bigint -- Highest number, or length of the longest text.
+allowed text[] -- The texts that can be chosen; null: any.
+is_default boolean -- Whether nothing is set.
+can_change boolean -- Whether the caller may change it.
+
 -- type api.plan_use
 what text -- members, roles and so on.
 used integer -- How many there are.
@@ -9744,6 +10190,12 @@ reasons text[]
 -- type api.sent_outcome
 owner safetypin_owner enum 'SENT'
 comment 'Always SENT: whether there was anybody to write to is not said.'
+
+-- type api.setting_result
+outcome api.changed_outcome
+reasons text[]
+value jsonb
+allowed text -- What it can be, for people; null unless the value was refused.
 
 -- type api_steps.accepted_invitation
 outcome text

@@ -58,6 +58,7 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'access.permissions': DEFINITION,
     'access.role_permissions':
       'functions that change a role record it; founding an organization is one event, not fifty',
+    'access.setting_definitions': DEFINITION,
     'access.rules': 'access.set_rule appends table.protect for each rule that changed',
     'access_private.invitation_addresses': SECRETS,
     'access_private.api_key_secrets': SECRETS,
@@ -97,6 +98,7 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'sessions_private.refresh_tokens': SECRETS,
   },
   'a reference to a later domain': {
+    'access.settings: _500_cap_sessions -> sessions': 'a setting about sessions counts for those that live, at once',
     'access.memberships: _510_end_sessions -> sessions': 'a membership that ends takes its sessions with it, at once',
     'access.organizations: _500_end_sessions -> sessions': 'as for memberships',
     'identity.people: _500_end_sessions -> sessions': 'as for memberships',
