@@ -39,6 +39,8 @@ const JWT = /\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?/g;
 /** 256 bits, as all our secrets are. */
 const SECRET = /(?<![\w-])[\w-]{43}(?![\w-])/g;
 const SECRET_LENGTH = 43;
+/** An API key, which has its kind and a checksum besides. */
+const API_KEY = /sp_[\w-]{48}/g;
 
 const isWord = Uint8Array.from({ length: 128 }, (_, code) => Number(/[\w-]/.test(String.fromCharCode(code))));
 
@@ -58,7 +60,12 @@ function isPlain(text: string): boolean {
 const withoutSecrets = (text: string): string =>
   isPlain(text)
     ? text
-    : text.replace(JWT, REDACTED).replace(BEARER, REDACTED).replace(MAIL_ADDRESS, REDACTED).replace(SECRET, REDACTED);
+    : text
+        .replace(JWT, REDACTED)
+        .replace(BEARER, REDACTED)
+        .replace(API_KEY, REDACTED)
+        .replace(MAIL_ADDRESS, REDACTED)
+        .replace(SECRET, REDACTED);
 
 /** The fields of a line without what stands under a name of a secret, and without what looks like one. Lines are flat. */
 export function redacted(fields: Record<string, unknown>): Record<string, unknown> {
