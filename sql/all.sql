@@ -61,6 +61,8 @@
 --!include access/invitations.sql
 --!include access/joining.sql
 --!include access/api-keys.sql
+--!include access/domains.sql
+--!include access/domain-checks.sql
 
 --!include sessions/schema.sql
 --!include sessions/tables.sql
@@ -86,6 +88,7 @@
 --!include api/accepting.sql
 --!include api/explain.sql
 --!include api/settings.sql
+--!include api/domains.sql
 --!include api/keys.sql
 --!include api/api-keys.sql
 --!include api/shell.sql
@@ -110,6 +113,7 @@
 --!include access/grants.sql
 --!include access/seed.sql
 --!include access/rules.sql
+--!include access/domain-seed.sql
 --!include audit/rules.sql
 
 --!include sessions/policies.sql

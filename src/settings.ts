@@ -60,6 +60,13 @@ function isNetwork(value: string): boolean {
   return Number(bits) <= (family === 4 ? 32 : 128);
 }
 
+/** As node:dns takes it. */
+function isDnsServer(value: string): boolean {
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(value) ?? [];
+  if (port !== undefined && (Number(port) < 1 || Number(port) > 65535)) return false;
+  return isIP(value) !== 0 || isIP(bracketed ?? '') === 6 || isIP(plain ?? '') === 4;
+}
+
 function isConnectionString(url: string): boolean {
   try {
     return Boolean(parse(url).database);
@@ -232,6 +239,18 @@ export const settings = {
       about: 'Sender of mails.',
       example: 'SafetyPin <no-reply@example.com>',
       otherwise: 'SafetyPin <no-reply@localhost>',
+    },
+  ),
+  dnsServers: setting(
+    'DNS_SERVERS',
+    list
+      .refine((values) => values.every(isDnsServer), 'must be IP addresses, such as 9.9.9.9 or [2620:fe::fe]:53')
+      .default([]),
+    {
+      about:
+        'Servers that are asked for the proofs of domains, separated by commas: IP addresses, with or without a port.',
+      example: '9.9.9.9,149.112.112.112',
+      otherwise: "the machine's own",
     },
   ),
   logLevel: setting('LOG_LEVEL', z.enum(LOG_LEVELS, `must be ${LOG_LEVELS.join(', ')}`).default('info'), {

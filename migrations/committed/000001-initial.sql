@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:cd13410d3b5317957af07cd28c9d08e2a91fe94b
+--! Hash: sha1:14c455e771fe036cb1694c761c3bd2b63ac6a467
 --! Message: initial
 
 --! Included all.sql
@@ -5618,6 +5618,8 @@ as $$
 begin
   -- One line for each thing that a plan can limit, in the order of their names.
   case what
+    when 'domains' then
+      return (select count(*) from access.domains d where d.organization_id = used.organization_id);
     when 'invitations' then
       return (select count(*) from access.invitations i
         where i.organization_id = used.organization_id and i.status = 'open' and i.expires_at > clock_timestamp());
@@ -7779,6 +7781,402 @@ reset role;
 reset row_security;
 revoke create on schema access_private from safetypin_definer;
 --! EndIncluded access/api-keys.sql
+--! Included access/domains.sql
+-- Purpose: domains of organizations. A domain is proved by a TXT record that only whoever runs its DNS can write. Several
+-- organizations may try; one owns it, and what says so is one row of access_private.domain_owners.
+
+create table if not exists access.domains (
+  organization_id uuid not null constraint domains_organization_exists references access.organizations (id) on delete cascade,
+  id uuid not null default platform.uuid_v7(),
+  domain text collate "C" not null constraint domains_domain_form check (
+    length(domain) <= 230 and domain ~ '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z][a-z0-9-]{0,61}[a-z0-9]$'),
+  status text not null default 'pending' constraint domains_status_known check (status in ('pending', 'verified', 'lost')),
+  challenge text not null default encode(extensions.gen_random_bytes(20), 'hex'),
+  challenge_name text generated always as ('_safetypin-challenge.' || domain) stored,
+  challenge_value text generated always as ('safetypin-verification=' || challenge) stored,
+  added_by uuid constraint domains_adder_exists references identity.people (id) on delete set null,
+  created_at timestamptz not null default clock_timestamp(),
+  asked_at timestamptz not null default clock_timestamp(),
+  checked_at timestamptz,
+  last_answer text constraint domains_last_answer_known check (last_answer in ('proved', 'absent', 'unanswered', 'taken')),
+  next_check_at timestamptz default clock_timestamp(),
+  failures integer not null default 0,
+  verified_at timestamptz,
+  lost_at timestamptz,
+  constraint domains_pkey primary key (organization_id, id),
+  constraint domains_domain_unique unique (organization_id, domain)
+);
+create index if not exists domains_next_check_at_idx on access.domains (next_check_at);
+create index if not exists domains_added_by_idx on access.domains (added_by);
+alter table access.domains enable row level security, force row level security;
+comment on table access.domains is 'Domains that an organization says are its own, and how far the proof is.';
+comment on column access.domains.organization_id is 'Organization.';
+comment on column access.domains.id is 'UUID version 7.';
+comment on column access.domains.domain is 'The domain in ASCII and lower case, as DNS has it. It stands for itself: neither for what is under it nor above.';
+comment on column access.domains.status is 'pending: not proved yet. verified: proved, and again every 30 days. lost: was, and is not any more.';
+comment on column access.domains.challenge is 'Random part of the TXT record, for this organization and this domain alone.';
+comment on column access.domains.challenge_name is 'Name of the TXT record that proves the domain.';
+comment on column access.domains.challenge_value is 'Value of the TXT record. Others may stand beside it.';
+comment on column access.domains.added_by is 'Who added it; null once that person is gone.';
+comment on column access.domains.created_at is 'When it was added.';
+comment on column access.domains.asked_at is 'When somebody last asked for a check.';
+comment on column access.domains.checked_at is 'When DNS was last asked.';
+comment on column access.domains.last_answer is 'proved; absent: DNS has no such record; unanswered: DNS did not answer, which says nothing; taken: proved, but another organization''s proof stands.';
+comment on column access.domains.next_check_at is 'When DNS is asked next; null: when somebody asks for it.';
+comment on column access.domains.failures is 'How often in a row the record was not there.';
+comment on column access.domains.verified_at is 'Since when it is verified.';
+comment on column access.domains.lost_at is 'When it was lost.';
+
+create table if not exists access_private.domain_owners (
+  domain text collate "C" constraint domain_owners_pkey primary key,
+  organization_id uuid not null,
+  domain_id uuid not null,
+  proved_until timestamptz not null,
+  holds_until timestamptz not null,
+  constraint domain_owners_domain_exists foreign key (organization_id, domain_id)
+    references access.domains (organization_id, id) on delete cascade
+);
+create index if not exists domain_owners_domain_idx on access_private.domain_owners (organization_id, domain_id);
+alter table access_private.domain_owners enable row level security, force row level security;
+comment on table access_private.domain_owners is 'Whose a domain is: its key is the rule that there is one owner.';
+comment on column access_private.domain_owners.domain is 'The domain.';
+comment on column access_private.domain_owners.organization_id is 'Organization that owns it.';
+comment on column access_private.domain_owners.domain_id is 'Row of access.domains.';
+comment on column access_private.domain_owners.proved_until is 'Until then nobody else gets it, whatever they prove. Ends at once when DNS says that the record is gone.';
+comment on column access_private.domain_owners.holds_until is 'Until then people join by it; no job has to run for it to end.';
+
+create table if not exists access.shared_domains (
+  domain text collate "C" constraint shared_domains_pkey primary key
+    constraint shared_domains_domain_form check (domain ~ '^[a-z0-9.-]+[.][a-z0-9-]+$')
+);
+alter table access.shared_domains enable row level security, force row level security;
+comment on table access.shared_domains is 'Domains whose addresses anybody can have: no organization gets one, and nobody joins by it. Operators add theirs.';
+comment on column access.shared_domains.domain is 'The domain in ASCII and lower case.';
+
+grant create on schema access, access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.punycode(label text) returns text
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+-- RFC 3492, section 6.3, with its names of numbers: base 36, tmin 1, tmax 26, skew 38, damp 700.
+declare
+  v_points integer[] := array(
+    select ascii(s.sign) from regexp_split_to_table(punycode.label, '') with ordinality as s (sign, place) order by s.place);
+  v_text text := coalesce((
+    select string_agg(chr(u.point), '' order by u.place) from unnest(v_points) with ordinality as u (point, place) where u.point < 128), '');
+  v_basic integer := length(v_text);
+  v_done integer := v_basic;
+  v_n integer := 128;
+  v_bias bigint := 72;
+  v_delta bigint := 0;
+  v_point integer;
+  v_q bigint;
+  v_k bigint;
+  v_t bigint;
+begin
+  if v_basic > 0 then
+    v_text := v_text || '-';
+  end if;
+  while v_done < cardinality(v_points) loop
+    select min(u.point) into v_point from unnest(v_points) as u (point) where u.point >= v_n;
+    v_delta := v_delta + (v_point - v_n)::bigint * (v_done + 1);
+    v_n := v_point;
+    foreach v_point in array v_points loop
+      if v_point < v_n then
+        v_delta := v_delta + 1;
+      elsif v_point = v_n then
+        v_q := v_delta;
+        v_k := 36;
+        loop
+          v_t := least(greatest(v_k - v_bias, 1), 26);
+          exit when v_q < v_t;
+          v_text := v_text || substr('abcdefghijklmnopqrstuvwxyz0123456789', (v_t + (v_q - v_t) % (36 - v_t))::integer + 1, 1);
+          v_q := (v_q - v_t) / (36 - v_t);
+          v_k := v_k + 36;
+        end loop;
+        v_text := v_text || substr('abcdefghijklmnopqrstuvwxyz0123456789', v_q::integer + 1, 1);
+        v_delta := v_delta / case when v_done = v_basic then 700 else 2 end;
+        v_done := v_done + 1;
+        v_delta := v_delta + v_delta / v_done;
+        v_k := 0;
+        while v_delta > 455 loop
+          v_delta := v_delta / 35;
+          v_k := v_k + 36;
+        end loop;
+        v_bias := v_k + 36 * v_delta / (v_delta + 38);
+        v_delta := 0;
+      end if;
+    end loop;
+    v_delta := v_delta + 1;
+    v_n := v_n + 1;
+  end loop;
+  return v_text;
+end $$;
+comment on function access_private.punycode(text) is 'A label in Punycode (RFC 3492), without the xn-- before it.';
+
+create or replace function access_private.ascii_domain(typed text) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+-- Two that differ in a sign differ in what comes out: what only looks alike never is. Folded is the case of ASCII alone,
+-- as in addresses (identity_private.normalize_email).
+declare
+  v_domain text collate "C" := case when octet_length(typed) <= 1000 then lower(normalize(btrim(typed), nfc) collate "C") end;
+begin
+  -- Not what stands for a dot elsewhere, and nothing that cannot be seen.
+  if v_domain is null
+    or v_domain ~ E'[\u0001-\u0020\u007f-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\u3002\uff0e\uff61\ufeff]' then
+    return null;
+  end if;
+  -- The dot at the end is the root of DNS.
+  v_domain := regexp_replace(v_domain, '[.]$', '');
+  select string_agg(case when l.label ~ E'[^\u0001-\u007f]' then 'xn--' || access_private.punycode(l.label) else l.label end, '.' order by l.place)
+    into v_domain
+    from regexp_split_to_table(v_domain, '[.]') with ordinality as l (label, place);
+  return case when length(v_domain) <= 230
+    and v_domain ~ '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z][a-z0-9-]{0,61}[a-z0-9]$' then v_domain end;
+end $$;
+comment on function access_private.ascii_domain(text) is
+  'A domain as DNS has it: in ASCII (Punycode), lower case, without a dot at the end; null if it is none.';
+
+create or replace function access_private.hold_domain(domain text) returns void
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- A lock of the transaction, keyed by the domain: there may be no row yet that could be locked instead.
+  select pg_advisory_xact_lock(hashtextextended('safetypin domain ' || hold_domain.domain, 0))
+$$;
+comment on function access_private.hold_domain(text) is 'Whatever decides whose a domain is takes its turn until the end of the transaction.';
+
+create or replace function access_private.living(organization_id uuid) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select exists (select from access.organizations o
+    where o.id = living.organization_id and o.status = 'active' and o.closes_at > clock_timestamp())
+$$;
+comment on function access_private.living(uuid) is 'Whether somebody can act in an organization now.';
+
+create or replace function access.share_domain(domain text, shared boolean default true) returns text
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Borrows the right to write the list; only operators, who work as the owner, are granted it.
+declare
+  v_domain text := access_private.ascii_domain(domain);
+begin
+  if v_domain is null then
+    raise exception 'not a domain' using errcode = '22023';
+  end if;
+  if shared then
+    insert into access.shared_domains (domain) values (v_domain) on conflict on constraint shared_domains_pkey do nothing;
+  else
+    delete from access.shared_domains s where s.domain = v_domain;
+  end if;
+  return v_domain;
+end $$;
+comment on function access.share_domain(text, boolean) is
+  'Puts a domain on the list of those where anybody has an address, or takes it off; returns it as DNS has it. From then on nobody joins by it, whoever proved it. 22023 for what is no domain. For operators.';
+
+reset role;
+reset row_security;
+revoke create on schema access, access_private from safetypin_definer;
+--! EndIncluded access/domains.sql
+--! Included access/domain-checks.sql
+-- Purpose: what the worker does about domains: it takes those that are due, asks DNS, and says what the answer was. What
+-- the answer means is decided here.
+
+grant create on schema access, access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.check_domain_task(id uuid default null) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if request.task() = 'access__check_domains'
+    or request.task() = 'access__check_domain' and (check_domain_task.id is null or request.job_value('id') = check_domain_task.id) then
+    return;
+  end if;
+  raise exception 'only the jobs of this name may do this' using errcode = 'DENYD';
+end $$;
+comment on function access_private.check_domain_task(uuid) is 'DENYD outside the jobs that check domains; one that checks a single domain does so for no other.';
+
+create or replace function access.due_domains(batch integer)
+  returns table (organization_id uuid, id uuid, challenge_name text)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform access_private.check_domain_task();
+  -- Whoever takes one has ten minutes to say what DNS answered; then it is anybody's again.
+  return query
+    with due as (
+      select d.organization_id, d.id
+        from access.domains d
+        where case request.task()
+            when 'access__check_domain' then d.id = request.job_value('id') and d.organization_id = request.organization_id()
+            else d.next_check_at <= clock_timestamp() end
+          and access_private.living(d.organization_id)
+        order by d.next_check_at
+        limit least(greatest(due_domains.batch, 1), 1000)
+        for no key update skip locked)
+    update access.domains d set next_check_at = clock_timestamp() + interval '10 minutes'
+      from due
+      where d.organization_id = due.organization_id and d.id = due.id
+      returning d.organization_id, d.id, d.challenge_name;
+end $$;
+comment on function access.due_domains(integer) is
+  'Tasks access__check_domains and access__check_domain: takes a batch of domains that DNS is to be asked about. DENYD outside them.';
+
+create or replace function access_private.lose_domain(organization_id uuid, id uuid, because text) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update access.domains d
+    set status = 'lost', lost_at = clock_timestamp(), next_check_at = null
+    where d.organization_id = lose_domain.organization_id and d.id = lose_domain.id;
+  perform audit_private.append('domain.lose', lose_domain.organization_id,
+    details => jsonb_build_object('because', because), relation => 'access.domains', row_id => lose_domain.id::text);
+end $$;
+comment on function access_private.lose_domain(uuid, uuid, text) is 'A domain is not the organization''s any more. Whoever calls it has its row of owners.';
+
+create or replace function access_private.claim_domain(domain access.domains) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_before access_private.domain_owners;
+  v_until constant timestamptz := clock_timestamp() + make_interval(secs => platform.limit_value('domain.proof_seconds'));
+  v_now access_private.domain_owners;
+begin
+  select o.* into v_before from access_private.domain_owners o where o.domain = claim_domain.domain.domain;
+  -- One statement decides: a proof that stands is not taken away, whoever proves what.
+  insert into access_private.domain_owners as o (domain, organization_id, domain_id, proved_until, holds_until)
+    values (claim_domain.domain.domain, claim_domain.domain.organization_id, claim_domain.domain.id, v_until,
+      v_until + make_interval(secs => platform.limit_value('domain.grace_seconds')))
+    on conflict on constraint domain_owners_pkey do update
+      set organization_id = excluded.organization_id, domain_id = excluded.domain_id,
+          proved_until = excluded.proved_until, holds_until = excluded.holds_until
+      where o.domain_id = excluded.domain_id or o.proved_until <= clock_timestamp()
+        or not access_private.living(o.organization_id)
+    returning o.* into v_now;
+  if v_now.domain is null then
+    -- Whoever owns it is asked now: is the record gone, the proof ends, and the next to prove it gets it.
+    update access.domains d set next_check_at = clock_timestamp()
+      where d.organization_id = v_before.organization_id and d.id = v_before.domain_id;
+    return false;
+  end if;
+  if v_before.domain_id is distinct from v_now.domain_id and v_before.domain_id is not null then
+    perform access_private.lose_domain(v_before.organization_id, v_before.domain_id, 'proved by another');
+  end if;
+  return true;
+end $$;
+comment on function access_private.claim_domain(access.domains) is
+  'Makes the domain that was proved now the organization''s; false while another''s proof stands. Whoever calls it holds the domain.';
+
+create or replace function access_private.fail_domain(domain access.domains, answered boolean) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if answered then
+    -- The first time that it is gone; later ones do not put the end off.
+    update access_private.domain_owners o
+      set proved_until = least(o.proved_until, clock_timestamp()),
+          holds_until = least(o.holds_until, clock_timestamp() + make_interval(secs => platform.limit_value('domain.grace_seconds')))
+      where o.domain_id = fail_domain.domain.id;
+  end if;
+  -- A server that does not answer says nothing; but nobody holds a domain for ever because of that.
+  delete from access_private.domain_owners o where o.domain_id = fail_domain.domain.id and o.holds_until <= clock_timestamp();
+  if fail_domain.domain.status = 'verified'
+    and not exists (select from access_private.domain_owners o where o.domain_id = fail_domain.domain.id) then
+    perform access_private.lose_domain(fail_domain.domain.organization_id, fail_domain.domain.id,
+      case when answered then 'not proved again' else 'no answer' end);
+    return true;
+  end if;
+  return false;
+end $$;
+comment on function access_private.fail_domain(access.domains, boolean) is
+  'A domain was not proved: true if it is lost by that. Whoever calls it holds the domain.';
+
+create or replace function access_private.next_domain_check(domain access.domains, answer text) returns timestamptz
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when answer = 'proved' then clock_timestamp() + make_interval(secs => platform.limit_value('domain.proof_seconds'))
+    when domain.status <> 'verified'
+      and domain.asked_at < clock_timestamp() - make_interval(secs => platform.limit_value('domain.pending_seconds')) then null
+    when answer = 'unanswered' then clock_timestamp() + make_interval(secs => platform.limit_value('domain.retry_seconds'))
+    when domain.status = 'verified' then clock_timestamp() + interval '1 day'
+    -- Soon at first, while whoever added it waits; once a day in the end.
+    else clock_timestamp() + least(interval '10 minutes' * (2 ^ least(domain.failures, 10)), interval '1 day')
+  end
+$$;
+comment on function access_private.next_domain_check(access.domains, text) is 'When DNS is asked again; null for not until somebody asks.';
+
+create or replace function access.note_domain_check(organization_id uuid, id uuid, answered boolean, records text[]) returns text
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_domain access.domains;
+  v_answer text;
+begin
+  perform access_private.check_domain_task(id);
+  select d.* into v_domain from access.domains d
+    where d.organization_id = note_domain_check.organization_id and d.id = note_domain_check.id;
+  perform access_private.hold_domain(v_domain.domain);
+  -- As it is now that it is held.
+  select d.* into v_domain from access.domains d
+    where d.organization_id = note_domain_check.organization_id and d.id = note_domain_check.id
+    for no key update;
+  if not found then
+    return null;
+  end if;
+  v_answer := case
+    when answered is not true then 'unanswered'
+    when v_domain.challenge_value = any (records) then 'proved'
+    else 'absent' end;
+  if v_answer = 'proved' and exists (select from access.shared_domains s where s.domain = v_domain.domain) then
+    v_answer := 'taken';
+  elsif v_answer = 'proved' and not access_private.claim_domain(v_domain) then
+    v_answer := 'taken';
+  end if;
+  update access.domains d
+    set checked_at = clock_timestamp(), last_answer = v_answer,
+        failures = case v_answer when 'proved' then 0 when 'unanswered' then d.failures else d.failures + 1 end,
+        status = case v_answer when 'proved' then 'verified' else d.status end,
+        verified_at = case when v_answer = 'proved' and d.status <> 'verified' then clock_timestamp() else d.verified_at end,
+        lost_at = case v_answer when 'proved' then null else d.lost_at end,
+        next_check_at = access_private.next_domain_check(d, v_answer)
+    where d.organization_id = v_domain.organization_id and d.id = v_domain.id;
+  if v_answer = 'proved' and v_domain.status <> 'verified' then
+    perform audit_private.append('domain.verify', v_domain.organization_id, relation => 'access.domains', row_id => v_domain.id::text);
+  elsif v_answer = 'taken' and v_domain.last_answer is distinct from 'taken' then
+    perform audit_private.append('domain.refuse', v_domain.organization_id, relation => 'access.domains', row_id => v_domain.id::text);
+  elsif v_answer <> 'proved' and not access_private.fail_domain(v_domain, answered is true)
+    and v_answer = 'absent' and v_domain.status = 'verified' and v_domain.failures = 0 then
+    perform audit_private.append('domain.fail', v_domain.organization_id, relation => 'access.domains', row_id => v_domain.id::text);
+  end if;
+  return v_answer;
+end $$;
+comment on function access.note_domain_check(uuid, uuid, boolean, text[]) is
+  'Tasks access__check_domains and access__check_domain: what DNS answered about a domain. answered is false when it did not, which counts as nothing. Returns proved, absent, unanswered or taken; null if the domain is gone. DENYD outside them.';
+
+reset role;
+reset row_security;
+revoke create on schema access, access_private from safetypin_definer;
+--! EndIncluded access/domain-checks.sql
 
 --! Included sessions/schema.sql
 -- Purpose: sessions: how a proved identity becomes an open request, and how it ends.
@@ -9976,6 +10374,119 @@ reset role;
 reset row_security;
 revoke create on schema api, api_steps from safetypin_definer;
 --! EndIncluded api/settings.sql
+--! Included api/domains.sql
+-- Purpose: adding domains, having them proved, removing them. Which there are is read from access.domains.
+
+do $$
+begin
+  if to_regtype('api.domain_result') is null then
+    create type api.asked_outcome as enum ('ASKED', 'REFUSED');
+    create type api.domain_result as (
+      outcome api.created_outcome, reasons text[], id uuid, challenge_name text, challenge_value text);
+    create type api.asked_result as (outcome api.asked_outcome, reasons text[]);
+  end if;
+end $$;
+comment on type api.asked_outcome is 'Whether the worker was asked to do something.';
+comment on type api.domain_result is 'What became of adding a domain: the TXT record that proves it, unless it was refused.';
+comment on type api.asked_result is 'Whether the worker was asked to do something; reasons are empty unless it was refused.';
+
+grant create on schema api to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function api.add_domain(domain text) returns api.domain_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_domain text := access_private.ascii_domain(domain);
+  v_row access.domains;
+  v_room boolean;
+begin
+  if not request.can('domain.create') then
+    return ('REFUSED', access_private.refused('domain.create', '{NOT_PERMITTED}'), null, null, null)::api.domain_result;
+  end if;
+  if v_domain is null then
+    return ('REFUSED', '{DOMAIN_INVALID}', null, null, null)::api.domain_result;
+  end if;
+  if exists (select from access.shared_domains s where s.domain = v_domain) then
+    return ('REFUSED', access_private.refused('domain.create', '{DOMAIN_SHARED}'), null, null, null)::api.domain_result;
+  end if;
+  -- Beside the plan's number there is one for everybody: each domain is asked about for weeks. Two statements, for the
+  -- second sees what was added while the first waited for its turn.
+  v_room := access_private.room(v_organization, 'domains');
+  if not v_room or access_private.used(v_organization, 'domains') >= platform.limit_value('domain.per_organization') then
+    return ('REFUSED', access_private.refused('domain.create', '{LIMIT_REACHED}'), null, null, null)::api.domain_result;
+  end if;
+  -- Whether another organization has it is not asked here, so nobody learns it by adding.
+  insert into access.domains (organization_id, domain, added_by)
+    values (v_organization, v_domain, request.user_id())
+    on conflict on constraint domains_domain_unique do nothing
+    returning * into v_row;
+  if not found then
+    return ('REFUSED', '{DOMAIN_EXISTS}', null, null, null)::api.domain_result;
+  end if;
+  perform audit_private.append('domain.add', details => jsonb_build_object('domain', v_domain), relation => 'access.domains', row_id => v_row.id::text);
+  return ('CREATED', '{}', v_row.id, v_row.challenge_name, v_row.challenge_value)::api.domain_result;
+end $$;
+comment on function api.add_domain(text) is
+  'Adds a domain to the active organization, and says which TXT record proves it. REFUSED with NOT_PERMITTED (domain.create), DOMAIN_INVALID, DOMAIN_SHARED (anybody can have an address there), LIMIT_REACHED or DOMAIN_EXISTS.';
+
+create or replace function api.verify_domain(id uuid) returns api.asked_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+begin
+  if not request.can('domain.create') then
+    return ('REFUSED', access_private.refused('domain.verify', '{NOT_PERMITTED}'))::api.asked_result;
+  end if;
+  -- The first check needs no wait: asked_at is when it was added, checked_at is null until then.
+  update access.domains d set asked_at = clock_timestamp(), failures = case d.status when 'verified' then d.failures else 0 end
+    where d.organization_id = v_organization and d.id = verify_domain.id
+      and (d.asked_at = d.created_at or d.asked_at < clock_timestamp() - make_interval(secs => platform.limit_value('domain.ask_seconds')));
+  if not found then
+    return ('REFUSED', access_private.refused('domain.verify', case
+      when exists (select from access.domains d where d.organization_id = v_organization and d.id = verify_domain.id)
+      then '{TOO_SOON}' else '{NOT_FOUND}' end::text[]))::api.asked_result;
+  end if;
+  perform platform.enqueue('access__check_domain', json_build_object('id', verify_domain.id));
+  perform audit_private.append('domain.ask', relation => 'access.domains', row_id => verify_domain.id::text);
+  return ('ASKED', '{}')::api.asked_result;
+end $$;
+comment on function api.verify_domain(uuid) is
+  'Has DNS asked for the TXT record of a domain, now; what came of it is its status and lastAnswer. REFUSED with NOT_PERMITTED (domain.create), NOT_FOUND or TOO_SOON.';
+
+create or replace function api.remove_domain(id uuid) returns api.removed_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_domain text;
+begin
+  if not request.can('domain.remove') then
+    return ('REFUSED', access_private.refused('domain.remove', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  select d.domain into v_domain from access.domains d where d.organization_id = v_organization and d.id = remove_domain.id;
+  perform access_private.hold_domain(v_domain);
+  -- What says whose it is goes with it.
+  delete from access.domains d where d.organization_id = v_organization and d.id = remove_domain.id;
+  if not found then
+    return ('REFUSED', access_private.refused('domain.remove', '{NOT_FOUND}'))::api.removed_result;
+  end if;
+  perform audit_private.append('domain.remove', details => jsonb_build_object('domain', v_domain), relation => 'access.domains', row_id => remove_domain.id::text);
+  return ('REMOVED', '{}')::api.removed_result;
+end $$;
+comment on function api.remove_domain(uuid) is
+  'Removes a domain from the active organization; members stay. REFUSED with NOT_PERMITTED (domain.remove) or NOT_FOUND.';
+
+reset role;
+reset row_security;
+revoke create on schema api from safetypin_definer;
+--! EndIncluded api/domains.sql
 --! Included api/keys.sql
 -- Purpose: what the API says about keys: how far a rotation or a sealing is. Counts are over all organizations, so there
 -- are none here.
@@ -10606,6 +11117,12 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('api_key.per_owner',             50, 'keys',       1, 10000,    'Live API keys of one member or one service account in an organization.'),
   ('job.turn_depth',               100, 'jobs',       1, 1000,     'Waiting jobs of one organization that take turns with those of others; what is beyond waits for all of these.'),
   ('opening.held_seconds',        3600, 'seconds',    60, 86400,   'How long a transaction may keep the record of what it read open before that counts as unrecorded.'),
+  ('domain.proof_seconds',     2592000, 'seconds',    86400, 31536000, 'How long the proof of a domain stands before it must be given again.'),
+  ('domain.grace_seconds',      604800, 'seconds',    3600, 7776000,  'How long an organization keeps a domain whose proof is gone, unless another one proves it.'),
+  ('domain.pending_seconds',   1209600, 'seconds',    3600, 31536000, 'How long DNS is asked for a proof that is not there yet, since somebody asked for it.'),
+  ('domain.retry_seconds',        3600, 'seconds',    60, 86400,      'How long after DNS did not answer it is asked again.'),
+  ('domain.ask_seconds',            60, 'seconds',    1, 86400,       'Between two checks of one domain that people ask for.'),
+  ('domain.per_organization',      100, 'domains',    1, 10000,       'Domains of one organization, proved or not.'),
   ('keep.attempt_seconds',       86400, 'seconds',    3600, 31536000, 'How long an attempt is kept after it was counted.'),
   ('keep.token_seconds',         86400, 'seconds',    600, 31536000,  'How long a token from a mail is kept after it was used or ran out.'),
   ('keep.mail_seconds',         604800, 'seconds',    86400, 31536000, 'How long it is kept that a mail was sent.'),
@@ -10625,6 +11142,8 @@ insert into platform.tasks (name, scheduled, seconds, attempts, payload, needs_a
   ('keyring__compare_openings', true, 60, 5, '{}', true, 'Compares what was read of sensitive columns with what was recorded.'),
   ('identity__clean_up',        true,  300, 5,  '{}',   true,  'Removes attempts, lockouts, tokens, mails and registrations that have run out.'),
   ('access__clean_up',          true,  300, 5,  '{}',   true,  'Removes invitations that are over.'),
+  ('access__check_domain',      false, 60,  5,  '{id}', true,  'Asks DNS whether one domain is proved.'),
+  ('access__check_domains',     true,  300, 5,  '{}',   true,  'Asks DNS whether the domains that are due are proved.'),
   ('sessions__clean_up',        true,  300, 5,  '{}',   true,  'Removes credentials, refresh tokens and sessions that are over.')
 on conflict (name) do update
   set scheduled = excluded.scheduled, seconds = excluded.seconds, attempts = excluded.attempts,
@@ -10808,6 +11327,13 @@ insert into audit.actions (name, category, severity, description) values
   ('invitation.code', 'account', 'notice', 'A code was asked for, to accept an invitation with an account of another address.'),
   ('member.remove', 'administration', 'notice', 'A member was removed.'),
   ('member.leave', 'administration', 'notice', 'A member left.'),
+  ('domain.add', 'administration', 'notice', 'A domain was added to an organization.'),
+  ('domain.ask', 'administration', 'info', 'Somebody had DNS asked for the proof of a domain.'),
+  ('domain.verify', 'administration', 'notice', 'A domain was proved.'),
+  ('domain.refuse', 'administration', 'warning', 'A domain was proved, but it is another organization''s.'),
+  ('domain.fail', 'administration', 'warning', 'The proof of a verified domain is not there any more.'),
+  ('domain.lose', 'administration', 'alert', 'An organization lost a domain.'),
+  ('domain.remove', 'administration', 'notice', 'A domain was removed from an organization.'),
   ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
   ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
   ('service_account.create', 'administration', 'notice', 'A service account was made.'),
@@ -10908,6 +11434,11 @@ select platform_private.admit('safetypin_definer', 'access.api_key_use', 'select
 drop policy if exists select_signed_in on access.permissions;
 create policy select_signed_in on access.permissions for select to safetypin_member
   using ((select request.user_id()) is not null);
+
+select platform_private.admit('safetypin_definer', 'access.domains', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access_private.domain_owners', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access.shared_domains', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_owner', 'access.shared_domains', 'select', 'insert');
 --! EndIncluded access/policies.sql
 --! Included access/grants.sql
 -- Purpose: who may reach organizations.
@@ -10925,6 +11456,8 @@ grant execute on function access_private.explain_for_owner(uuid, text, text, tex
 -- Of the active organization; which one is asked for must be readable.
 grant execute on function access.setting(text) to safetypin_member, safetypin_owner;
 grant execute on function access.define_setting(text, text, jsonb, text, bigint, bigint, text[], text, text) to safetypin_owner;
+grant execute on function access.share_domain(text, boolean) to safetypin_owner;
+grant execute on function access.due_domains(integer), access.note_domain_check(uuid, uuid, boolean, text[]) to safetypin_jobs;
 reset role;
 grant execute on function access.row_seen(oid, name, name, name, text) to safetypin_member;
 --! EndIncluded access/grants.sql
@@ -11030,7 +11563,78 @@ alter table access.plans enable always trigger _800_audit;
 create or replace trigger _800_audit after insert or update or delete on access.plan_limits
   for each row execute function audit.record_change('', 'plan', 'what');
 alter table access.plan_limits enable always trigger _800_audit;
+-- Each check would be an event; what it changes is one (domain.*).
+select access.protect('access.domains',
+  "select" => 'domain.read', "insert" => null, "update" => null, "delete" => null, audited => false);
 --! EndIncluded access/rules.sql
+--! Included access/domain-seed.sql
+-- Purpose: domains at which anybody has an address: no organization gets one of these, whoever runs its DNS. The large
+-- ones and the best known for addresses that are thrown away; operators add what is missing
+-- (access.share_domain), and theirs stay. Public suffixes need no list: a domain stands for itself alone, never for
+-- what is under it, and only a registry can write under its own suffix.
+
+set local row_security = on;
+
+insert into access.shared_domains (domain)
+  select regexp_split_to_table(btrim($names$
+    gmail.com googlemail.com outlook.com outlook.de outlook.fr outlook.es outlook.it outlook.jp outlook.com.br
+    hotmail.com hotmail.co.uk hotmail.de hotmail.fr hotmail.es hotmail.it hotmail.nl hotmail.be hotmail.com.br
+    hotmail.co.jp hotmail.com.ar live.com live.co.uk live.de live.fr live.nl live.it live.be live.se live.dk
+    live.no live.com.au live.com.mx live.ca live.cn msn.com passport.com windowslive.com yahoo.com yahoo.co.uk
+    yahoo.co.in yahoo.co.id yahoo.co.jp yahoo.co.kr yahoo.co.nz yahoo.co.za yahoo.com.ar yahoo.com.au yahoo.com.br
+    yahoo.com.cn yahoo.com.hk yahoo.com.mx yahoo.com.ph yahoo.com.sg yahoo.com.tr yahoo.com.tw yahoo.com.vn
+    yahoo.ca yahoo.cn yahoo.de yahoo.dk yahoo.es yahoo.fr yahoo.gr yahoo.ie yahoo.in yahoo.it yahoo.jp yahoo.nl
+    yahoo.no yahoo.pl yahoo.ro yahoo.se ymail.com rocketmail.com myyahoo.com aol.com aol.co.uk aol.de aol.fr
+    aim.com icloud.com me.com mac.com proton.me protonmail.com protonmail.ch pm.me tuta.com tuta.io tutanota.com
+    tutanota.de tutamail.com keemail.me hey.com zoho.com zohomail.com zohomail.eu fastmail.com fastmail.fm
+    fastmail.net fastmail.org mailbox.org posteo.de posteo.net posteo.org hushmail.com hush.com startmail.com
+    runbox.com riseup.net disroot.org mail.com email.com usa.com europe.com asia.com post.com consultant.com
+    engineer.com doctor.com lawyer.com techie.com writeme.com dr.com gmx.de gmx.net gmx.at gmx.ch gmx.com gmx.eu
+    gmx.us gmx.fr gmx.es gmx.co.uk web.de freenet.de t-online.de magenta.de arcor.de vodafone.de vodafonemail.de
+    o2mail.de o2online.de online.de kabelmail.de unitybox.de email.de mail.de mein.gmx ok.de aon.at chello.at
+    bluewin.ch sunrise.ch hispeed.ch orange.fr wanadoo.fr free.fr sfr.fr neuf.fr laposte.net bbox.fr
+    club-internet.fr numericable.fr voila.fr alice.fr aliceadsl.fr libero.it virgilio.it alice.it tin.it tim.it
+    tiscali.it iol.it inwind.it poste.it fastwebnet.it email.it telefonica.net terra.es ono.com wanadoo.es sapo.pt
+    mail.telepac.pt netcabo.pt iol.pt btinternet.com btopenworld.com btconnect.com talktalk.net talk21.com sky.com
+    virginmedia.com virgin.net blueyonder.co.uk ntlworld.com tiscali.co.uk o2.co.uk plusnet.com plus.net
+    orange.net freeserve.co.uk eircom.net ziggo.nl kpnmail.nl planet.nl home.nl hetnet.nl xs4all.nl chello.nl
+    casema.nl zonnet.nl upcmail.nl telenet.be skynet.be proximus.be pandora.be scarlet.be telia.com bredband.net
+    comhem.se spray.se home.se online.no broadpark.no frisurf.no mail.dk stofanet.dk jubii.dk kolumbus.fi
+    elisanet.fi luukku.com suomi24.fi wp.pl onet.pl onet.eu o2.pl interia.pl interia.eu gazeta.pl tlen.pl op.pl
+    poczta.fm vp.pl seznam.cz email.cz centrum.cz post.cz volny.cz atlas.cz azet.sk centrum.sk zoznam.sk post.sk
+    freemail.hu citromail.hu t-online.hu indamail.hu abv.bg mail.bg dir.bg inbox.lv apollo.lv inbox.lt mail.ee
+    hot.ee online.ee mail.ru inbox.ru list.ru bk.ru internet.ru yandex.ru yandex.com ya.ru yandex.ua yandex.by
+    yandex.kz rambler.ru lenta.ru autorambler.ru myrambler.ru ro.ru ukr.net i.ua meta.ua bigmir.net tut.by
+    comcast.net xfinity.com verizon.net att.net sbcglobal.net bellsouth.net pacbell.net ameritech.net swbell.net
+    cox.net charter.net spectrum.net rr.com roadrunner.com twc.com earthlink.net mindspring.com juno.com
+    netzero.net netzero.com optonline.net optimum.net frontier.com frontiernet.net windstream.net centurylink.net
+    q.com qwest.net embarqmail.com cableone.net suddenlink.net tds.net wowway.com rcn.com netscape.net
+    netscape.com compuserve.com prodigy.net lycos.com excite.com inbox.com pobox.com rogers.com bell.net
+    sympatico.ca shaw.ca telus.net videotron.ca cogeco.ca eastlink.ca bigpond.com bigpond.net.au optusnet.com.au
+    iinet.net.au westnet.com.au tpg.com.au internode.on.net ozemail.com.au xtra.co.nz slingshot.co.nz uol.com.br
+    bol.com.br terra.com.br ig.com.br globo.com globomail.com r7.com oi.com.br zipmail.com.br prodigy.net.mx
+    fibertel.com.ar arnet.com.ar ciudad.com.ar qq.com vip.qq.com foxmail.com 163.com 126.com yeah.net vip.163.com
+    sina.com sina.cn vip.sina.com sohu.com tom.com 139.com 189.cn wo.cn aliyun.com 21cn.com naver.com hanmail.net
+    daum.net nate.com kakao.com docomo.ne.jp ezweb.ne.jp au.com softbank.ne.jp i.softbank.jp nifty.com
+    biglobe.ne.jp excite.co.jp rediffmail.com indiatimes.com sify.com hinet.net pchome.com.tw netvigator.com
+    singnet.com.sg walla.co.il walla.com netvision.net.il bezeqint.net mynet.com superonline.com turk.net
+    telkomsa.net mweb.co.za webmail.co.za vodamail.co.za duck.com mozmail.com privaterelay.appleid.com
+    simplelogin.com simplelogin.co aleeas.com anonaddy.com anonaddy.me passmail.net passinbox.com
+    relay.firefox.com mailinator.com guerrillamail.com guerrillamail.net guerrillamail.org sharklasers.com grr.la
+    10minutemail.com temp-mail.org tempmail.com yopmail.com yopmail.fr trashmail.com trashmail.de mailnesia.com
+    maildrop.cc dispostable.com getnada.com mohmal.com emailondeck.com throwawaymail.com spamgourmet.com
+    mintemail.com fakeinbox.com mailcatch.com tempinbox.com burnermail.io 33mail.com discard.email wegwerfmail.de
+    byom.de
+  $names$, E' \n'), E'[ \n]+')
+on conflict (domain) do nothing;
+
+-- Made after the list: what is audited is what operators do to it.
+create or replace trigger _800_audit after insert or update or delete on access.shared_domains
+  for each row execute function audit.record_change('', 'domain');
+alter table access.shared_domains enable always trigger _800_audit;
+
+reset row_security;
+--! EndIncluded access/domain-seed.sql
 --! Included audit/rules.sql
 -- Purpose: who reads events: whoever may, in the organization they belong to. Not audited: it is the audit.
 
@@ -11125,6 +11729,7 @@ grant execute on function
   api_steps.create_api_key(text, text[], timestamptz, uuid, bytea, text), api_steps.rotate_api_key(uuid, integer, bytea, text),
   api.revoke_api_key(uuid), api.api_key_reach(uuid)
   to safetypin_member;
+grant execute on function api.add_domain(text), api.verify_domain(uuid), api.remove_domain(uuid) to safetypin_member;
 
 -- Invoker: they show what row-level security lets through.
 grant execute on function api.current_organization(), api.current_session() to safetypin_member, safetypin_anonymous;

@@ -13,5 +13,7 @@ grant execute on function access_private.explain_for_owner(uuid, text, text, tex
 -- Of the active organization; which one is asked for must be readable.
 grant execute on function access.setting(text) to safetypin_member, safetypin_owner;
 grant execute on function access.define_setting(text, text, jsonb, text, bigint, bigint, text[], text, text) to safetypin_owner;
+grant execute on function access.share_domain(text, boolean) to safetypin_owner;
+grant execute on function access.due_domains(integer), access.note_domain_check(uuid, uuid, boolean, text[]) to safetypin_jobs;
 reset role;
 grant execute on function access.row_seen(oid, name, name, name, text) to safetypin_member;

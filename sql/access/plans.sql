@@ -33,6 +33,8 @@ as $$
 begin
   -- One line for each thing that a plan can limit, in the order of their names.
   case what
+    when 'domains' then
+      return (select count(*) from access.domains d where d.organization_id = used.organization_id);
     when 'invitations' then
       return (select count(*) from access.invitations i
         where i.organization_id = used.organization_id and i.status = 'open' and i.expires_at > clock_timestamp());

@@ -34,3 +34,8 @@ select platform_private.admit('safetypin_definer', 'access.api_key_use', 'select
 drop policy if exists select_signed_in on access.permissions;
 create policy select_signed_in on access.permissions for select to safetypin_member
   using ((select request.user_id()) is not null);
+
+select platform_private.admit('safetypin_definer', 'access.domains', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access_private.domain_owners', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access.shared_domains', 'select', 'insert', 'delete');
+select platform_private.admit('safetypin_owner', 'access.shared_domains', 'select', 'insert');

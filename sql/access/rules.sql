@@ -30,3 +30,6 @@ alter table access.plans enable always trigger _800_audit;
 create or replace trigger _800_audit after insert or update or delete on access.plan_limits
   for each row execute function audit.record_change('', 'plan', 'what');
 alter table access.plan_limits enable always trigger _800_audit;
+-- Each check would be an event; what it changes is one (domain.*).
+select access.protect('access.domains',
+  "select" => 'domain.read', "insert" => null, "update" => null, "delete" => null, audited => false);

@@ -53,6 +53,7 @@ grant execute on function
   api_steps.create_api_key(text, text[], timestamptz, uuid, bytea, text), api_steps.rotate_api_key(uuid, integer, bytea, text),
   api.revoke_api_key(uuid), api.api_key_reach(uuid)
   to safetypin_member;
+grant execute on function api.add_domain(text), api.verify_domain(uuid), api.remove_domain(uuid) to safetypin_member;
 
 -- Invoker: they show what row-level security lets through.
 grant execute on function api.current_organization(), api.current_session() to safetypin_member, safetypin_anonymous;

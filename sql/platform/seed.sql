@@ -95,6 +95,12 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('api_key.per_owner',             50, 'keys',       1, 10000,    'Live API keys of one member or one service account in an organization.'),
   ('job.turn_depth',               100, 'jobs',       1, 1000,     'Waiting jobs of one organization that take turns with those of others; what is beyond waits for all of these.'),
   ('opening.held_seconds',        3600, 'seconds',    60, 86400,   'How long a transaction may keep the record of what it read open before that counts as unrecorded.'),
+  ('domain.proof_seconds',     2592000, 'seconds',    86400, 31536000, 'How long the proof of a domain stands before it must be given again.'),
+  ('domain.grace_seconds',      604800, 'seconds',    3600, 7776000,  'How long an organization keeps a domain whose proof is gone, unless another one proves it.'),
+  ('domain.pending_seconds',   1209600, 'seconds',    3600, 31536000, 'How long DNS is asked for a proof that is not there yet, since somebody asked for it.'),
+  ('domain.retry_seconds',        3600, 'seconds',    60, 86400,      'How long after DNS did not answer it is asked again.'),
+  ('domain.ask_seconds',            60, 'seconds',    1, 86400,       'Between two checks of one domain that people ask for.'),
+  ('domain.per_organization',      100, 'domains',    1, 10000,       'Domains of one organization, proved or not.'),
   ('keep.attempt_seconds',       86400, 'seconds',    3600, 31536000, 'How long an attempt is kept after it was counted.'),
   ('keep.token_seconds',         86400, 'seconds',    600, 31536000,  'How long a token from a mail is kept after it was used or ran out.'),
   ('keep.mail_seconds',         604800, 'seconds',    86400, 31536000, 'How long it is kept that a mail was sent.'),
@@ -114,6 +120,8 @@ insert into platform.tasks (name, scheduled, seconds, attempts, payload, needs_a
   ('keyring__compare_openings', true, 60, 5, '{}', true, 'Compares what was read of sensitive columns with what was recorded.'),
   ('identity__clean_up',        true,  300, 5,  '{}',   true,  'Removes attempts, lockouts, tokens, mails and registrations that have run out.'),
   ('access__clean_up',          true,  300, 5,  '{}',   true,  'Removes invitations that are over.'),
+  ('access__check_domain',      false, 60,  5,  '{id}', true,  'Asks DNS whether one domain is proved.'),
+  ('access__check_domains',     true,  300, 5,  '{}',   true,  'Asks DNS whether the domains that are due are proved.'),
   ('sessions__clean_up',        true,  300, 5,  '{}',   true,  'Removes credentials, refresh tokens and sessions that are over.')
 on conflict (name) do update
   set scheduled = excluded.scheduled, seconds = excluded.seconds, attempts = excluded.attempts,

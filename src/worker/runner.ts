@@ -3,6 +3,8 @@ import { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ParsedCronItem, type Runner, run, type TaskList, type WorkerEvents } from 'graphile-worker';
 import pg from 'pg';
+import { txtLookup } from '../access/dns.ts';
+import { domainTasks } from '../access/tasks.ts';
 import type { Config } from '../config.ts';
 import type { ApplicationKeys } from '../keyring/application-keys.ts';
 import { EnvelopeSealer } from '../keyring/envelope.ts';
@@ -44,7 +46,11 @@ export async function startWorker(o: WorkerOptions): Promise<{ close(): Promise<
   const transport = openTransport(o.config);
   const tools: JobTools = { pool, envelopes: new EnvelopeSealer(pool, o.keys) };
   const tracer = await tracerFor(o.config.tracesUrl, 'safetypin-worker');
-  const known: TaskList = { mail__send: mailTask(tools, transport, o.config.publicUrl), ...scheduledTasks(tools) };
+  const known: TaskList = {
+    mail__send: mailTask(tools, transport, o.config.publicUrl),
+    ...domainTasks(tools, txtLookup(o.config)),
+    ...scheduledTasks(tools),
+  };
   const tasks = withTries(traced(known, tracer), pool);
   const closing = new AbortController();
   const say = (line: string) => {

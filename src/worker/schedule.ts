@@ -58,9 +58,14 @@ export function scheduledTasks(tools: JobTools): Record<string, Task> {
   return Object.fromEntries(Object.entries(SCHEDULE).map(([name, scheduled]) => [name, task(name, scheduled)]));
 }
 
+/** What needs more than SQL, made elsewhere: by the same clock. */
+const ELSEWHERE: Readonly<Record<string, Omit<Scheduled, 'sql'>>> = {
+  access__check_domains: { at: '*/5 * * * *', missed: 0 },
+};
+
 /** The clock itself. A job that is still waiting is not added again. */
 export const cronItems = parseCronItems(
-  Object.entries(SCHEDULE).map(([task, { at, missed }]) => ({
+  Object.entries({ ...SCHEDULE, ...ELSEWHERE }).map(([task, { at, missed }]) => ({
     task,
     match: at,
     identifier: task,

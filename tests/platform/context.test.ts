@@ -12,6 +12,7 @@ let bob: Person;
 
 /** Tables of ours that hold somebody's rows and that a member may name; catalogs are for everybody who is signed in. */
 const TABLES = [
+  'access.domains',
   'access.organizations',
   'access.roles',
   'access.role_permissions',

@@ -101,6 +101,35 @@ begin
 end $function$
 comment 'Adds a setting (noun.word) that organizations can change, or changes its bounds and default. 22023 for a default out of its own bounds.'
 
+-- function access.due_domains(batch integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.due_domains(batch integer)
+ RETURNS TABLE(organization_id uuid, id uuid, challenge_name text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform access_private.check_domain_task();
+  -- Whoever takes one has ten minutes to say what DNS answered; then it is anybody's again.
+  return query
+    with due as (
+      select d.organization_id, d.id
+        from access.domains d
+        where case request.task()
+            when 'access__check_domain' then d.id = request.job_value('id') and d.organization_id = request.organization_id()
+            else d.next_check_at <= clock_timestamp() end
+          and access_private.living(d.organization_id)
+        order by d.next_check_at
+        limit least(greatest(due_domains.batch, 1), 1000)
+        for no key update skip locked)
+    update access.domains d set next_check_at = clock_timestamp() + interval '10 minutes'
+      from due
+      where d.organization_id = due.organization_id and d.id = due.id
+      returning d.organization_id, d.id, d.challenge_name;
+end $function$
+comment 'Tasks access__check_domains and access__check_domain: takes a batch of domains that DNS is to be asked about. DENYD outside them.'
+
 -- function access.explain(person_id uuid, what text, table_name text, row_key text, organization_id uuid, assurance integer, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access.explain(person_id uuid, what text, table_name text DEFAULT NULL::text, row_key text DEFAULT NULL::text, organization_id uuid DEFAULT NULL::uuid, assurance integer DEFAULT 1, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
@@ -149,6 +178,58 @@ begin
     limit 1;
 end $function$
 comment 'By which column a row of a protected table is named, and which columns say whose it is, for one command; nulls if nothing is under a rule there.'
+
+-- function access.note_domain_check(organization_id uuid, id uuid, answered boolean, records text[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.note_domain_check(organization_id uuid, id uuid, answered boolean, records text[])
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_domain access.domains;
+  v_answer text;
+begin
+  perform access_private.check_domain_task(id);
+  select d.* into v_domain from access.domains d
+    where d.organization_id = note_domain_check.organization_id and d.id = note_domain_check.id;
+  perform access_private.hold_domain(v_domain.domain);
+  -- As it is now that it is held.
+  select d.* into v_domain from access.domains d
+    where d.organization_id = note_domain_check.organization_id and d.id = note_domain_check.id
+    for no key update;
+  if not found then
+    return null;
+  end if;
+  v_answer := case
+    when answered is not true then 'unanswered'
+    when v_domain.challenge_value = any (records) then 'proved'
+    else 'absent' end;
+  if v_answer = 'proved' and exists (select from access.shared_domains s where s.domain = v_domain.domain) then
+    v_answer := 'taken';
+  elsif v_answer = 'proved' and not access_private.claim_domain(v_domain) then
+    v_answer := 'taken';
+  end if;
+  update access.domains d
+    set checked_at = clock_timestamp(), last_answer = v_answer,
+        failures = case v_answer when 'proved' then 0 when 'unanswered' then d.failures else d.failures + 1 end,
+        status = case v_answer when 'proved' then 'verified' else d.status end,
+        verified_at = case when v_answer = 'proved' and d.status <> 'verified' then clock_timestamp() else d.verified_at end,
+        lost_at = case v_answer when 'proved' then null else d.lost_at end,
+        next_check_at = access_private.next_domain_check(d, v_answer)
+    where d.organization_id = v_domain.organization_id and d.id = v_domain.id;
+  if v_answer = 'proved' and v_domain.status <> 'verified' then
+    perform audit_private.append('domain.verify', v_domain.organization_id, relation => 'access.domains', row_id => v_domain.id::text);
+  elsif v_answer = 'taken' and v_domain.last_answer is distinct from 'taken' then
+    perform audit_private.append('domain.refuse', v_domain.organization_id, relation => 'access.domains', row_id => v_domain.id::text);
+  elsif v_answer <> 'proved' and not access_private.fail_domain(v_domain, answered is true)
+    and v_answer = 'absent' and v_domain.status = 'verified' and v_domain.failures = 0 then
+    perform audit_private.append('domain.fail', v_domain.organization_id, relation => 'access.domains', row_id => v_domain.id::text);
+  end if;
+  return v_answer;
+end $function$
+comment 'Tasks access__check_domains and access__check_domain: what DNS answered about a domain. answered is false when it did not, which counts as nothing. Returns proved, absent, unanswered or taken; null if the domain is gone. DENYD outside them.'
 
 -- function access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean, assign text)
 owner safetypin_owner
@@ -407,6 +488,31 @@ begin
 end $function$
 comment 'The value of a setting that counts in the active organization; null for who may not read it. For rules and functions of a host application.'
 
+-- function access.share_domain(domain text, shared boolean)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.share_domain(domain text, shared boolean DEFAULT true)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Borrows the right to write the list; only operators, who work as the owner, are granted it.
+declare
+  v_domain text := access_private.ascii_domain(domain);
+begin
+  if v_domain is null then
+    raise exception 'not a domain' using errcode = '22023';
+  end if;
+  if shared then
+    insert into access.shared_domains (domain) values (v_domain) on conflict on constraint shared_domains_pkey do nothing;
+  else
+    delete from access.shared_domains s where s.domain = v_domain;
+  end if;
+  return v_domain;
+end $function$
+comment 'Puts a domain on the list of those where anybody has an address, or takes it off; returns it as DNS has it. From then on nobody joins by it, whoever proved it. 22023 for what is no domain. For operators.'
+
 -- function access_private.accept_invitation(token bytea, proven boolean, OUT outcome text, OUT reasons text[], OUT organization_id uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.accept_invitation(token bytea, proven boolean, OUT outcome text, OUT reasons text[], OUT organization_id uuid)
@@ -485,6 +591,35 @@ begin
 end $function$
 comment 'The organization that the asker acts in. AUTHN for nobody, DENYD while no organization is active.'
 
+-- function access_private.ascii_domain(typed text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.ascii_domain(typed text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+-- Two that differ in a sign differ in what comes out: what only looks alike never is. Folded is the case of ASCII alone,
+-- as in addresses (identity_private.normalize_email).
+declare
+  v_domain text collate "C" := case when octet_length(typed) <= 1000 then lower(normalize(btrim(typed), nfc) collate "C") end;
+begin
+  -- Not what stands for a dot elsewhere, and nothing that cannot be seen.
+  if v_domain is null
+    or v_domain ~ E'[\u0001-\u0020\u007f-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\u3002\uff0e\uff61\ufeff]' then
+    return null;
+  end if;
+  -- The dot at the end is the root of DNS.
+  v_domain := regexp_replace(v_domain, '[.]$', '');
+  select string_agg(case when l.label ~ E'[^\u0001-\u007f]' then 'xn--' || access_private.punycode(l.label) else l.label end, '.' order by l.place)
+    into v_domain
+    from regexp_split_to_table(v_domain, '[.]') with ordinality as l (label, place);
+  return case when length(v_domain) <= 230
+    and v_domain ~ '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z][a-z0-9-]{0,61}[a-z0-9]$' then v_domain end;
+end $function$
+comment 'A domain as DNS has it: in ASCII (Punycode), lower case, without a dot at the end; null if it is none.'
+
 -- function access_private.ask_for_invitation_mail(kind text, organization_id uuid, invitation_id uuid, asked_by uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.ask_for_invitation_mail(kind text, organization_id uuid, invitation_id uuid, asked_by uuid DEFAULT NULL::uuid)
@@ -503,6 +638,59 @@ begin
   perform platform.enqueue('mail__send', json_build_object('id', v_id));
 end $function$
 comment 'Puts a mail to the address of an invitation into the outbox, with its job, in this transaction.'
+
+-- function access_private.check_domain_task(id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.check_domain_task(id uuid DEFAULT NULL::uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if request.task() = 'access__check_domains'
+    or request.task() = 'access__check_domain' and (check_domain_task.id is null or request.job_value('id') = check_domain_task.id) then
+    return;
+  end if;
+  raise exception 'only the jobs of this name may do this' using errcode = 'DENYD';
+end $function$
+comment 'DENYD outside the jobs that check domains; one that checks a single domain does so for no other.'
+
+-- function access_private.claim_domain(domain access.domains)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.claim_domain(domain access.domains)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_before access_private.domain_owners;
+  v_until constant timestamptz := clock_timestamp() + make_interval(secs => platform.limit_value('domain.proof_seconds'));
+  v_now access_private.domain_owners;
+begin
+  select o.* into v_before from access_private.domain_owners o where o.domain = claim_domain.domain.domain;
+  -- One statement decides: a proof that stands is not taken away, whoever proves what.
+  insert into access_private.domain_owners as o (domain, organization_id, domain_id, proved_until, holds_until)
+    values (claim_domain.domain.domain, claim_domain.domain.organization_id, claim_domain.domain.id, v_until,
+      v_until + make_interval(secs => platform.limit_value('domain.grace_seconds')))
+    on conflict on constraint domain_owners_pkey do update
+      set organization_id = excluded.organization_id, domain_id = excluded.domain_id,
+          proved_until = excluded.proved_until, holds_until = excluded.holds_until
+      where o.domain_id = excluded.domain_id or o.proved_until <= clock_timestamp()
+        or not access_private.living(o.organization_id)
+    returning o.* into v_now;
+  if v_now.domain is null then
+    -- Whoever owns it is asked now: is the record gone, the proof ends, and the next to prove it gets it.
+    update access.domains d set next_check_at = clock_timestamp()
+      where d.organization_id = v_before.organization_id and d.id = v_before.domain_id;
+    return false;
+  end if;
+  if v_before.domain_id is distinct from v_now.domain_id and v_before.domain_id is not null then
+    perform access_private.lose_domain(v_before.organization_id, v_before.domain_id, 'proved by another');
+  end if;
+  return true;
+end $function$
+comment 'Makes the domain that was proved now the organization''s; false while another''s proof stands. Whoever calls it holds the domain.'
 
 -- function access_private.end_membership(organization_id uuid, person_id uuid, action text)
 owner safetypin_definer
@@ -903,6 +1091,33 @@ AS $function$
 $function$
 comment 'An explanation for people: reason by reason. Repeats nothing that was typed.'
 
+-- function access_private.fail_domain(domain access.domains, answered boolean)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.fail_domain(domain access.domains, answered boolean)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if answered then
+    -- The first time that it is gone; later ones do not put the end off.
+    update access_private.domain_owners o
+      set proved_until = least(o.proved_until, clock_timestamp()),
+          holds_until = least(o.holds_until, clock_timestamp() + make_interval(secs => platform.limit_value('domain.grace_seconds')))
+      where o.domain_id = fail_domain.domain.id;
+  end if;
+  -- A server that does not answer says nothing; but nobody holds a domain for ever because of that.
+  delete from access_private.domain_owners o where o.domain_id = fail_domain.domain.id and o.holds_until <= clock_timestamp();
+  if fail_domain.domain.status = 'verified'
+    and not exists (select from access_private.domain_owners o where o.domain_id = fail_domain.domain.id) then
+    perform access_private.lose_domain(fail_domain.domain.organization_id, fail_domain.domain.id,
+      case when answered then 'not proved again' else 'no answer' end);
+    return true;
+  end if;
+  return false;
+end $function$
+comment 'A domain was not proved: true if it is lost by that. Whoever calls it holds the domain.'
+
 -- function access_private.find_table(name text, for_owner boolean, OUT relation oid, OUT full_name text, OUT standing text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.find_table(name text, for_owner boolean, OUT relation oid, OUT full_name text, OUT standing text)
@@ -1013,6 +1228,18 @@ AS $function$
 $function$
 comment 'What a role permits.'
 
+-- function access_private.hold_domain(domain text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.hold_domain(domain text)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- A lock of the transaction, keyed by the domain: there may be no row yet that could be locked instead.
+  select pg_advisory_xact_lock(hashtextextended('safetypin domain ' || hold_domain.domain, 0))
+$function$
+comment 'Whatever decides whose a domain is takes its turn until the end of the transaction.'
+
 -- function access_private.holding()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.holding()
@@ -1108,6 +1335,19 @@ AS $function$
 $function$
 comment 'The open invitation of a live token; null for any other token.'
 
+-- function access_private.living(organization_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.living(organization_id uuid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select exists (select from access.organizations o
+    where o.id = living.organization_id and o.status = 'active' and o.closes_at > clock_timestamp())
+$function$
+comment 'Whether somebody can act in an organization now.'
+
 -- function access_private.looks_built_in(name text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.looks_built_in(name text)
@@ -1123,6 +1363,22 @@ AS $function$
     in ('owner', 'admin', 'member', 'viewer')
 $function$
 comment 'Whether people would take a name for that of a built-in role.'
+
+-- function access_private.lose_domain(organization_id uuid, id uuid, because text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.lose_domain(organization_id uuid, id uuid, because text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  update access.domains d
+    set status = 'lost', lost_at = clock_timestamp(), next_check_at = null
+    where d.organization_id = lose_domain.organization_id and d.id = lose_domain.id;
+  perform audit_private.append('domain.lose', lose_domain.organization_id,
+    details => jsonb_build_object('because', because), relation => 'access.domains', row_id => lose_domain.id::text);
+end $function$
+comment 'A domain is not the organization''s any more. Whoever calls it has its row of owners.'
 
 -- function access_private.may_invite(organization_id uuid, person_id uuid, permissions text[], until timestamp with time zone)
 owner safetypin_definer
@@ -1148,6 +1404,25 @@ AS $function$
               and h.permission = u.permission and h.valid @> tstzrange(clock_timestamp(), may_invite.until)))
 $function$
 comment 'Whether somebody is an active member who may invite now and holds all of these permissions until then: what was asked when they invited is asked again when it is accepted.'
+
+-- function access_private.next_domain_check(domain access.domains, answer text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.next_domain_check(domain access.domains, answer text)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when answer = 'proved' then clock_timestamp() + make_interval(secs => platform.limit_value('domain.proof_seconds'))
+    when domain.status <> 'verified'
+      and domain.asked_at < clock_timestamp() - make_interval(secs => platform.limit_value('domain.pending_seconds')) then null
+    when answer = 'unanswered' then clock_timestamp() + make_interval(secs => platform.limit_value('domain.retry_seconds'))
+    when domain.status = 'verified' then clock_timestamp() + interval '1 day'
+    -- Soon at first, while whoever added it waits; once a day in the end.
+    else clock_timestamp() + least(interval '10 minutes' * (2 ^ least(domain.failures, 10)), interval '1 day')
+  end
+$function$
+comment 'When DNS is asked again; null for not until somebody asks.'
 
 -- function access_private.not_held(permissions text[], valid tstzrange)
 owner safetypin_definer
@@ -1184,6 +1459,71 @@ AS $function$
         and access_private.not_held(array[h.permission], w.valid) <> '{}')
 $function$
 comment 'Whether the asker holds all that a member holds: nobody acts on who holds more. True for oneself.'
+
+-- function access_private.punycode(label text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.punycode(label text)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+-- RFC 3492, section 6.3, with its names of numbers: base 36, tmin 1, tmax 26, skew 38, damp 700.
+declare
+  v_points integer[] := array(
+    select ascii(s.sign) from regexp_split_to_table(punycode.label, '') with ordinality as s (sign, place) order by s.place);
+  v_text text := coalesce((
+    select string_agg(chr(u.point), '' order by u.place) from unnest(v_points) with ordinality as u (point, place) where u.point < 128), '');
+  v_basic integer := length(v_text);
+  v_done integer := v_basic;
+  v_n integer := 128;
+  v_bias bigint := 72;
+  v_delta bigint := 0;
+  v_point integer;
+  v_q bigint;
+  v_k bigint;
+  v_t bigint;
+begin
+  if v_basic > 0 then
+    v_text := v_text || '-';
+  end if;
+  while v_done < cardinality(v_points) loop
+    select min(u.point) into v_point from unnest(v_points) as u (point) where u.point >= v_n;
+    v_delta := v_delta + (v_point - v_n)::bigint * (v_done + 1);
+    v_n := v_point;
+    foreach v_point in array v_points loop
+      if v_point < v_n then
+        v_delta := v_delta + 1;
+      elsif v_point = v_n then
+        v_q := v_delta;
+        v_k := 36;
+        loop
+          v_t := least(greatest(v_k - v_bias, 1), 26);
+          exit when v_q < v_t;
+          v_text := v_text || substr('abcdefghijklmnopqrstuvwxyz0123456789', (v_t + (v_q - v_t) % (36 - v_t))::integer + 1, 1);
+          v_q := (v_q - v_t) / (36 - v_t);
+          v_k := v_k + 36;
+        end loop;
+        v_text := v_text || substr('abcdefghijklmnopqrstuvwxyz0123456789', v_q::integer + 1, 1);
+        v_delta := v_delta / case when v_done = v_basic then 700 else 2 end;
+        v_done := v_done + 1;
+        v_delta := v_delta + v_delta / v_done;
+        v_k := 0;
+        while v_delta > 455 loop
+          v_delta := v_delta / 35;
+          v_k := v_k + 36;
+        end loop;
+        v_bias := v_k + 36 * v_delta / (v_delta + 38);
+        v_delta := 0;
+      end if;
+    end loop;
+    v_delta := v_delta + 1;
+    v_n := v_n + 1;
+  end loop;
+  return v_text;
+end $function$
+comment 'A label in Punycode (RFC 3492), without the xn-- before it.'
 
 -- function access_private.record_grants(action text, organization_id uuid, grants uuid[])
 owner safetypin_definer
@@ -1661,6 +2001,8 @@ AS $function$
 begin
   -- One line for each thing that a plan can limit, in the order of their names.
   case what
+    when 'domains' then
+      return (select count(*) from access.domains d where d.organization_id = used.organization_id);
     when 'invitations' then
       return (select count(*) from access.invitations i
         where i.organization_id = used.organization_id and i.status = 'open' and i.expires_at > clock_timestamp());
@@ -1733,6 +2075,48 @@ AS $function$
       where held_permissions.valid is distinct from excluded.valid
 $function$
 comment 'Works out anew what members may do. Whoever calls it has taken their turn, in a statement before.'
+
+-- function api.add_domain(domain text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.add_domain(domain text)
+ RETURNS api.domain_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_domain text := access_private.ascii_domain(domain);
+  v_row access.domains;
+  v_room boolean;
+begin
+  if not request.can('domain.create') then
+    return ('REFUSED', access_private.refused('domain.create', '{NOT_PERMITTED}'), null, null, null)::api.domain_result;
+  end if;
+  if v_domain is null then
+    return ('REFUSED', '{DOMAIN_INVALID}', null, null, null)::api.domain_result;
+  end if;
+  if exists (select from access.shared_domains s where s.domain = v_domain) then
+    return ('REFUSED', access_private.refused('domain.create', '{DOMAIN_SHARED}'), null, null, null)::api.domain_result;
+  end if;
+  -- Beside the plan's number there is one for everybody: each domain is asked about for weeks. Two statements, for the
+  -- second sees what was added while the first waited for its turn.
+  v_room := access_private.room(v_organization, 'domains');
+  if not v_room or access_private.used(v_organization, 'domains') >= platform.limit_value('domain.per_organization') then
+    return ('REFUSED', access_private.refused('domain.create', '{LIMIT_REACHED}'), null, null, null)::api.domain_result;
+  end if;
+  -- Whether another organization has it is not asked here, so nobody learns it by adding.
+  insert into access.domains (organization_id, domain, added_by)
+    values (v_organization, v_domain, request.user_id())
+    on conflict on constraint domains_domain_unique do nothing
+    returning * into v_row;
+  if not found then
+    return ('REFUSED', '{DOMAIN_EXISTS}', null, null, null)::api.domain_result;
+  end if;
+  perform audit_private.append('domain.add', details => jsonb_build_object('domain', v_domain), relation => 'access.domains', row_id => v_row.id::text);
+  return ('CREATED', '{}', v_row.id, v_row.challenge_name, v_row.challenge_value)::api.domain_result;
+end $function$
+comment 'Adds a domain to the active organization, and says which TXT record proves it. REFUSED with NOT_PERMITTED (domain.create), DOMAIN_INVALID, DOMAIN_SHARED (anybody can have an address there), LIMIT_REACHED or DOMAIN_EXISTS.'
 
 -- function api.api_key_reach(id uuid)
 owner safetypin_definer
@@ -2357,6 +2741,33 @@ begin
 end $function$
 comment 'What the plan of the active organization limits, and how much of it is used. Demands plan.read.'
 
+-- function api.remove_domain(id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.remove_domain(id uuid)
+ RETURNS api.removed_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_domain text;
+begin
+  if not request.can('domain.remove') then
+    return ('REFUSED', access_private.refused('domain.remove', '{NOT_PERMITTED}'))::api.removed_result;
+  end if;
+  select d.domain into v_domain from access.domains d where d.organization_id = v_organization and d.id = remove_domain.id;
+  perform access_private.hold_domain(v_domain);
+  -- What says whose it is goes with it.
+  delete from access.domains d where d.organization_id = v_organization and d.id = remove_domain.id;
+  if not found then
+    return ('REFUSED', access_private.refused('domain.remove', '{NOT_FOUND}'))::api.removed_result;
+  end if;
+  perform audit_private.append('domain.remove', details => jsonb_build_object('domain', v_domain), relation => 'access.domains', row_id => remove_domain.id::text);
+  return ('REMOVED', '{}')::api.removed_result;
+end $function$
+comment 'Removes a domain from the active organization; members stay. REFUSED with NOT_PERMITTED (domain.remove) or NOT_FOUND.'
+
 -- function api.remove_member(membership_id uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.remove_member(membership_id uuid)
@@ -2698,6 +3109,35 @@ begin
   return ('CHANGED', '{}', v_role.version)::api.changed_result;
 end $function$
 comment 'Changes a role; null leaves something as it is. Whoever holds the role has what it permits in their next statement. Needs role.update, and to hold without an end all that it permits and is to permit. REFUSED with NOT_PERMITTED, NOT_FOUND, BUILT_IN or as createRole; STALE for another version.'
+
+-- function api.verify_domain(id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.verify_domain(id uuid)
+ RETURNS api.asked_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+begin
+  if not request.can('domain.create') then
+    return ('REFUSED', access_private.refused('domain.verify', '{NOT_PERMITTED}'))::api.asked_result;
+  end if;
+  -- The first check needs no wait: asked_at is when it was added, checked_at is null until then.
+  update access.domains d set asked_at = clock_timestamp(), failures = case d.status when 'verified' then d.failures else 0 end
+    where d.organization_id = v_organization and d.id = verify_domain.id
+      and (d.asked_at = d.created_at or d.asked_at < clock_timestamp() - make_interval(secs => platform.limit_value('domain.ask_seconds')));
+  if not found then
+    return ('REFUSED', access_private.refused('domain.verify', case
+      when exists (select from access.domains d where d.organization_id = v_organization and d.id = verify_domain.id)
+      then '{TOO_SOON}' else '{NOT_FOUND}' end::text[]))::api.asked_result;
+  end if;
+  perform platform.enqueue('access__check_domain', json_build_object('id', verify_domain.id));
+  perform audit_private.append('domain.ask', relation => 'access.domains', row_id => verify_domain.id::text);
+  return ('ASKED', '{}')::api.asked_result;
+end $function$
+comment 'Has DNS asked for the TXT record of a domain, now; what came of it is its status and lastAnswer. REFUSED with NOT_PERMITTED (domain.create), NOT_FOUND or TOO_SOON.'
 
 -- function api_steps.accept_invitation(token bytea)
 owner safetypin_definer
@@ -9079,6 +9519,41 @@ policy update_by_definer as permissive for update to safetypin_definer using (tr
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.api_keys FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
 comment 'API keys: personal ones, of a member, and those of service accounts. What a key may do is what it and its owner both may.'
 
+-- table access.domains
+owner safetypin_owner row security forced
+organization_id uuid not null default request.organization_id() -- Organization.
+id uuid not null default platform.uuid_v7() -- UUID version 7.
+domain text collate "C" not null -- The domain in ASCII and lower case, as DNS has it. It stands for itself: neither for what is under it nor above.
+status text not null default 'pending'::text -- pending: not proved yet. verified: proved, and again every 30 days. lost: was, and is not any more.
+challenge text not null default encode(extensions.gen_random_bytes(20), 'hex'::text) -- Random part of the TXT record, for this organization and this domain alone.
+challenge_name text generated always as (('_safetypin-challenge.'::text || domain)) stored -- Name of the TXT record that proves the domain.
+challenge_value text generated always as (('safetypin-verification='::text || challenge)) stored -- Value of the TXT record. Others may stand beside it.
+added_by uuid -- Who added it; null once that person is gone.
+created_at timestamp with time zone not null default clock_timestamp() -- When it was added.
+asked_at timestamp with time zone not null default clock_timestamp() -- When somebody last asked for a check.
+checked_at timestamp with time zone -- When DNS was last asked.
+last_answer text -- proved; absent: DNS has no such record; unanswered: DNS did not answer, which says nothing; taken: proved, but another organization's proof stands.
+next_check_at timestamp with time zone default clock_timestamp() -- When DNS is asked next; null: when somebody asks for it.
+failures integer not null default 0 -- How often in a row the record was not there.
+verified_at timestamp with time zone -- Since when it is verified.
+lost_at timestamp with time zone -- When it was lost.
+constraint domains_adder_exists FOREIGN KEY (added_by) REFERENCES identity.people(id) ON DELETE SET NULL
+constraint domains_domain_form CHECK (((length(domain) <= 230) AND (domain ~ '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z][a-z0-9-]{0,61}[a-z0-9]$'::text)))
+constraint domains_domain_unique UNIQUE (organization_id, domain)
+constraint domains_last_answer_known CHECK ((last_answer = ANY (ARRAY['proved'::text, 'absent'::text, 'unanswered'::text, 'taken'::text])))
+constraint domains_organization_exists FOREIGN KEY (organization_id) REFERENCES access.organizations(id) ON DELETE CASCADE
+constraint domains_pkey PRIMARY KEY (organization_id, id)
+constraint domains_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'verified'::text, 'lost'::text])))
+CREATE INDEX domains_added_by_idx ON access.domains USING btree (added_by)
+CREATE INDEX domains_next_check_at_idx ON access.domains USING btree (next_check_at)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('domain.read'::text) AS can))
+policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Domains that an organization says are its own, and how far the proof is.'
+
 -- table access.invitations
 owner safetypin_owner row security forced
 organization_id uuid not null default request.organization_id() -- Organization.
@@ -9396,6 +9871,19 @@ CREATE TRIGGER _500_cap_sessions AFTER INSERT OR DELETE OR UPDATE ON access.sett
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.settings FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'name') -- enabled always
 comment 'What organizations have set. Written by api.change_setting() and api.reset_setting() alone.'
 
+-- table access.shared_domains
+owner safetypin_owner row security forced
+domain text collate "C" not null -- The domain in ASCII and lower case.
+constraint shared_domains_domain_form CHECK ((domain ~ '^[a-z0-9.-]+[.][a-z0-9-]+$'::text))
+constraint shared_domains_pkey PRIMARY KEY (domain)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy insert_by_owner as permissive for insert to safetypin_owner with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.shared_domains FOR EACH ROW EXECUTE FUNCTION audit.record_change('', 'domain') -- enabled always
+comment 'Domains whose addresses anybody can have: no organization gets one, and nobody joins by it. Operators add theirs.'
+
 -- table access_private.api_key_secrets
 owner safetypin_owner row security forced
 hash bytea not null -- SHA-256 of the 33 bytes.
@@ -9413,6 +9901,22 @@ policy select_by_definer as permissive for select to safetypin_definer using (tr
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 comment 'What opens a request with an API key: 256 random bits behind a byte for the kind, kept as SHA-256. Two while a rotation overlaps.'
+
+-- table access_private.domain_owners
+owner safetypin_owner row security forced
+domain text collate "C" not null -- The domain.
+organization_id uuid not null -- Organization that owns it.
+domain_id uuid not null -- Row of access.domains.
+proved_until timestamp with time zone not null -- Until then nobody else gets it, whatever they prove. Ends at once when DNS says that the record is gone.
+holds_until timestamp with time zone not null -- Until then people join by it; no job has to run for it to end.
+constraint domain_owners_domain_exists FOREIGN KEY (organization_id, domain_id) REFERENCES access.domains(organization_id, id) ON DELETE CASCADE
+constraint domain_owners_pkey PRIMARY KEY (domain)
+CREATE INDEX domain_owners_domain_idx ON access_private.domain_owners USING btree (organization_id, domain_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Whose a domain is: its key is the rule that there is one owner.'
 
 -- table access_private.held_permissions
 owner safetypin_owner row security forced
@@ -10098,6 +10602,14 @@ is_live boolean -- Whether it opens anything at all now.
 expires_at timestamp with time zone -- When it ends, or ended.
 last_used_at timestamp with time zone -- Last use, to about a minute; null for none.
 
+-- type api.asked_outcome
+owner safetypin_owner enum 'ASKED', 'REFUSED'
+comment 'Whether the worker was asked to do something.'
+
+-- type api.asked_result
+outcome api.asked_outcome
+reasons text[]
+
 -- type api.changed_outcome
 owner safetypin_owner enum 'CHANGED', 'REFUSED'
 comment 'Whether something was changed.'
@@ -10115,6 +10627,13 @@ comment 'Whether something was made.'
 outcome api.created_outcome
 reasons text[]
 id uuid
+
+-- type api.domain_result
+outcome api.created_outcome
+reasons text[]
+id uuid
+challenge_name text
+challenge_value text
 
 -- type api.ended_outcome
 owner safetypin_owner enum 'ENDED', 'REFUSED'

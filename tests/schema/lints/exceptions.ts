@@ -55,6 +55,7 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'request_private.write_context(context text, envelope bytea)': 'refuses when the setting holds a context already',
   },
   'a table whose changes leave no audit event': {
+    'access.domains': 'what people do to a domain and what comes of a check are events (domain.*), not each check',
     'access.permissions': DEFINITION,
     'access.role_permissions':
       'functions that change a role record it; founding an organization is one event, not fifty',
@@ -65,6 +66,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'access.api_key_use': 'last use, written once a minute',
     'access_private.ownership':
       'counts turns, so that changes of members and roles take them; says nothing about anybody',
+    'access_private.domain_owners':
+      'becoming and ceasing to be one are events (domain.verify, domain.lose, domain.remove)',
     'access_private.held_permissions': 'worked out from memberships and roles, which are audited',
     'audit.actions': DEFINITION,
     'audit.events': 'is the audit trail',
@@ -151,10 +154,14 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
       'refuses to open in the message that began the transaction',
   },
   'a tenant table whose key does not begin with the organization': {
+    'access_private.domain_owners':
+      'a domain has one owner: that is its key; nobody but the functions about it reads it',
     'access_private.api_key_secrets':
       'found by its hash before it is known whose it is; nobody makes a second secret with the hash of another',
   },
   'PG-34, PG-36 a unique or exclusion rule across tenants': {
+    'access_private.domain_owners: access_private.domain_owners_pkey':
+      'tells that a domain is taken to who proved it, and to nobody else',
     'access_private.api_key_secrets: access_private.api_key_secrets_pkey':
       'a hash of 256 random bits: it tells of another only to who knows the secret',
   },
