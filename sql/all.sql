@@ -57,6 +57,10 @@
 --!include access/functions.sql
 --!include access/explain-steps.sql
 --!include access/explain.sql
+--!include access/obstacles.sql
+--!include access/differences.sql
+--!include access/protect.sql
+--!include access/gaps.sql
 --!include access/triggers.sql
 --!include access/invitations.sql
 --!include access/joining.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:14c455e771fe036cb1694c761c3bd2b63ac6a467
+--! Hash: sha1:bbbb670b8567901f5ce0eba31ee9b84df6ca0ff7
 --! Message: initial
 
 --! Included all.sql
@@ -3555,6 +3555,7 @@ declare
   v_owner name;
   v_table text;
   v_attribute pg_attribute;
+  v_role text;
   v_declared text;
   v_type text;
   v_force boolean;
@@ -3737,6 +3738,12 @@ begin
   v_hidden := array[keyring.part_name("column", '_sealed')]
     || case when v_indexed then array[keyring.part_name("column", '_index_a'), keyring.part_name("column", '_index_b')] else '{}' end;
   execute format('alter table %s %s', v_table, (select string_agg(format('add column %I bytea', h), ', ') from unnest(v_hidden) h));
+  -- Whoever may read the column goes on reading rows as a whole.
+  for v_role in
+    select case when x.grantee = 0 then 'public' else x.grantee::regrole::text end from aclexplode(v_attribute.attacl) x where x.privilege_type = 'SELECT'
+  loop
+    execute format('grant select (%s) on %s to %s', (select string_agg(quote_ident(h), ', ') from unnest(v_hidden) h), v_table, v_role);
+  end loop;
   -- A default is kept, as text. ANALYZE keeps samples of values: what it has goes with the old type, and it takes no more.
   execute format('alter table %s alter column %I type text using %I::text, alter column %I set statistics 0, alter column %I set statistics 0',
     v_table, "column", "column", "column", v_hidden[1]);
@@ -5839,6 +5846,32 @@ comment on column access.rules.permission is 'Permission that the command needs.
 comment on column access.rules.assurance is 'Assurance level that the session needs (SP 800-63B).';
 comment on column access.rules.roles is 'Database roles that the rule is for.';
 comment on column access.rules.assign is 'Permission that lets an insert name somebody else in the owner column; without one nobody may.';
+
+create table if not exists access.protections (
+  relation regclass not null constraint protections_pkey primary key,
+  organization_column name not null,
+  owner_column name,
+  roles name[] not null,
+  audited boolean not null,
+  hidden name[] not null default '{}'
+);
+alter table access.protections enable row level security, force row level security;
+comment on table access.protections is 'Tables under rules: what access.protect() was given besides the rules of each command, so that access.renew() and access.gaps() need not be told.';
+comment on column access.protections.relation is 'Protected table.';
+comment on column access.protections.organization_column is 'Column that says whose row it is.';
+comment on column access.protections.owner_column is 'Column with the person whose own row it is.';
+comment on column access.protections.roles is 'Database roles that the rules are for.';
+comment on column access.protections.audited is 'Whether its changes are recorded row by row.';
+comment on column access.protections.hidden is 'Columns that no client reads or writes.';
+
+create table if not exists access.exemptions (
+  object text not null constraint exemptions_pkey primary key,
+  reason text not null constraint exemptions_reason_length check (length(reason) between 10 and 1000)
+);
+alter table access.exemptions enable row level security, force row level security;
+comment on table access.exemptions is 'What is in an exposed schema and under no rules, each with the reason. access.gaps() passes over it.';
+comment on column access.exemptions.object is 'Table, view or function (with the types of its arguments), with its schema.';
+comment on column access.exemptions.reason is 'Why it needs no rules, for whoever reviews it.';
 --! EndIncluded access/tables.sql
 --! Included access/settings.sql
 -- Purpose: settings: what an organization may choose for itself, each with type, bounds and a value that counts until it
@@ -6349,11 +6382,22 @@ reset row_security;
 revoke create on schema access_private from safetypin_definer;
 --! EndIncluded access/role-steps.sql
 --! Included access/functions.sql
--- Purpose: what a DBA calls to put tables under rules.
+-- Purpose: who writes the catalog of permissions, the rules and what is kept beside them. access.protect() and its like
+-- call these; they belong to the definer, since tables of rules are nobody's to write.
 
-grant create on schema access to safetypin_definer;
+grant create on schema access, access_private to safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
+
+create or replace function access_private.table_name(relation regclass) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select format('%I.%I', n.nspname, c.relname)
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = table_name.relation
+$$;
+comment on function access_private.table_name(regclass) is 'Schema and name of a table, quoted, whatever the search path.';
 
 create or replace function access.define_permission(name text, description text, roles text[] default '{owner,admin}') returns void
   language plpgsql volatile security definer
@@ -6402,8 +6446,7 @@ begin
           is distinct from (excluded.organization_column, excluded.owner_column, excluded.permission, excluded.assurance, excluded.roles, excluded.assign);
   end if;
   if found then
-    perform audit_private.append('table.protect', relation => (
-        select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = set_rule.relation),
+    perform audit_private.append('table.protect', relation => access_private.table_name(set_rule.relation),
       details => jsonb_build_object('command', set_rule.command, 'permission', set_rule.permission, 'owner', set_rule.owner_column,
         'organization', set_rule.organization_column, 'assurance', set_rule.assurance, 'assign', set_rule.assign));
   end if;
@@ -6411,178 +6454,96 @@ end $$;
 comment on function access.set_rule(regclass, text, name, name, text, integer, name[], text) is
   'Writes one row of access.rules, or removes it when neither permission nor owner is given. 42501 unless the caller owns the table. access.protect() calls it.';
 
-reset role;
-reset row_security;
-revoke create on schema access from safetypin_definer;
-
-create or replace function access.protect(
-  relation regclass,
-  organization name default 'organization_id',
-  owner name default null,
-  "select" text default 'row.read',
-  "insert" text default 'row.create',
-  "update" text default 'row.update',
-  "delete" text default 'row.delete',
-  assurance integer default 1,
-  roles name[] default '{safetypin_member}',
-  audited boolean default true,
-  assign text default 'row.assign'
-) returns setof text
-  language plpgsql volatile
+create or replace function access.keep_protection(
+  relation regclass, organization_column name, owner_column name, roles name[], audited boolean, hidden name[]
+) returns void
+  language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set row_security = on
-  set client_min_messages = warning
 as $$
--- Invoker: only a table's owner can do what it does.
-declare
-  v_command text;
-  v_permission text;
-  v_condition text;
-  v_tenant text;
-  v_rule access.rules;
-  v_role name;
-  v_key name[];
-  v_columns text;
-  v_hidden name[];
-  v_sequence regclass;
-  v_said text[] := '{}';
-  v_table text := relation::text;
-  v_kind "char";
-  v_name name;
-  v_schema name;
+-- Borrows the right to write what protect() was given. The check is that of set_rule().
 begin
-  select c.relkind, c.relname, n.nspname into v_kind, v_name, v_schema
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation;
-  v_table := format('%I.%I', v_schema, v_name);
-  if v_kind not in ('r', 'p') then
-    raise exception '% is not a table', v_table using errcode = 'TABLE';
+  if not exists (select from pg_class c where c.oid = keep_protection.relation and pg_has_role(session_user, c.relowner, 'member')) then
+    raise exception 'only the owner of a table can set its rules' using errcode = '42501';
   end if;
-  if not exists (select from pg_attribute a where a.attrelid = relation and a.attname = organization
-      and a.atttypid = 'uuid'::regtype and a.attnotnull and not a.attisdropped) then
-    raise exception '% needs a column % of type uuid, not null', v_table, quote_ident(organization)
-      using errcode = 'TABLE', hint = format(
-        'alter table %s add column %I uuid not null default request.organization_id() references access.organizations (id) on delete cascade;',
-        v_table, organization);
+  insert into access.protections as p (relation, organization_column, owner_column, roles, audited, hidden)
+    values (keep_protection.relation, keep_protection.organization_column, keep_protection.owner_column, keep_protection.roles,
+      keep_protection.audited, keep_protection.hidden)
+    on conflict on constraint protections_pkey do update
+      set organization_column = excluded.organization_column, owner_column = excluded.owner_column, roles = excluded.roles,
+          audited = excluded.audited, hidden = excluded.hidden
+      where (p.organization_column, p.owner_column, p.roles, p.audited, p.hidden)
+        is distinct from (excluded.organization_column, excluded.owner_column, excluded.roles, excluded.audited, excluded.hidden);
+  if found then
+    perform audit_private.append('table.protect', relation => access_private.table_name(keep_protection.relation),
+      details => jsonb_build_object('organization', keep_protection.organization_column, 'owner', keep_protection.owner_column,
+        'roles', keep_protection.roles, 'audited', keep_protection.audited, 'hidden', keep_protection.hidden));
   end if;
-  if owner is not null and not exists (select from pg_attribute a where a.attrelid = relation and a.attname = owner
-      and a.atttypid = 'uuid'::regtype and not a.attisdropped) then
-    raise exception '% needs a column % of type uuid', v_table, quote_ident(owner) using errcode = 'TABLE';
-  end if;
-  select array_agg(a.attname order by k.position) into v_key
-    from pg_index i
-    cross join unnest(i.indkey) with ordinality as k (attnum, position)
-    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-    where i.indrelid = relation and i.indisprimary;
-  if v_key is null then
-    raise exception '% needs a primary key', v_table using errcode = 'TABLE';
-  end if;
-
-  -- What stands beside a sealed column is written by its triggers alone (see keyring/doors.sql).
-  select array_agg(h) into v_hidden
-    from keyring.doors() d cross join unnest(array[d.sealed, d.index_a, d.index_b]) h where d.relation = protect.relation;
-
-  -- Foreign policies would widen or defeat ours, for permissive ones add up.
-  if exists (select from pg_policy p where p.polrelid = relation and p.polname !~ '^safetypin_' and p.polroles && (
-      select array_agg(r.oid) || 0::oid from pg_roles r where r.rolname = any (roles))) then
-    raise exception '% has policies of its own for these roles', v_table
-      using errcode = 'TABLE', hint = format('drop them first: see \d %s', v_table);
-  end if;
-
-  execute format('alter table %s enable row level security', v_table);
-  if exists (select from pg_attribute a where a.attrelid = relation and a.attname = organization and not a.atthasdef)
-    and v_name not in ('organizations') then
-    execute format('alter table %s alter column %I set default request.organization_id()', v_table, organization);
-    v_said := v_said || format('%I defaults to the active organization', organization);
-  end if;
-
-  foreach v_command in array array['select', 'insert', 'update', 'delete'] loop
-    v_permission := case v_command when 'select' then "select" when 'insert' then "insert" when 'update' then "update" else "delete" end;
-    perform access.set_rule(relation, v_command, organization,
-      case when v_permission is not null or v_command = 'select' then owner end, v_permission, assurance, roles,
-      case when v_command = 'insert' and v_permission is not null and owner is not null then assign end);
-    execute format('drop policy if exists safetypin_tenant_%s on %s', v_command, v_table);
-    execute format('drop policy if exists safetypin_may_%s on %s', v_command, v_table);
-    select r.* into v_rule from access.rules r where r.relation = protect.relation and r.command = v_command;
-    continue when not found;
-
-    -- One restrictive policy for the tenant and one permissive for the rest, so that the index on the tenant serves.
-    v_tenant := format('(%I = (select request.organization_id()))', v_rule.organization_column);
-    v_condition := concat_ws(' or ',
-      case when v_rule.permission is not null then format('(select request.can(%L))', v_rule.permission) end,
-      case when v_rule.owner_column is not null then format('%I = (select request.owner_id())', v_rule.owner_column) end);
-    if v_command = 'insert' and v_rule.owner_column is not null then
-      -- Having a row to one's name is no permission to make one, and nobody makes rows in another's name unasked.
-      v_condition := format('(select request.can(%L)) and (%I = (select request.owner_id())%s)', v_rule.permission, v_rule.owner_column,
-        coalesce(' or (select request.can(' || quote_literal(v_rule.assign) || '))', ''));
-    end if;
-    if v_rule.assurance > 1 then
-      v_condition := format('(select request.assurance()) >= %s and (%s)', v_rule.assurance, v_condition);
-    end if;
-    execute format('create policy safetypin_tenant_%s on %s as restrictive for %s to %s %s',
-      v_command, v_table, v_command, array_to_string(array(select quote_ident(r) from unnest(v_rule.roles) r), ', '),
-      case v_command when 'insert' then 'with check ' || v_tenant
-        when 'update' then 'using ' || v_tenant || ' with check ' || v_tenant else 'using ' || v_tenant end);
-    execute format('create policy safetypin_may_%s on %s for %s to %s %s',
-      v_command, v_table, v_command, array_to_string(array(select quote_ident(r) from unnest(v_rule.roles) r), ', '),
-      case v_command when 'insert' then 'with check (' || v_condition || ')'
-        when 'update' then 'using (' || v_condition || ') with check (' || v_condition || ')' else 'using (' || v_condition || ')' end);
-    v_said := v_said || format('%s: %s', v_command, v_condition);
-  end loop;
-
-  foreach v_role in array roles loop
-    execute format('revoke all on table %s from %I', v_table, v_role);
-    execute format('grant usage on schema %I to %I', v_schema, v_role);
-    if "select" is not null or owner is not null then
-      execute format('grant select on table %s to %I', v_table, v_role);
-    end if;
-    if "delete" is not null then
-      execute format('grant delete on table %s to %I', v_table, v_role);
-    end if;
-    -- Keys, the tenant and generated columns are never written by a client, and whose row it is never changes.
-    select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
-      from pg_attribute a
-      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity <> 'a' and a.attname <> all (coalesce(v_hidden, '{}'))
-        and (a.attname <> all (v_key) or not a.atthasdef);
-    if "insert" is not null and v_columns is not null then
-      execute format('grant insert (%s) on table %s to %I', v_columns, v_table, v_role);
-      -- A serial column takes its next value with the rights of who inserts.
-      for v_sequence in
-        select d.objid::regclass from pg_depend d join pg_class c on c.oid = d.objid and c.relkind = 'S'
-        where d.refobjid = relation and d.deptype = 'a' and d.classid = 'pg_class'::regclass
-      loop
-        execute format('grant usage on sequence %s to %I', v_sequence, v_role);
-      end loop;
-    end if;
-    select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
-      from pg_attribute a
-      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity = '' and a.attname is distinct from owner
-        and a.attname <> all (v_key || coalesce(v_hidden, '{}'));
-    if "update" is not null and v_columns is not null then
-      execute format('grant update (%s) on table %s to %I', v_columns, v_table, v_role);
-    end if;
-  end loop;
-
-  if not exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-      where i.indrelid = relation and a.attname = organization and i.indpred is null and i.indisvalid) then
-    execute format('create index on %s (%s)', v_table, (
-      select string_agg(quote_ident(c), ', ') from unnest(array[organization] || array_remove(v_key, organization)) c));
-    v_said := v_said || format('index on %I made', organization);
-  end if;
-
-  if audited then
-    -- The trigger runs with the rights of who writes.
-    perform audit.let_record(r) from unnest(roles || (select o.rolname from pg_class c join pg_roles o on o.oid = c.relowner where c.oid = relation)) r;
-    execute format('create or replace trigger _800_audit after insert or update or delete on %s for each row execute function audit.record_change(%s)',
-      v_table, (select string_agg(quote_literal(c), ', ') from unnest(array[organization] || v_key
-        || case when exists (select from keyring.doors() d where d.relation = protect.relation) then '~doors'::name end) c where c is not null));
-    execute format('alter table %s enable always trigger _800_audit', v_table);
-  end if;
-  return query select unnest(v_said);
 end $$;
-comment on function access.protect(regclass, name, name, text, text, text, text, integer, name[], boolean, text) is
-  'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. A row is inserted in one''s own name unless one holds assign. Idempotent; returns what it did, a line each. TABLE names what the table lacks.';
+comment on function access.keep_protection(regclass, name, name, name[], boolean, name[]) is
+  'Keeps what a table is protected with besides its rules. 42501 unless the caller owns the table. access.protect() calls it.';
+
+create or replace function access.forget_protection(relation regclass) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Borrows the right to remove rules. The check is that of set_rule().
+begin
+  if not exists (select from pg_class c where c.oid = forget_protection.relation and pg_has_role(session_user, c.relowner, 'member')) then
+    raise exception 'only the owner of a table can take its rules away' using errcode = '42501';
+  end if;
+  delete from access.rules r where r.relation = forget_protection.relation;
+  delete from access.protections p where p.relation = forget_protection.relation;
+  if found then
+    perform audit_private.append('table.unprotect', relation => access_private.table_name(forget_protection.relation));
+  end if;
+end $$;
+comment on function access.forget_protection(regclass) is
+  'Removes the rules of a table. 42501 unless the caller owns it. access.unprotect() calls it.';
+
+create or replace function access.exempt(object text, reason text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Borrows the right to write the list. The check: who calls must be able to act as the object's owner.
+declare
+  v_object text;
+  v_owner oid;
+begin
+  select format('%I.%I', n.nspname, c.relname), c.relowner into v_object, v_owner
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(exempt.object);
+  if not found then
+    select p.oid::regprocedure::text, p.proowner into v_object, v_owner from pg_proc p where p.oid = to_regprocedure(exempt.object);
+  end if;
+  -- What is gone, or was renamed, is taken off by its old name.
+  if v_object is null and reason is null then
+    v_object := exempt.object;
+  elsif v_object is null then
+    raise exception 'there is no table, view or function %', exempt.object using errcode = 'TABLE',
+      hint = 'Name it with its schema, and a function with the types of its arguments: clinic.due(date).';
+  elsif not pg_has_role(session_user, v_owner, 'member') then
+    raise exception 'only the owner of % can exempt it', v_object using errcode = '42501';
+  end if;
+  if reason is null then
+    delete from access.exemptions e where e.object = v_object;
+  elsif length(btrim(reason)) not between 10 and 1000 then
+    raise exception 'say in words why % needs no rules', v_object using errcode = 'TABLE';
+  else
+    insert into access.exemptions as e (object, reason) values (v_object, btrim(exempt.reason))
+      on conflict on constraint exemptions_pkey do update set reason = excluded.reason where e.reason <> excluded.reason;
+  end if;
+  if found then
+    perform audit_private.append('table.exempt', relation => v_object, details => jsonb_build_object('reason', btrim(reason)));
+  end if;
+end $$;
+comment on function access.exempt(text, text) is
+  'Lists a table, view or function of an exposed schema as needing no rules, with the reason; without a reason takes it off the list. 42501 unless the caller owns it. TABLE for what is not there, or for no reason in words.';
+
+reset role;
+reset row_security;
+revoke create on schema access, access_private from safetypin_definer;
 --! EndIncluded access/functions.sql
 --! Included access/explain-steps.sql
 -- Purpose: why somebody may or may not do something, from the rows that access.protect() compiles: which rule, which grant,
@@ -7158,6 +7119,789 @@ end $$;
 comment on function access.explain(uuid, text, text, text, uuid, integer) is
   'For a DBA: why a person may or may not do something: a permission, or a command on a table and a row. In the row''s organization, the given one, or the only one of that person; with a session of the given assurance level.';
 --! EndIncluded access/explain.sql
+--! Included access/obstacles.sql
+-- Purpose: why a table cannot be under rules as it is, each with the line that changes that. Invoker: reads the catalog.
+
+create or replace function access_private.obstacles(
+  relation regclass, organization name, owner name, permissions text[], assurance integer, roles name[], hidden name[]
+) returns table (what text, line text)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set quote_all_identifiers = off
+as $$
+-- A table is named with its schema in each line, whatever the search path of who runs it.
+declare
+  v_table text := access_private.table_name(relation);
+  v_class pg_class;
+  v_column pg_attribute;
+  v_parent text;
+  v_new text;
+begin
+  select c.* into v_class from pg_class c where c.oid = obstacles.relation;
+  if v_class.relkind not in ('r', 'p') then
+    return query select format('%s is not a table', v_table), case v_class.relkind
+      when 'v' then format('alter view %s set (security_invoker = true);', v_table)
+      when 'm' then format('drop materialized view %s;', v_table)
+      when 'f' then format('drop foreign table %s;', v_table) end;
+    return;
+  end if;
+  if v_class.relpersistence = 't' then
+    return query select format('%s is temporary: it is gone before anybody could reach it', quote_ident(v_class.relname)),
+      format('drop table %s;', v_table);
+    return;
+  end if;
+  if v_class.relispartition then
+    select access_private.table_name(a.relid) into v_parent from pg_partition_ancestors(relation) with ordinality a (relid, level) order by a.level desc limit 1;
+    return query select format('%s is a part of %s, and under the rules of that', v_table, v_parent), format('select access.protect(%L);', v_parent);
+    return;
+  end if;
+  return query
+    select format('%s inherits from %s: its rows are read through that one, past its rules', v_table, access_private.table_name(i.inhparent)),
+        format('alter table %s no inherit %s;', v_table, access_private.table_name(i.inhparent))
+      from pg_inherits i where i.inhrelid = obstacles.relation;
+
+  -- A host may have a column of our name that says something else.
+  v_new := case when organization = 'organization_id' then 'tenant_id' else 'organization_id' end;
+  select a.* into v_column from pg_attribute a
+    where a.attrelid = obstacles.relation and a.attname = organization and a.attnum > 0 and not a.attisdropped;
+  if not found then
+    return query select format('%s needs a column %I of type uuid, not null', v_table, organization),
+      access_private.line_for_organization(relation, organization);
+  elsif v_column.atttypid <> 'uuid'::regtype then
+    return query select format('%s needs a column of type uuid, not null, that says whose a row is: %I is of type %s; add one, and say organization => %L',
+        v_table, organization, format_type(v_column.atttypid, v_column.atttypmod), v_new),
+      access_private.line_for_organization(relation, v_new);
+  elsif not v_column.attnotnull then
+    return query select format('%s needs a column %I of type uuid, not null: it may be null', v_table, organization),
+      format('alter table %s alter column %I set not null;', v_table, organization);
+  elsif v_column.attgenerated <> '' then
+    return query select format('%s.%I is generated', v_table, organization), format('alter table %s alter column %I drop expression;', v_table, organization);
+  end if;
+  if owner is not null then
+    select a.* into v_column from pg_attribute a
+      where a.attrelid = obstacles.relation and a.attname = owner and a.attnum > 0 and not a.attisdropped;
+    if not found then
+      return query select format('%s needs a column %I of type uuid', v_table, owner),
+        format('alter table %s add column %I uuid default request.user_id() references identity.people (id) on delete set null;', v_table, owner);
+    elsif v_column.atttypid <> 'uuid'::regtype then
+      return query select format('%s needs a column of type uuid for whose own row it is: %I is of type %s', v_table, owner,
+        format_type(v_column.atttypid, v_column.atttypmod)),
+        format('alter table %s alter column %I type uuid using %2$I::text::uuid;', v_table, owner);
+    end if;
+  end if;
+  if not exists (select from pg_index i where i.indrelid = obstacles.relation and i.indisprimary) then
+    return query select format('%s needs a primary key', v_table), access_private.line_for_key(relation, organization);
+  end if;
+  return query
+    select format('%s has no column %I to hide', v_table, h), null::text from unnest(hidden) h
+      where not exists (select from pg_attribute a where a.attrelid = obstacles.relation and a.attname = h and a.attnum > 0 and not a.attisdropped);
+  if hidden <> '{}' and exists (select from keyring.doors() d where d.relation = obstacles.relation) then
+    return query select format('%s has sealed columns, which are read with the whole row: no column of it can be hidden', v_table), null::text;
+  end if;
+
+  -- Policies add up, and what a rule does is done in the name of the table's owner, past all policies.
+  return query
+    select format('%s has policies of its own for these roles: %I', v_table, p.polname), format('drop policy %I on %s;', p.polname, v_table)
+      from pg_policy p
+      where p.polrelid = obstacles.relation and p.polname !~ '^safetypin_(may|tenant)_(select|insert|update|delete)$'
+        and p.polroles && (select array_agg(r.oid) || 0::oid from pg_roles r where r.rolname = any (roles || access_private.run_time_roles()))
+        and not (p.polname in ('safetypin_work', 'safetypin_work_update') and p.polroles = array['safetypin_jobs'::regrole::oid]
+          and pg_get_expr(p.polqual, p.polrelid) = format('( SELECT keyring.at_work((%L::regclass)::oid) AS at_work)', p.polrelid::regclass)
+          and coalesce(pg_get_expr(p.polwithcheck, p.polrelid), pg_get_expr(p.polqual, p.polrelid)) = pg_get_expr(p.polqual, p.polrelid))
+      order by p.polname;
+  return query
+    select format('%s has a rule, which acts in its owner''s name past all policies: %I', v_table, w.rulename), format('drop rule %I on %s;', w.rulename, v_table)
+      from pg_rewrite w where w.ev_class = obstacles.relation order by w.rulename;
+  return query
+    select format('there is no permission %s', p), format('select access.define_permission(%L, ''…'');', p)
+      from (select distinct u.p from unnest(permissions) u (p) where u.p is not null) u
+      where not exists (select from access.permissions c where c.name = u.p);
+  if coalesce(assurance not between 1 and 3, true) then
+    return query select format('assurance is from 1 to 3, not %s', assurance), null::text;
+  end if;
+  return query
+    select case when o.oid is null then format('there is no role %I', r) else format('no policy holds the role %I', r) end, null::text
+      from unnest(roles) r left join pg_roles o on o.rolname = r
+      where o.oid is null or o.rolsuper or o.rolbypassrls or pg_has_role(o.oid, v_class.relowner, 'member');
+  if coalesce(roles, '{}') = '{}' then
+    return query select 'rules are for at least one role', null::text;
+  end if;
+end $$;
+comment on function access_private.obstacles(regclass, name, name, text[], integer, name[], name[]) is
+  'Why a table cannot be under these rules, each with the line that changes it where there is one.';
+
+create or replace function access_private.line_for_organization(relation regclass, organization name) returns text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set quote_all_identifiers = off
+as $$
+declare
+  v_table text := access_private.table_name(relation);
+  v_has_rows boolean := false;
+begin
+  if has_table_privilege(relation, 'select') then
+    execute format('select exists (select from %s)', v_table) into v_has_rows;
+  end if;
+  -- Rows that are there already are somebody's, and only people know whose.
+  return case when not v_has_rows
+    then format('alter table %s add column %I uuid not null default request.organization_id() references access.organizations (id) on delete cascade;',
+      v_table, organization)
+    else format('alter table %s add column %I uuid not null default ''…'' references access.organizations (id) on delete cascade; alter table %1$s alter column %2$I set default request.organization_id();',
+      v_table, organization) end;
+end $$;
+comment on function access_private.line_for_organization(regclass, name) is
+  'The line that adds the column for the organization; … stands for the organization of the rows that are there.';
+
+create or replace function access_private.line_for_key(relation regclass, organization name) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+  set quote_all_identifiers = off
+as $$
+  select format('alter table %s %sadd primary key (%s);', access_private.table_name(line_for_key.relation),
+      case when not exists (select from pg_attribute a where a.attrelid = line_for_key.relation and a.attname = 'id' and not a.attisdropped)
+        then 'add column id uuid default platform.uuid_v7(), ' else '' end,
+      concat_ws(', ', quote_ident(organization), 'id', (
+        -- A partitioned table's key holds what it is divided by.
+        select string_agg(quote_ident(a.attname), ', ' order by k.position)
+          from pg_partitioned_table p cross join unnest(p.partattrs) with ordinality k (attnum, position)
+          join pg_attribute a on a.attrelid = p.partrelid and a.attnum = k.attnum
+          where p.partrelid = line_for_key.relation and a.attname <> all (array['id', organization]))))
+$$;
+comment on function access_private.line_for_key(regclass, name) is 'The line that gives a table a primary key which begins with the organization.';
+
+create or replace function access_private.run_time_roles() returns name[]
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select array['safetypin_authenticator', 'safetypin_anonymous', 'safetypin_member', 'safetypin_jobs', 'safetypin_auditor']::name[]
+$$;
+comment on function access_private.run_time_roles() is 'The roles that people and jobs work as.';
+--! EndIncluded access/obstacles.sql
+--! Included access/differences.sql
+-- Purpose: what a table lacks to be under its rules, as lines of SQL. protect() runs them, protect_plan() shows them, and
+-- gaps() finds what became different since: all three by the same comparison with the catalog. Invoker: reads it only.
+
+create or replace function access_private.condition(
+  command text, owner name, permission text, assign text, assurance integer, stored boolean
+) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set quote_all_identifiers = off
+as $$
+-- Twice the same: as we write it, and as PostgreSQL gives it back.
+declare
+  v_ask text := case when stored then '( SELECT request.can(%L::text) AS can)' else '(select request.can(%L))' end;
+  v_and text := case when stored then ' AND ' else ' and ' end;
+  v_or text := case when stored then ' OR ' else ' or ' end;
+  v_can text := format(v_ask, permission);
+  v_own text := quote_ident(owner) || case when stored then ' = ( SELECT request.owner_id() AS owner_id)' else ' = (select request.owner_id())' end;
+  v_condition text;
+begin
+  if stored then
+    v_own := '(' || v_own || ')';
+  end if;
+  if permission is null then
+    v_condition := v_own;
+  elsif owner is null then
+    v_condition := v_can;
+  elsif command <> 'insert' then
+    v_condition := v_can || v_or || v_own;
+  elsif assign is null then
+    -- Having a row to one's name is no permission to make one, and nobody makes rows in another's name unasked.
+    v_condition := v_can || v_and || v_own;
+  else
+    v_condition := v_can || v_and || '(' || v_own || v_or || format(v_ask, assign) || ')';
+  end if;
+  if stored and permission is not null and owner is not null then
+    v_condition := '(' || v_condition || ')';
+  end if;
+  if assurance > 1 then
+    v_condition := case when stored then format('((( SELECT request.assurance() AS assurance) >= %s) AND %s)', assurance, v_condition)
+      else format('(select request.assurance()) >= %s and (%s)', assurance, v_condition) end;
+  end if;
+  return v_condition;
+end $$;
+comment on function access_private.condition(text, name, text, text, integer, boolean) is
+  'What the permissive policy of a command demands, as we write it or as PostgreSQL gives back what is stored.';
+
+create or replace function access_private.differing_policies(
+  relation regclass, organization name, owner name, permissions text[], assurance integer, roles name[], assign text
+) returns table (place integer, what text, line text)
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+  set quote_all_identifiers = off
+as $$
+  -- One restrictive policy for the tenant and one permissive for the rest, so that the index on the tenant serves.
+  with commands as (
+    select c.command, c.sign::"char" as sign, c.permission
+      from unnest(array['select', 'insert', 'update', 'delete'], '{r,a,w,d}'::text[], permissions) as c (command, sign, permission)
+      where c.permission is not null or c.command = 'select' and owner is not null
+  ), due as (
+    select format('safetypin_tenant_%s', c.command)::name as name, c.command, c.sign, false as permissive,
+        format('(%I = (select request.organization_id()))', organization) as condition,
+        format('(%I = ( SELECT request.organization_id() AS organization_id))', organization) as stored
+      from commands c
+    union all
+    select format('safetypin_may_%s', c.command)::name, c.command, c.sign, true,
+        '(' || access_private.condition(c.command, owner, c.permission, assign, assurance, false) || ')',
+        access_private.condition(c.command, owner, c.permission, assign, assurance, true)
+      from commands c
+  ), have as (
+    select p.polname as name, p.polcmd as sign, p.polpermissive as permissive,
+        pg_get_expr(p.polqual, p.polrelid) as using, pg_get_expr(p.polwithcheck, p.polrelid) as check,
+        (select array_agg(o order by o) from unnest(p.polroles) o) as roles
+      from pg_policy p
+      where p.polrelid = differing_policies.relation and p.polname ~ '^safetypin_(may|tenant)_(select|insert|update|delete)$'
+  ), same as (
+    select d.name
+      from due d
+      join have h on h.name = d.name and h.sign = d.sign and h.permissive = d.permissive
+      where h.using is not distinct from case when d.command <> 'insert' then d.stored end
+        and h.check is not distinct from case when d.command in ('insert', 'update') then d.stored end
+        and h.roles = (select array_agg(r.oid order by r.oid) from pg_roles r where r.rolname = any (differing_policies.roles))
+  )
+  select 30, format('the policy %I is not what the rule says', h.name),
+      format('drop policy %I on %s;', h.name, access_private.table_name(differing_policies.relation))
+    from have h
+    where h.name not in (select s.name from same s)
+  union all
+  select 60, format('there is no policy for %s', d.command), format('create policy %I on %s%s for %s to %s%s%s;',
+      d.name, access_private.table_name(differing_policies.relation), case when d.permissive then '' else ' as restrictive' end, d.command,
+      (select string_agg(quote_ident(r), ', ') from unnest(differing_policies.roles) r),
+      case when d.command <> 'insert' then ' using ' || d.condition else '' end,
+      case when d.command in ('insert', 'update') then ' with check ' || d.condition else '' end)
+    from due d
+    where d.name not in (select s.name from same s)
+$$;
+comment on function access_private.differing_policies(regclass, name, name, text[], integer, name[], text) is
+  'The policies that are not what the rules of a table say, and the lines that make them so.';
+
+create or replace function access_private.client_columns(
+  relation regclass, organization name, owner name, permissions text[], hidden name[]
+) returns table (kind text, number smallint)
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- By column, for reading too: a column that is added later is nobody's until somebody says so. Keys, the tenant and
+  -- generated columns are never written by a client, nor what stands beside a sealed column (see keyring/doors.sql), and
+  -- whose row it is never changes.
+  with mine as (
+    select a.attnum, a.attname,
+        a.attgenerated = '' and a.attname <> organization and a.attname <> all (hidden) and a.attname not in (
+          select h from keyring.doors() d cross join unnest(array[d.sealed, d.index_a, d.index_b]) h
+          where d.relation = client_columns.relation and h is not null) as written,
+        a.attidentity, a.atthasdef,
+        exists (select from pg_index i where i.indrelid = a.attrelid and i.indisprimary and a.attnum = any (i.indkey)) as key
+      from pg_attribute a
+      where a.attrelid = client_columns.relation and a.attnum > 0 and not a.attisdropped
+  )
+  select 'SELECT', m.attnum from mine m where (permissions[1] is not null or owner is not null) and m.attname <> all (hidden)
+  union all
+  select 'INSERT', m.attnum from mine m
+    where permissions[2] is not null and m.written and m.attidentity <> 'a' and (not m.key or not m.atthasdef and m.attidentity = '')
+  union all
+  select 'UPDATE', m.attnum from mine m
+    where permissions[3] is not null and m.written and m.attidentity = '' and not m.key and m.attname is distinct from owner
+$$;
+comment on function access_private.client_columns(regclass, name, name, text[], name[]) is 'Which columns of a table under rules clients may read, insert and update.';
+
+create or replace function access_private.heirs(relation regclass) returns setof oid
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  with recursive heirs as (
+    select i.inhrelid from pg_inherits i where i.inhparent = heirs.relation
+    union
+    select i.inhrelid from pg_inherits i join heirs h on i.inhparent = h.inhrelid
+  )
+  select inhrelid from heirs
+$$;
+comment on function access_private.heirs(regclass) is 'The parts of a table and what inherits from it, all the way down.';
+
+create or replace function access_private.differing_grants(
+  relation regclass, organization name, owner name, permissions text[], roles name[], hidden name[]
+) returns table (place integer, what text, line text)
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+  set quote_all_identifiers = off
+as $$
+  with who as (
+    select o.oid, quote_ident(o.rolname) as name, o.rolname = any (roles) as ruled
+      from pg_roles o where o.rolname = any (roles || access_private.run_time_roles())
+    union all
+    select 0, 'public', true
+  ), wanted as (
+    select w.oid, c.kind, c.number
+      from who w cross join access_private.client_columns(relation, organization, owner, permissions, hidden) c
+      where w.ruled and w.oid <> 0
+    union all
+    select w.oid, 'DELETE', 0 from who w where w.ruled and w.oid <> 0 and permissions[4] is not null
+  ), have as (
+    select x.grantee as oid, x.privilege_type as kind, 0 as number, x.is_grantable
+      from pg_class c cross join aclexplode(c.relacl) x where c.oid = differing_grants.relation
+    union all
+    select x.grantee, x.privilege_type, a.attnum, x.is_grantable
+      from pg_attribute a cross join aclexplode(a.attacl) x where a.attrelid = differing_grants.relation and not a.attisdropped
+  ), excess as (
+    -- Of other roles, what no policy holds: without a policy the rest gives them nothing.
+    select h.*
+      from have h join who w on w.oid = h.oid
+      where (h.is_grantable or not exists (select from wanted n where (n.oid, n.kind, n.number) = (h.oid, h.kind, h.number)))
+        and (w.ruled or h.kind in ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN'))
+  ), lacking as (
+    select n.*
+      from wanted n
+      where not exists (select from have h where (h.oid, h.kind, h.number) = (n.oid, n.kind, n.number) and not h.is_grantable)
+        -- What is revoked of the table is revoked of its columns.
+        or exists (select from excess e where (e.oid, e.kind, e.number) = (n.oid, n.kind, 0))
+  ), lines as (
+    select 20 as place, e.oid, lower(e.kind) as kind, null::text as columns, bool_or(e.is_grantable) as cascades
+      from excess e where e.number = 0 group by e.oid, e.kind
+    union all
+    select 21, e.oid, lower(e.kind), string_agg(quote_ident(a.attname), ', ' order by a.attnum), bool_or(e.is_grantable)
+      from excess e join pg_attribute a on a.attrelid = differing_grants.relation and a.attnum = e.number
+      where e.number > 0 and not exists (select from excess t where (t.oid, t.kind, t.number) = (e.oid, e.kind, 0))
+      group by e.oid, e.kind
+    union all
+    select 70, l.oid, lower(l.kind), string_agg(quote_ident(a.attname), ', ' order by a.attnum), false
+      from lacking l left join pg_attribute a on a.attrelid = differing_grants.relation and a.attnum = l.number and l.number > 0
+      group by l.oid, l.kind
+  ), told as (
+    select l.place, w.name, bool_or(l.cascades) as cascades,
+        string_agg(l.kind || coalesce(' (' || l.columns || ')', ''), ', ' order by array_position(array['select', 'insert', 'update', 'delete'], l.kind), l.kind) as rights
+      from lines l join who w on w.oid = l.oid
+      group by l.place, w.name
+  )
+  select t.place, format(case when t.place = 70 then '%s may not yet: %s' else '%s may more than the rules say: %s' end, t.name, t.rights),
+      format(case when t.place = 70 then 'grant %s on table %s to %s;' else 'revoke %s on table %s from %s%s;' end,
+        t.rights, access_private.table_name(differing_grants.relation), t.name, case when t.cascades then ' cascade' else '' end)
+    from told t
+  union all
+  -- The parts of a table are behind it: by their own name they know no rules.
+  select 22, format('%s is reached past the rules by %s', access_private.table_name(h.inhrelid), w.name),
+      format('revoke all on table %s from %s;', access_private.table_name(h.inhrelid), w.name)
+    from access_private.heirs(relation) h (inhrelid)
+    join pg_class c on c.oid = h.inhrelid
+    join who w on exists (select from aclexplode(c.relacl) x where x.grantee = w.oid)
+      or exists (select from pg_attribute a cross join aclexplode(a.attacl) x where a.attrelid = c.oid and x.grantee = w.oid)
+$$;
+comment on function access_private.differing_grants(regclass, name, name, text[], name[], name[]) is
+  'What roles may on a table under rules, more or less than the rules say, and the lines that make it so.';
+--! EndIncluded access/differences.sql
+--! Included access/protect.sql
+-- Purpose: what a DBA calls to put a table under rules, to see beforehand what that would do, and to take it back.
+-- Invoker: only a table's owner can do what the lines do.
+
+create or replace function access_private.differing_indexes(relation regclass, organization name, owner name)
+  returns table (place integer, what text, line text)
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+  set quote_all_identifiers = off
+as $$
+  with numbers as (
+    select a.attname, a.attnum from pg_attribute a where a.attrelid = differing_indexes.relation and a.attnum > 0 and not a.attisdropped
+  ), key as (
+    select n.attnum, k.position
+      from pg_index i cross join unnest(i.indkey) with ordinality k (attnum, position) join numbers n on n.attnum = k.attnum
+      where i.indrelid = differing_indexes.relation and i.indisprimary and n.attname <> organization
+  ), due as (
+    select 1 as rank, array[(select n.attnum from numbers n where n.attname = organization)] || (select min(k.attnum) from key k
+        where k.position = (select min(f.position) from key f)) as columns
+    union all
+    select 2, array[(select n.attnum from numbers n where n.attname = organization), (select n.attnum from numbers n where n.attname = owner)]
+      where owner is not null
+    union all
+    -- What is removed over there looks here for what refers to it.
+    select 3, c.conkey from pg_constraint c where c.conrelid = differing_indexes.relation and c.contype = 'f'
+  ), wanted as (
+    select min(d.rank) as rank, array_remove(d.columns, null) as columns from due d group by 2
+  )
+  select 80, format('no index begins with (%s)', c.names), format('create index on %s (%s);', access_private.table_name(differing_indexes.relation), c.names)
+    from wanted w
+    cross join lateral (
+      select string_agg(quote_ident(n.attname), ', ' order by u.position) as names
+        from unnest(w.columns) with ordinality u (attnum, position) join numbers n on n.attnum = u.attnum) c
+    where not exists (
+        select from pg_index i join pg_class x on x.oid = i.indexrelid join pg_am m on m.oid = x.relam
+          where i.indrelid = differing_indexes.relation and i.indpred is null and i.indisvalid and m.amname = 'btree'
+            -- The policy of the tenant needs it first; for a foreign key the order says nothing.
+            and (w.rank = 3 or i.indkey[0] = w.columns[1])
+            and (select array_agg(k order by k) from unnest((i.indkey::smallint[])[0:cardinality(w.columns) - 1]) k)
+              = (select array_agg(k order by k) from unnest(w.columns) k))
+      -- One that is to be made serves the shorter one too.
+      and not exists (select from wanted l where cardinality(l.columns) > cardinality(w.columns) and l.columns[1:cardinality(w.columns)] = w.columns)
+    order by w.rank
+$$;
+comment on function access_private.differing_indexes(regclass, name, name) is
+  'Indexes that a table under rules lacks: for the tenant with the key, for the owner, and for foreign keys.';
+
+create or replace function access_private.differing_trigger(relation regclass, organization name, audited boolean)
+  returns table (place integer, what text, line text)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set quote_all_identifiers = off
+as $$
+declare
+  v_table text := access_private.table_name(relation);
+  v_arguments name[];
+  v_trigger pg_trigger;
+begin
+  select t.* into v_trigger from pg_trigger t where t.tgrelid = differing_trigger.relation and t.tgname = '_800_audit';
+  if not audited then
+    if v_trigger.tgfoid = 'audit.record_change()'::regprocedure then
+      return query select 90, 'its changes are recorded, which was not asked for'::text, format('drop trigger _800_audit on %s;', v_table);
+    end if;
+    return;
+  end if;
+  select array_agg(a.attname order by k.position) into v_arguments
+    from pg_index i
+    cross join unnest(i.indkey) with ordinality as k (attnum, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = differing_trigger.relation and i.indisprimary;
+  v_arguments := organization || v_arguments
+    || case when exists (select from keyring.doors() d where d.relation = differing_trigger.relation) then array['~doors'::name] else '{}' end;
+  -- 29: after insert, delete and update, for each row.
+  if v_trigger.oid is null or v_trigger.tgfoid <> 'audit.record_change()'::regprocedure or v_trigger.tgtype <> 29
+    or v_trigger.tgqual is not null or cardinality(v_trigger.tgattr::smallint[]) > 0
+    or v_trigger.tgargs <> (select string_agg(convert_to(u.name, getdatabaseencoding()) || '\x00', '' order by u.position)
+      from unnest(v_arguments) with ordinality u (name, position)) then
+    return query select 91, 'its changes are not recorded'::text, format(
+      'create or replace trigger _800_audit after insert or update or delete on %s for each row execute function audit.record_change(%s);',
+      v_table, (select string_agg(quote_literal(u.name), ', ' order by u.position) from unnest(v_arguments) with ordinality u (name, position)));
+    v_trigger.tgenabled := 'O';
+  end if;
+  if v_trigger.tgenabled <> 'A' then
+    return query select 92, 'the trigger that records its changes can be switched off'::text, format('alter table %s enable always trigger _800_audit;', v_table);
+  end if;
+  return query
+    select 93, format('the trigger that records changes is switched off on a part of it, %s', access_private.table_name(t.tgrelid)),
+        format('alter table %s enable always trigger _800_audit;', access_private.table_name(t.tgrelid))
+      from access_private.heirs(relation) h (inhrelid)
+      join pg_trigger t on t.tgrelid = h.inhrelid and t.tgfoid = 'audit.record_change()'::regprocedure and t.tgparentid <> 0 and t.tgenabled <> 'A'
+      where v_trigger.tgenabled = 'A';
+end $$;
+comment on function access_private.differing_trigger(regclass, name, boolean) is 'Whether the changes of a table under rules are recorded as asked, and the lines that make it so.';
+
+create or replace function access_private.differences(
+  relation regclass, organization name, owner name, permissions text[], assurance integer, roles name[], audited boolean, assign text, hidden name[]
+) returns table (place integer, what text, line text)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+  set quote_all_identifiers = off
+as $$
+declare
+  v_table text := access_private.table_name(relation);
+  v_class pg_class;
+begin
+  select c.* into v_class from pg_class c where c.oid = differences.relation;
+  if not v_class.relrowsecurity then
+    return query select 10, 'row-level security is off'::text, format('alter table %s enable row level security;', v_table);
+  end if;
+  return query select * from access_private.differing_grants(relation, organization, owner, permissions, roles, hidden);
+  return query select * from access_private.differing_policies(relation, organization, owner, permissions, assurance, roles, assign);
+  return query
+    select 40, format('%I has no default', a.attname), format('alter table %s alter column %I set default %s;', v_table, a.attname,
+        case when a.attname = organization then 'request.organization_id()' else 'request.owner_id()' end)
+      from pg_attribute a
+      where a.attrelid = differences.relation and not a.atthasdef and a.attidentity = ''
+        and (a.attname = organization and differences.relation <> 'access.organizations'::regclass or a.attname = owner and permissions[2] is not null);
+  return query
+    select 50, format('the rule for %s is not kept', c.command),
+        format('select access.set_rule(%L, %L, %L, %L, %L, %s, %L, %L);', v_table, c.command, organization, c.owner, c.permission, differences.assurance, differences.roles, c.assign)
+      from (
+        select u.command, u.permission, case when u.permission is not null or u.command = 'select' then differences.owner end as owner,
+            case when u.command = 'insert' and u.permission is not null and differences.owner is not null then differences.assign end as assign
+          from unnest(array['select', 'insert', 'update', 'delete'], permissions) u (command, permission)) c
+      left join access.rules r on r.relation = differences.relation and r.command = c.command
+      where case when c.permission is null and c.owner is null then r.relation is not null
+        else (r.organization_column, r.owner_column, r.permission, r.assurance, r.roles, r.assign)
+          is distinct from (organization, c.owner, c.permission, differences.assurance, differences.roles, c.assign) end;
+  if not exists (select from access.protections p where p.relation = differences.relation
+      and (p.organization_column, p.roles, p.audited, p.hidden) = (organization, differences.roles, differences.audited, differences.hidden)
+      and p.owner_column is not distinct from owner) then
+    return query select 51, 'what it is protected with is not kept'::text,
+      format('select access.keep_protection(%L, %L, %L, %L, %L, %L);', v_table, organization, owner, roles, audited, hidden);
+  end if;
+  return query
+    select 71, format('%I may not use the schema', r.rolname),
+        format('grant usage on schema %I to %I;', n.nspname, r.rolname)
+      from pg_roles r
+      join pg_namespace n on n.oid = v_class.relnamespace
+      where r.rolname = any (differences.roles)
+        and not exists (select from aclexplode(n.nspacl) x where x.grantee = r.oid and x.privilege_type = 'USAGE');
+  -- A serial column takes its next value with the rights of who inserts.
+  return query
+    select case when permissions[2] is null then 23 else 72 end, format(case when permissions[2] is null then '%I may take numbers' else '%I cannot take its next number' end, r.rolname),
+        format(case when permissions[2] is null then 'revoke usage on sequence %s from %I;' else 'grant usage on sequence %s to %I;' end,
+          access_private.table_name(d.objid), r.rolname)
+      from pg_depend d
+      join pg_class s on s.oid = d.objid and s.relkind = 'S'
+      join pg_roles r on r.rolname = any (differences.roles)
+      where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = differences.relation and d.deptype = 'a'
+        and (permissions[2] is null) = has_sequence_privilege(r.oid, s.oid, 'usage');
+  return query select * from access_private.differing_indexes(relation, organization, owner);
+  -- The trigger runs with the rights of who writes.
+  return query
+    select 89, format('what %I changes cannot be recorded', r.rolname), format('select audit.let_record(%L);', r.rolname)
+      from pg_roles r
+      where audited and (r.rolname = any (differences.roles) or r.oid = v_class.relowner)
+        and not has_function_privilege(r.oid, 'audit.append_change(oid, text, jsonb, jsonb, text[])', 'execute');
+  return query select * from access_private.differing_trigger(relation, organization, audited);
+end $$;
+comment on function access_private.differences(regclass, name, name, text[], integer, name[], boolean, text, name[]) is
+  'What a table lacks to be under these rules, each with its line, in order of place. Permissions are those of select, insert, update and delete.';
+
+create or replace function access.protect_plan(
+  relation regclass,
+  organization name default 'organization_id',
+  owner name default null,
+  "select" text default 'row.read',
+  "insert" text default 'row.create',
+  "update" text default 'row.update',
+  "delete" text default 'row.delete',
+  assurance integer default 1,
+  roles name[] default '{safetypin_member}',
+  audited boolean default true,
+  assign text default 'row.assign',
+  hidden name[] default '{}'
+) returns setof text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+declare
+  v_permissions text[] := array["select", "insert", "update", "delete"];
+  v_what text;
+  v_line text;
+begin
+  select string_agg(o.what, E'\n'), string_agg(o.line, E'\n') into v_what, v_line
+    from access_private.obstacles(relation, organization, owner, v_permissions || case when owner is not null then assign end, assurance, roles, hidden) o;
+  if v_what is not null then
+    raise exception '%', v_what using errcode = 'TABLE', hint = coalesce(v_line, '');
+  end if;
+  return query
+    select d.line
+      from access_private.differences(relation, organization, owner, v_permissions, assurance, roles, audited, assign, hidden) d
+      order by d.place, d.line;
+end $$;
+comment on function access.protect_plan(regclass, name, name, text, text, text, text, integer, name[], boolean, text, name[]) is
+  'What access.protect() with the same arguments would run, a line each; nothing when all is so already. TABLE names what the table lacks, with the lines that add it as hint.';
+
+create or replace function access_private.run(relation regclass, lines text[]) returns setof text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
+as $$
+declare
+  v_line text;
+begin
+  foreach v_line in array lines loop
+    execute v_line;
+    return next v_line;
+  end loop;
+end $$;
+comment on function access_private.run(regclass, text[]) is 'Runs lines that a function before this one made of names in the catalog, with the rights of who calls.';
+
+create or replace function access_private.take_table(relation regclass) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_owner name;
+begin
+  select o.rolname into v_owner from pg_class c join pg_roles o on o.oid = c.relowner where c.oid = take_table.relation;
+  if not pg_has_role(current_user, v_owner, 'usage') then
+    raise exception 'must be owner of table %', access_private.table_name(relation) using errcode = '42501', hint = format('set role %I;', v_owner);
+  end if;
+  -- Two who protect one table take turns; readers and writers go on.
+  if exists (select from pg_class c where c.oid = take_table.relation and c.relkind in ('r', 'p')) then
+    execute format('lock table only %s in share update exclusive mode', access_private.table_name(relation));
+  end if;
+end $$;
+comment on function access_private.take_table(regclass) is 'Who protects a table waits for another who does. 42501 for who does not own it.';
+
+create or replace function access.protect(
+  relation regclass,
+  organization name default 'organization_id',
+  owner name default null,
+  "select" text default 'row.read',
+  "insert" text default 'row.create',
+  "update" text default 'row.update',
+  "delete" text default 'row.delete',
+  assurance integer default 1,
+  roles name[] default '{safetypin_member}',
+  audited boolean default true,
+  assign text default 'row.assign',
+  hidden name[] default '{}'
+) returns setof text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+begin
+  perform access_private.take_table(relation);
+  return query select * from access_private.run(relation, array(
+    select access.protect_plan(relation, organization, owner, "select", "insert", "update", "delete", assurance, roles, audited, assign, hidden)));
+end $$;
+comment on function access.protect(regclass, name, name, text, text, text, text, integer, name[], boolean, text, name[]) is
+  'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and missing indexes. A null permission closes a command. A row is inserted in one''s own name unless one holds assign. Idempotent; returns the lines it ran, none when all is so already. TABLE names what the table lacks.';
+
+create or replace function access_private.kept(relation regclass) returns table (
+    organization name, owner name, permissions text[], assurance integer, roles name[], audited boolean, assign text, hidden name[])
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+  select p.organization_column, p.owner_column,
+      array(select r.permission from unnest(array['select', 'insert', 'update', 'delete']) with ordinality u (command, position)
+        left join access.rules r on r.relation = p.relation and r.command = u.command order by u.position),
+      coalesce((select max(r.assurance) from access.rules r where r.relation = p.relation), 1),
+      p.roles, p.audited, (select max(r.assign) from access.rules r where r.relation = p.relation), p.hidden
+    from access.protections p
+    where p.relation = kept.relation
+$$;
+comment on function access_private.kept(regclass) is 'What access.protect() was given for a table; no row if it is under no rules.';
+
+create or replace function access.renew(relation regclass) returns setof text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+declare
+  v record;
+begin
+  select k.* into v from access_private.kept(relation) k;
+  if not found then
+    raise exception '% is under no rules', access_private.table_name(relation) using errcode = 'TABLE',
+      hint = format('select access.protect(%L);', access_private.table_name(relation));
+  end if;
+  return query select access.protect(relation, v.organization, v.owner, v.permissions[1], v.permissions[2], v.permissions[3], v.permissions[4],
+    v.assurance, v.roles, v.audited, v.assign, v.hidden);
+end $$;
+comment on function access.renew(regclass) is
+  'Puts a table under its rules again, after columns were added or something was changed by hand: access.protect() as it was called last. TABLE for a table under none.';
+
+create or replace function access.unprotect(relation regclass) returns setof text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+  set quote_all_identifiers = off
+as $$
+declare
+  v record;
+  v_table text := access_private.table_name(relation);
+begin
+  perform access_private.take_table(relation);
+  select k.* into v from access_private.kept(relation) k;
+  if not found then
+    return;
+  end if;
+  return query select * from access_private.run(relation, array(
+    -- As if nothing were allowed to anybody: the same lines.
+    select d.line
+      from access_private.differences(relation, v.organization, null, array[null, null, null, null]::text[], 1, v.roles, false, null, v.hidden) d
+      where d.place in (10, 20, 21, 22, 23, 30, 90)
+      order by d.place, d.line)
+    || format('select access.forget_protection(%L);', v_table));
+end $$;
+comment on function access.unprotect(regclass) is
+  'Takes the rules of a table away: policies, grants, and what records its changes. It stays closed: row-level security is on, and nobody has a policy. Returns the lines it ran.';
+--! EndIncluded access/protect.sql
+--! Included access/gaps.sql
+-- Purpose: what became different since it was put under rules, and what in an exposed schema never was. For a server
+-- that starts and for a host's CI: one pass over the catalog, and nothing is changed.
+
+create or replace function access_private.gaps_of_protected() returns table (object text, what text, line text)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+declare
+  v_relation regclass;
+  v record;
+begin
+  for v_relation in
+    select c.oid::regclass from access.protections p join pg_class c on c.oid = p.relation order by access_private.table_name(c.oid)
+  loop
+    select k.* into v from access_private.kept(v_relation) k;
+    return query
+      select access_private.table_name(v_relation), o.what, o.line
+        from access_private.obstacles(v_relation, v.organization, v.owner, v.permissions || v.assign, v.assurance, v.roles, v.hidden) o;
+    -- Whoever takes the column away that the rest is about hears of that alone.
+    continue when found;
+    return query
+      select access_private.table_name(v_relation), d.what, d.line
+        from access_private.differences(v_relation, v.organization, v.owner, v.permissions, v.assurance, v.roles, v.audited, v.assign, v.hidden) d
+        order by d.place, d.line;
+  end loop;
+end $$;
+comment on function access_private.gaps_of_protected() is 'What is not as the rules of the tables under rules say.';
+
+create or replace function access_private.gaps_of_schemas(schemas name[]) returns table (object text, what text, line text)
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+  set quote_all_identifiers = off
+as $$
+  with recursive over (id, ancestor) as (
+    select i.inhrelid, i.inhparent from pg_inherits i
+    union
+    select o.id, i.inhparent from over o join pg_inherits i on i.inhrelid = o.ancestor
+  ), here as (
+    select c.oid, c.relkind, c.reloptions, c.relispartition, format('%I.%I', n.nspname, c.relname) as name
+      from pg_namespace n join pg_class c on c.relnamespace = n.oid
+      where n.nspname = any (gaps_of_schemas.schemas) and c.relkind in ('r', 'p', 'v', 'm', 'f')
+  ), borrowed as (
+    -- What runs with the rights of its owner: for whoever may call it, and behind whatever has it as a trigger.
+    select p.oid::regprocedure::text as name, pg_get_userbyid(p.proowner) as owner, p.prokind
+      from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+      where p.prosecdef and pg_get_userbyid(p.proowner) not in ('safetypin_definer', 'safetypin_keeper')
+        and (n.nspname = any (gaps_of_schemas.schemas) and exists (
+            select from pg_roles r where r.rolname = any (access_private.run_time_roles()) and has_function_privilege(r.oid, p.oid, 'execute'))
+          or exists (
+            select from pg_trigger t where t.tgfoid = p.oid and not t.tgisinternal and (
+              t.tgrelid in (select x.relation from access.protections x) or t.tgrelid in (select h.oid from here h))))
+  )
+  select g.name, g.what, g.line
+    from (
+      select h.name, 'not under rules' as what, format('select access.protect(%L);', coalesce((
+            select access_private.table_name(a.relid) from pg_partition_ancestors(h.oid) with ordinality a (relid, level) where h.relispartition order by a.level desc limit 1),
+          h.name)) as line
+        from here h
+        where h.relkind in ('r', 'p')
+          and not exists (select from access.protections p where p.relation = h.oid)
+          and not exists (select from over o join access.protections p on p.relation = o.ancestor where o.id = h.oid)
+      union all
+      select h.name, 'a view that reads with the rights of its owner, past all rules', format('alter view %s set (security_invoker = true);', h.name)
+        from here h
+        where h.relkind = 'v' and not coalesce((select o.option_value::boolean from pg_options_to_table(h.reloptions) o where o.option_name = 'security_invoker'), false)
+      union all
+      select h.name, case h.relkind when 'm' then 'a materialized view holds rows of everybody, and knows no rules' else 'a foreign table knows no rules' end,
+          format('select access.exempt(%L, ''…'');', h.name)
+        from here h
+        where h.relkind in ('m', 'f')
+      union all
+      select b.name, format('runs with the rights of %s, past all rules', b.owner),
+          format('alter %s %s security invoker;', case b.prokind when 'p' then 'procedure' else 'function' end, b.name)
+        from borrowed b
+    ) g
+    where not exists (select from access.exemptions e where e.object = g.name)
+    order by g.name, g.what
+$$;
+comment on function access_private.gaps_of_schemas(name[]) is 'What in these schemas is neither under rules nor exempt, and what goes past rules anywhere.';
+
+create or replace function access.gaps(schemas name[] default '{}') returns table (object text, what text, line text)
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  select * from access_private.gaps_of_protected()
+  union all
+  select * from access_private.gaps_of_schemas(gaps.schemas)
+$$;
+comment on function access.gaps(name[]) is
+  'Where rules do not hold, each with the line to run: tables under rules that are not as their rules say any more, and in these schemas whatever is neither under rules nor exempt (access.exempt). No row means none. Changes nothing.';
+--! EndIncluded access/gaps.sql
 --! Included access/triggers.sql
 -- Purpose: what a change of roles and memberships brings about, whichever function makes it. By statement, with the rows
 -- that changed: a role of ten thousand people is one working out, not ten thousand.
@@ -11341,6 +12085,8 @@ insert into audit.actions (name, category, severity, description) values
   ('api_key.create', 'administration', 'notice', 'An API key was made.'),
   ('api_key.rotate', 'administration', 'notice', 'An API key got a new secret.'),
   ('api_key.revoke', 'administration', 'notice', 'An API key was ended.'),
+  ('table.unprotect', 'administration', 'alert', 'The rules of a table were taken away; it is closed until it has others.'),
+  ('table.exempt', 'administration', 'alert', 'Something in an exposed schema was listed as needing no rules, or was taken off that list.'),
   ('key.export', 'administration', 'warning', 'The wrapped keys were written to a file.'),
   ('key.import', 'administration', 'alert', 'Wrapped keys were taken from a file.'),
   ('key.rotate', 'administration', 'notice', 'A key of the key tree was replaced.'),
@@ -11402,6 +12148,10 @@ reset role;
 
 select platform_private.admit('safetypin_owner', 'access.rules', 'select');
 select platform_private.admit('safetypin_definer', 'access.rules', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_owner', 'access.protections', 'select');
+select platform_private.admit('safetypin_definer', 'access.protections', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_owner', 'access.exemptions', 'select');
+select platform_private.admit('safetypin_definer', 'access.exemptions', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_owner', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.organizations', 'select', 'insert', 'update');
@@ -11449,7 +12199,9 @@ set local role safetypin_definer;
 grant execute on function access.clean_up(integer) to safetypin_jobs;
 -- For a DBA, who works as the owner.
 grant execute on function access.define_permission(text, text, text[]),
-  access.set_rule(regclass, text, name, name, text, integer, name[], text) to safetypin_owner;
+  access.set_rule(regclass, text, name, name, text, integer, name[], text),
+  access.keep_protection(regclass, name, name, name[], boolean, name[]), access.forget_protection(regclass),
+  access.exempt(text, text), access_private.table_name(regclass) to safetypin_owner;
 -- Steps of explaining: what they borrow ends at the rules; rows are looked up with the rights of who asks.
 grant execute on function access.explain_place(text, text) to safetypin_member, safetypin_owner;
 grant execute on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) to safetypin_owner;

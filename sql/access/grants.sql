@@ -6,7 +6,9 @@ set local role safetypin_definer;
 grant execute on function access.clean_up(integer) to safetypin_jobs;
 -- For a DBA, who works as the owner.
 grant execute on function access.define_permission(text, text, text[]),
-  access.set_rule(regclass, text, name, name, text, integer, name[], text) to safetypin_owner;
+  access.set_rule(regclass, text, name, name, text, integer, name[], text),
+  access.keep_protection(regclass, name, name, name[], boolean, name[]), access.forget_protection(regclass),
+  access.exempt(text, text), access_private.table_name(regclass) to safetypin_owner;
 -- Steps of explaining: what they borrow ends at the rules; rows are looked up with the rights of who asks.
 grant execute on function access.explain_place(text, text) to safetypin_member, safetypin_owner;
 grant execute on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) to safetypin_owner;

@@ -2,6 +2,10 @@
 
 select platform_private.admit('safetypin_owner', 'access.rules', 'select');
 select platform_private.admit('safetypin_definer', 'access.rules', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_owner', 'access.protections', 'select');
+select platform_private.admit('safetypin_definer', 'access.protections', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_owner', 'access.exemptions', 'select');
+select platform_private.admit('safetypin_definer', 'access.exemptions', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_owner', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.permissions', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.organizations', 'select', 'insert', 'update');

@@ -175,3 +175,29 @@ comment on column access.rules.permission is 'Permission that the command needs.
 comment on column access.rules.assurance is 'Assurance level that the session needs (SP 800-63B).';
 comment on column access.rules.roles is 'Database roles that the rule is for.';
 comment on column access.rules.assign is 'Permission that lets an insert name somebody else in the owner column; without one nobody may.';
+
+create table if not exists access.protections (
+  relation regclass not null constraint protections_pkey primary key,
+  organization_column name not null,
+  owner_column name,
+  roles name[] not null,
+  audited boolean not null,
+  hidden name[] not null default '{}'
+);
+alter table access.protections enable row level security, force row level security;
+comment on table access.protections is 'Tables under rules: what access.protect() was given besides the rules of each command, so that access.renew() and access.gaps() need not be told.';
+comment on column access.protections.relation is 'Protected table.';
+comment on column access.protections.organization_column is 'Column that says whose row it is.';
+comment on column access.protections.owner_column is 'Column with the person whose own row it is.';
+comment on column access.protections.roles is 'Database roles that the rules are for.';
+comment on column access.protections.audited is 'Whether its changes are recorded row by row.';
+comment on column access.protections.hidden is 'Columns that no client reads or writes.';
+
+create table if not exists access.exemptions (
+  object text not null constraint exemptions_pkey primary key,
+  reason text not null constraint exemptions_reason_length check (length(reason) between 10 and 1000)
+);
+alter table access.exemptions enable row level security, force row level security;
+comment on table access.exemptions is 'What is in an exposed schema and under no rules, each with the reason. access.gaps() passes over it.';
+comment on column access.exemptions.object is 'Table, view or function (with the types of its arguments), with its schema.';
+comment on column access.exemptions.reason is 'Why it needs no rules, for whoever reviews it.';

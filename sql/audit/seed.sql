@@ -50,6 +50,8 @@ insert into audit.actions (name, category, severity, description) values
   ('api_key.create', 'administration', 'notice', 'An API key was made.'),
   ('api_key.rotate', 'administration', 'notice', 'An API key got a new secret.'),
   ('api_key.revoke', 'administration', 'notice', 'An API key was ended.'),
+  ('table.unprotect', 'administration', 'alert', 'The rules of a table were taken away; it is closed until it has others.'),
+  ('table.exempt', 'administration', 'alert', 'Something in an exposed schema was listed as needing no rules, or was taken off that list.'),
   ('key.export', 'administration', 'warning', 'The wrapped keys were written to a file.'),
   ('key.import', 'administration', 'alert', 'Wrapped keys were taken from a file.'),
   ('key.rotate', 'administration', 'notice', 'A key of the key tree was replaced.'),

@@ -100,6 +100,7 @@ declare
   v_owner name;
   v_table text;
   v_attribute pg_attribute;
+  v_role text;
   v_declared text;
   v_type text;
   v_force boolean;
@@ -282,6 +283,12 @@ begin
   v_hidden := array[keyring.part_name("column", '_sealed')]
     || case when v_indexed then array[keyring.part_name("column", '_index_a'), keyring.part_name("column", '_index_b')] else '{}' end;
   execute format('alter table %s %s', v_table, (select string_agg(format('add column %I bytea', h), ', ') from unnest(v_hidden) h));
+  -- Whoever may read the column goes on reading rows as a whole.
+  for v_role in
+    select case when x.grantee = 0 then 'public' else x.grantee::regrole::text end from aclexplode(v_attribute.attacl) x where x.privilege_type = 'SELECT'
+  loop
+    execute format('grant select (%s) on %s to %s', (select string_agg(quote_ident(h), ', ') from unnest(v_hidden) h), v_table, v_role);
+  end loop;
   -- A default is kept, as text. ANALYZE keeps samples of values: what it has goes with the old type, and it takes no more.
   execute format('alter table %s alter column %I type text using %I::text, alter column %I set statistics 0, alter column %I set statistics 0',
     v_table, "column", "column", "column", v_hidden[1]);

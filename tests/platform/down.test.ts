@@ -52,11 +52,8 @@ create table clinic.visits (
 );
 select access.protect('clinic.visits');`;
 
-/** Migrations run with row-level security that fails aloud, so its force is lifted for the moment. */
 const UNVISIT = `
-alter table access.rules no force row level security;
-delete from access.rules where relation = 'clinic.visits'::regclass;
-alter table access.rules force row level security;
+select access.unprotect('clinic.visits');
 drop schema clinic cascade;
 `;
 

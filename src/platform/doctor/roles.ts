@@ -107,7 +107,8 @@ const reading: Check = {
         cross join pg_catalog.pg_roles r
         where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname !~ '^(pg_|information_schema$)'
           and r.rolname = any ($1) and has_schema_privilege(r.oid, n.oid, 'usage')
-          and has_table_privilege(r.oid, c.oid, 'select, insert, update, delete, truncate, references, trigger')
+          and (has_table_privilege(r.oid, c.oid, 'select, insert, update, delete, truncate, references, trigger')
+            or r.rolname = 'safetypin_authenticator' and has_any_column_privilege(r.oid, c.oid, 'select, insert, update, references'))
           and not (r.rolname = 'safetypin_jobs' and n.nspname = 'graphile_worker')
           and c.oid is distinct from to_regclass('platform.errors')
         order by 1`,

@@ -168,12 +168,12 @@ export const accessLints: readonly Lint[] = [
     defect: 'grant select on access.roles to safetypin_member with grant option',
   },
   {
-    name: 'SELECT granted on single columns',
-    cure: 'grant select on the table; what must not be seen belongs into a private sibling',
+    name: 'SELECT granted on single columns of a table that is under no rules',
+    cure: 'access.protect grants by column; else grant select on the table: what must not be seen belongs into a private sibling',
     find: `select format('%s.%s for %s', t.key, c.attname, x.grantee::regrole) as key, 'select on a column' as detail
              from tables t join pg_attribute c on c.attrelid = t.oid, aclexplode(c.attacl) x join runtime r on r.role = x.grantee
-            where x.privilege_type = 'SELECT'`,
-    defect: 'grant select (id) on access.roles to safetypin_anonymous',
+            where x.privilege_type = 'SELECT' and t.oid not in (select p.relation from access.protections p)`,
+    defect: 'grant select (name) on access.permissions to safetypin_anonymous',
   },
   {
     name: 'PG-45 a publication or an event trigger that was not reviewed',

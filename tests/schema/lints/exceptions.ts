@@ -11,10 +11,14 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
   },
   'PG-06 dynamic SQL put together from text': {
     'platform_private.admit(role name, relation regclass, VARIADIC commands text[])': PROTECTED_DDL,
-    'access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean, assign text)':
-      PROTECTED_DDL,
     'access.row_seen(relation oid, key_column name, organization_column name, owner_column name, key text, OUT seen text, OUT owner_id uuid, OUT organization_id uuid)':
       'looks up a row of any table with the rights of who asks; names of the catalog through %I, the key is a parameter',
+    'access_private.run(relation regclass, lines text[])': PROTECTED_DDL,
+    'access_private.differences(relation regclass, organization name, owner name, permissions text[], assurance integer, roles name[], audited boolean, assign text, hidden name[])':
+      'runs nothing: asks about the privilege of that name',
+    'access_private.take_table(relation regclass)': 'locks a table by its name from the catalog, quoted',
+    'access_private.line_for_organization(relation regclass, organization name)':
+      'asks whether a table has rows, by its name from the catalog, quoted',
     'audit.let_record(role name)': 'a grant of one function that refuses outside of triggers; the role through %I',
     'audit_private.make_partitions(months integer)': 'names of partitions are made from a date',
     'keyring.row_of(row_id text, row_keys text[], row_values jsonb, changed anyelement)':
@@ -64,6 +68,8 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'access_private.invitation_addresses': SECRETS,
     'access_private.api_key_secrets': SECRETS,
     'access.api_key_use': 'last use, written once a minute',
+    'access.protections': 'access.keep_protection appends table.protect, access.forget_protection table.unprotect',
+    'access.exemptions': 'access.exempt appends table.exempt',
     'access_private.ownership':
       'counts turns, so that changes of members and roles take them; says nothing about anybody',
     'access_private.domain_owners':
