@@ -10,6 +10,21 @@ import { corked, type Gone, type RequestClient, RequestTransaction, type Transac
 
 export type { RequestClient } from './transaction.ts';
 
+/** Whose turn a request takes where many wait (http/turns.ts). It gives no right to anything. */
+export interface Turn {
+  readonly name: string;
+  /** A turn of its own, once SQL has taken the credential. */
+  readonly once?: string;
+}
+
+/** Places at the database and who gets the next. */
+export interface Places {
+  nameOf(turn: Turn): string;
+  enter(name: string, signal?: Gone): Promise<void> | undefined;
+  leave(name: string): void;
+  proved(turn: Turn): void;
+}
+
 /** Who asks, from where. Made once per HTTP request; the credential is already known to come from a good token. */
 export interface RequestSource {
   readonly requestId: string;
@@ -18,6 +33,8 @@ export interface RequestSource {
   readonly userAgent: string | null;
   /** Why sensitive values are read, as the client says it: a code for the audit trail. */
   readonly purpose?: string;
+  /** Without one, a request waits for nobody but the pool. */
+  readonly turn?: Turn;
   /** What is learnt of the request on its way, for the log, the metrics and the trace. */
   readonly note?: RequestNote;
 }
@@ -32,6 +49,8 @@ export interface RequestsOptions {
   readonly sealer: Sealer;
   /** Prepared statements kept per connection. Defaults to 100; 0 through a transaction pooler. */
   readonly statementNames?: number;
+  /** In which order requests get connections. Defaults to that in which they come. */
+  readonly places?: Places;
   /** Told why the database could not be reached, or was lost on the way. Defaults to nothing. */
   readonly onUnavailable?: (error: unknown, requestId: string) => void;
   /** Told how long each step took. Defaults to nothing. */
@@ -91,7 +110,7 @@ async function rollBack(connection: pg.PoolClient): Promise<Error | undefined> {
  * The commit is always awaited: that costs no message, and no answer leaves before what it says is durable.
  */
 export function createRequests(options: RequestsOptions): Requests {
-  const { pool, sealer, statementNames = 100, onUnavailable = ignore, observe = ignore } = options;
+  const { pool, sealer, statementNames = 100, onUnavailable = ignore, observe = ignore, places } = options;
   const names = new StatementNames(statementNames);
   const envelopes = new Envelopes(sealer);
   const losses = new Losses();
@@ -108,11 +127,32 @@ export function createRequests(options: RequestsOptions): Requests {
       throw unavailable(error, source);
     });
 
+  /** Each organization in its turn, and then whoever comes first. */
   async function inRequest<Result>(source: RequestSource, work: Work<Result>, signal?: Gone): Promise<Result> {
+    const { turn } = source;
+    if (places === undefined || turn === undefined) return onConnection(source, work, signal, performance.now());
+    const name = places.nameOf(turn);
+    const asked = performance.now();
+    const waiting = places.enter(name, signal);
+    if (waiting !== undefined) await waiting;
+    try {
+      const result = await onConnection(source, work, signal, asked);
+      places.proved(turn);
+      return result;
+    } finally {
+      places.leave(name);
+    }
+  }
+
+  async function onConnection<Result>(
+    source: RequestSource,
+    work: Work<Result>,
+    signal: Gone | undefined,
+    asked: number,
+  ): Promise<Result> {
     // Sealed before a connection is taken: the sealer may need one itself, and the pool may have only one.
     const envelope = envelopes.at(source.credential) ?? (await reached(envelopes.seal(source.credential), source));
     if (signal?.aborted) throw new AppError(SQLSTATE.canceled, 'the client has gone');
-    const asked = performance.now();
     const connection = await reached(pool.connect(), source);
     observe('wait', asked, performance.now(), source);
     losses.watch(connection);

@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import type { RequestSource, Requests } from '../graphql/adaptor.ts';
+import type { RequestSource, Requests, Turn } from '../graphql/adaptor.ts';
 import { AppError } from '../platform/app-error.ts';
 import { SQLSTATE } from '../platform/errors.ts';
 import type { Activity } from '../sessions/activity.ts';
 import { type ApiKeyCredential, ApiKeys, isApiKey } from '../sessions/api-key.ts';
 import type { AccessToken, AccessTokens } from '../sessions/tokens.ts';
 import type { ClientAddress } from './client-address.ts';
+import { networkOf } from './turns.ts';
 
 const USER_AGENT_LENGTH = 512;
 const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
@@ -20,11 +21,13 @@ export function anonymousSource(request: IncomingMessage, clientAddress: ClientA
   const forwarded = headers['x-forwarded-for'];
   const purpose = headers['x-purpose'];
   const userAgent = headers['user-agent']?.slice(0, USER_AGENT_LENGTH).toWellFormed() ?? null;
+  const ip = clientAddress(socket.remoteAddress, Array.isArray(forwarded) ? forwarded.join(',') : forwarded);
   return {
     requestId: requestIdOf(request, clientAddress),
     credential: null,
     note: {},
-    ip: clientAddress(socket.remoteAddress, Array.isArray(forwarded) ? forwarded.join(',') : forwarded),
+    ip,
+    turn: { name: networkOf(ip) },
     userAgent,
     ...(typeof purpose === 'string' && PURPOSE.test(purpose) ? { purpose } : {}),
   };
@@ -45,6 +48,8 @@ export function traceparentOf({ headers, socket }: IncomingMessage, clientAddres
 
 /** The application itself, asking for nobody. */
 export const nobody = (): RequestSource => ({ requestId: randomUUID(), credential: null, ip: null, userAgent: null });
+
+const turnOf = ({ organizationId, personId }: AccessToken): Turn => ({ name: organizationId ?? personId });
 
 /** Turns a bearer token or an API key into the credential that SQL asks for. One that is not good is an error, never anonymous. */
 export class Authenticator {
@@ -68,16 +73,17 @@ export class Authenticator {
     if (isApiKey(token)) {
       const key = this.#apiKeys.read(token);
       if (key === null) throw new AppError(SQLSTATE.unauthenticated, 'not an API key');
-      return this.#as(source, key);
+      const { name } = source.turn ?? { name: networkOf(source.ip) };
+      return this.#as(source, key, { name, once: key.credentialHash.toString('base64') });
     }
     const known = this.#tokens.recall(token);
-    if (known !== undefined) return this.#as(source, known);
-    return this.#firstUse(source, token).then((verified) => this.#as(source, verified));
+    if (known !== undefined) return this.#as(source, known, turnOf(known));
+    return this.#firstUse(source, token).then((verified) => this.#as(source, verified, turnOf(verified)));
   }
 
-  #as(source: RequestSource, { credential, credentialHash }: ApiKeyCredential): RequestSource {
+  #as(source: RequestSource, { credential, credentialHash }: ApiKeyCredential, turn: Turn): RequestSource {
     this.#activity.note(credentialHash);
-    return { ...source, credential };
+    return { ...source, credential, turn };
   }
 
   /** Several requests at once with a new token check it once. */

@@ -31,6 +31,7 @@ import { documentsFrom, loadPersistedOperations } from './persisted.ts';
 import { Authenticator, nobody } from './request.ts';
 import { ApiGrafserv } from './serv.ts';
 import { Shutdown } from './shutdown.ts';
+import { Turns } from './turns.ts';
 
 export interface ServerOptions {
   readonly config: Config;
@@ -125,6 +126,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       sealer,
       observe: observer.observe,
       statementNames: config.databasePooled ? 0 : STATEMENT_NAMES,
+      places: new Turns({ places: CONNECTIONS, onOverload: () => metrics.countLimit('request.turns') }),
       onUnavailable: outageNotes('database'),
     });
     const register = new ErrorRegister(

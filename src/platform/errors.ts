@@ -31,6 +31,7 @@ export const SQLSTATE = {
   keyUnavailable: 'KEYNO',
   malformedText: '22021',
   overloaded: '53300',
+  busy: '55P03',
   canceled: '57014',
   transactionAborted: '25P02',
   unreachable: '57P03',

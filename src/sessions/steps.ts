@@ -29,6 +29,7 @@ interface SignInResult {
   readonly outcome: string;
   readonly session_id: string | null;
   readonly person_id: string | null;
+  readonly organization_id: string | null;
   readonly access_expires_at: Date | null;
   readonly expires_at: Date | null;
   readonly retry_after: number | null;
@@ -54,11 +55,16 @@ function answer(tools: StepTools, result: SignInResult, credential: Buffer, refr
     retryAfter: result.retry_after,
     mfaMethods: result.mfa_methods,
   };
-  const { session_id: sessionId, person_id: personId, access_expires_at: expiresAt } = result;
+  const {
+    session_id: sessionId,
+    person_id: personId,
+    organization_id: organizationId,
+    access_expires_at: expiresAt,
+  } = result;
   if (sessionId === null || personId === null || expiresAt === null) return refused;
   return {
     ...refused,
-    accessToken: tools.tokens.issue({ credential, sessionId, personId, expiresAt }),
+    accessToken: tools.tokens.issue({ credential, sessionId, personId, organizationId, expiresAt }),
     refreshToken: refreshToken.toString('base64url'),
     expiresAt,
     sessionExpiresAt: result.expires_at,

@@ -12,6 +12,8 @@ export interface AccessToken {
   readonly credentialHash: Buffer;
   readonly sessionId: string;
   readonly personId: string;
+  /** The active organization when it was issued: whose turn a request takes, and no right to anything. */
+  readonly organizationId: string | null;
   readonly expiresAt: number;
 }
 
@@ -20,6 +22,7 @@ export interface AccessGrant {
   readonly credential: Buffer;
   readonly sessionId: string;
   readonly personId: string;
+  readonly organizationId?: string | null;
   readonly expiresAt: Date;
 }
 
@@ -94,6 +97,7 @@ export class AccessTokens {
       jti: randomUUID(),
       sid: grant.sessionId,
       cred: grant.credential.toString('base64url'),
+      ...(grant.organizationId && { org: grant.organizationId }),
     };
     return jwt.sign(claims, key.privateKey, { algorithm: 'ES256', header: { alg: 'ES256', typ: TYPE, kid: key.kid } });
   }
@@ -136,7 +140,7 @@ export class AccessTokens {
     const { issuer } = this.#options;
     const claims = jwt.verify(token, key.publicKey, { algorithms: ['ES256'], issuer, audience: issuer });
     if (typeof claims !== 'object') return null;
-    const { aud, sub, exp, iat, jti, client_id, sid, cred } = claims as Record<string, unknown>;
+    const { aud, sub, exp, iat, jti, client_id, sid, cred, org = null } = claims as Record<string, unknown>;
     const good =
       aud === issuer &&
       client_id === CLIENT &&
@@ -147,6 +151,7 @@ export class AccessTokens {
       UUID.test(sub) &&
       typeof sid === 'string' &&
       UUID.test(sid) &&
+      (org === null || (typeof org === 'string' && UUID.test(org))) &&
       typeof cred === 'string';
     if (!good) return null;
     const credential = decodeSecret(cred);
@@ -157,6 +162,7 @@ export class AccessTokens {
       credentialHash: hashSecret(credential),
       sessionId: sid,
       personId: sub,
+      organizationId: org,
       expiresAt: exp * 1000,
     };
   }

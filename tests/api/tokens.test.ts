@@ -54,7 +54,18 @@ test('the forgery of this file is good when nothing is changed in it', async () 
 test('an access token says what RFC 9068 asks for, and nothing of roles (JW-04)', () => {
   const [header, claims] = parts();
   expect(header).toEqual({ alg: 'ES256', typ: 'at+jwt', kid: expect.stringMatching(/^[\w-]{43}$/) });
-  expect(Object.keys(claims).sort()).toEqual(['aud', 'client_id', 'cred', 'exp', 'iat', 'iss', 'jti', 'sid', 'sub']);
+  expect(Object.keys(claims).sort()).toEqual([
+    'aud',
+    'client_id',
+    'cred',
+    'exp',
+    'iat',
+    'iss',
+    'jti',
+    'org',
+    'sid',
+    'sub',
+  ]);
   expect(claims.iss).toBe(api.config.publicUrl);
 });
 
@@ -110,6 +121,8 @@ describe('refused', () => {
     ['no sub', { sub: undefined }],
     ['no jti', { jti: undefined }],
     ['sub that is no id', { sub: 'admin' }],
+    ['org that is no id', { org: 'everybody' }],
+    ['org as a list', { org: [] }],
     ['a credential cut short', { cred: 'AAAA' }],
     ['a credential that is no text', { cred: 7 }],
     ['no credential', { cred: undefined }],
