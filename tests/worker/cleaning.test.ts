@@ -8,7 +8,7 @@ import { refresh } from '../sessions/tokens.ts';
 import { Application, refusal, withoutGuard } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
 
-type Domain = 'identity' | 'sessions' | 'keyring' | 'platform';
+type Domain = 'access' | 'identity' | 'sessions' | 'keyring' | 'platform';
 
 let db: TestDatabase;
 let app: Application;
