@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:bbbb670b8567901f5ce0eba31ee9b84df6ca0ff7
+--! Hash: sha1:38b0357e658910c2513db41677aa5074d95e997d
 --! Message: initial
 
 --! Included all.sql
@@ -10693,7 +10693,7 @@ begin
   end if;
   insert into access.invitations (organization_id, id, role_id, role_valid_until, invited_by, expires_at)
     values (v_organization, v_id, v_role, v_until, request.user_id(),
-      clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds')));
+      clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds')));
   insert into access_private.invitation_addresses (organization_id, invitation_id, address, lookup)
     values (v_organization, v_id,
       keyring_private.seal('access.invitations.address', v_organization, v_id, v_organization, v_address), v_lookup);
@@ -10739,7 +10739,7 @@ begin
     where t.organization_id = v_organization and t.invitation_id = v_invitation.id and t.consumed_at is null;
   update access.invitations i
     set invited_by = request.user_id(),
-        expires_at = clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds'))
+        expires_at = clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds'))
     where i.organization_id = v_organization and i.id = v_invitation.id;
   perform access_private.ask_for_invitation_mail('invitation', v_organization, v_invitation.id);
   perform audit_private.append('invitation.resend', v_organization, details => jsonb_build_object('invitation', v_invitation.id));
@@ -11840,7 +11840,6 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('token.verification_seconds', 86400, 'seconds',    600, 604800, 'Life of a token that proves an e-mail address.'),
   ('token.reset_seconds',         1800, 'seconds',    300, 86400,  'Life of a token that resets a password.'),
   ('token.code_seconds',           600, 'seconds',    120, 3600,   'Life of a six-digit code sent by mail.'),
-  ('token.invitation_seconds',  604800, 'seconds',    3600, 2592000, 'Life of an invitation to an organization.'),
   ('invitation.per_hour',          100, 'invitations', 1, 100000,  'Invitations that one organization sends in an hour.'),
   ('mail.per_address_per_hour',      5, 'mails',      1, 100,      'Mails of one kind that one address gets in an hour.'),
   ('session.access_seconds',       600, 'seconds',    60, 3600,    'Life of an access token (RFC 9068).'),

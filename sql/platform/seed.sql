@@ -74,7 +74,6 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('token.verification_seconds', 86400, 'seconds',    600, 604800, 'Life of a token that proves an e-mail address.'),
   ('token.reset_seconds',         1800, 'seconds',    300, 86400,  'Life of a token that resets a password.'),
   ('token.code_seconds',           600, 'seconds',    120, 3600,   'Life of a six-digit code sent by mail.'),
-  ('token.invitation_seconds',  604800, 'seconds',    3600, 2592000, 'Life of an invitation to an organization.'),
   ('invitation.per_hour',          100, 'invitations', 1, 100000,  'Invitations that one organization sends in an hour.'),
   ('mail.per_address_per_hour',      5, 'mails',      1, 100,      'Mails of one kind that one address gets in an hour.'),
   ('session.access_seconds',       600, 'seconds',    60, 3600,    'Life of an access token (RFC 9068).'),

@@ -61,7 +61,7 @@ async function outcomeOf(tools: StepTools, source: RequestSource, sql: string, v
 
 const DOORS: Readonly<Record<string, Door>> = {
   register: door(
-    z.object({ email: text, password: text, displayName: text, organizationName: text }),
+    z.object({ email: text, password: text, displayName: text, organizationName: text.nullish() }),
     async (tools, source, input) =>
       reasoned(await register(tools, source, input), 'password', 'The registration was refused.'),
   ),

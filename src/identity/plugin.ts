@@ -15,8 +15,8 @@ export const IdentityPlugin: GraphileConfig.Plugin = extendSchema({
       email: String!
       password: String!
       displayName: String!
-      "Name of the organization that is made with the account."
-      organizationName: String!
+      "Name of the organization that is made with the account. Without it there is none: for who is invited."
+      organizationName: String
     }
     type RegisterPayload @scope(isMutationPayload: true) {
       "The \`clientMutationId\` of the input, unchanged."

@@ -36,7 +36,7 @@ export interface RegisterInput {
   readonly email: string;
   readonly password: string;
   readonly displayName: string;
-  readonly organizationName: string;
+  readonly organizationName?: string | null | undefined;
 }
 
 /** SQL judges the facts, hands out how to hash, and takes the tag: the same work for an address that has an account. */
@@ -46,8 +46,10 @@ export async function register(
   input: RegisterInput,
 ): Promise<ReasonedAnswer> {
   const source = withoutCredential(from);
-  const names = [storable(input.email), storable(input.displayName), storable(input.organizationName)];
-  const facts = JSON.stringify(await passwordFacts(input.password, names));
+  const organization = typeof input.organizationName === 'string' ? storable(input.organizationName) : null;
+  const names = [storable(input.email), storable(input.displayName), organization];
+  const known = names.filter((name) => name !== null);
+  const facts = JSON.stringify(await passwordFacts(input.password, known));
   const { rows } = await tools.requests.inRequest(source, (client) =>
     client.query<Prepared>({
       name: 'prepare_registration',

@@ -86,10 +86,12 @@ describe('CR-08 a rotation of data keys', () => {
       (select count(*) from clinic.patients where keyring.is_stale(ssn_sealed) or keyring.is_stale(born_sealed))::int as patients,
       (select count(*) from identity_private.emails where keyring.is_stale(address))::int as emails,
       (select count(*) from identity_private.profiles where keyring.is_stale(display_name))::int as names,
+      (select count(*) from access_private.invitation_addresses where keyring.is_stale(address))::int as invitations,
       (select count(*) from identity_private.passwords where keyring.is_stale(verifier))::int as passwords`);
-  const none = { patients: 0, emails: 0, names: 0, passwords: 0 };
+  const none = { patients: 0, emails: 0, names: 0, invitations: 0, passwords: 0 };
 
   it('seals every value anew while people read and write, and is broken off at any row', async () => {
+    await rows("select api.invite_member('guest@example.com', 'member')");
     await clinic.owner.query('select keyring.rotate_data_keys()');
     expect(await refusal(clinic.owner.query('select keyring.rotate_data_keys()'))).toBe('CNFLT');
     const people = traffic(clinic, ROWS);
@@ -98,6 +100,9 @@ describe('CR-08 a rotation of data keys', () => {
     expect(wrong).toEqual([]);
     expect(rounds).toBeGreaterThan(1);
     expect(await keys()).toEqual(none);
+    expect(await rows('select api.invitations_email(i) as email from access.invitations i')).toEqual([
+      { email: 'guest@example.com' },
+    ]);
     expect((await clinic.app.signIn(clinic.ada.email, clinic.ada.tag)).outcome).toBe('SIGNED_IN');
     expect(
       await one(

@@ -3296,7 +3296,7 @@ begin
   end if;
   insert into access.invitations (organization_id, id, role_id, role_valid_until, invited_by, expires_at)
     values (v_organization, v_id, v_role, v_until, request.user_id(),
-      clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds')));
+      clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds')));
   insert into access_private.invitation_addresses (organization_id, invitation_id, address, lookup)
     values (v_organization, v_id,
       keyring_private.seal('access.invitations.address', v_organization, v_id, v_organization, v_address), v_lookup);
@@ -3620,7 +3620,7 @@ begin
     where t.organization_id = v_organization and t.invitation_id = v_invitation.id and t.consumed_at is null;
   update access.invitations i
     set invited_by = request.user_id(),
-        expires_at = clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds'))
+        expires_at = clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds'))
     where i.organization_id = v_organization and i.id = v_invitation.id;
   perform access_private.ask_for_invitation_mail('invitation', v_organization, v_invitation.id);
   perform audit_private.append('invitation.resend', v_organization, details => jsonb_build_object('invitation', v_invitation.id));

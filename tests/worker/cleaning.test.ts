@@ -200,6 +200,28 @@ describe('identity', () => {
   });
 });
 
+test('access: an invitation goes with its address after its mails and tokens, long after its end', async () => {
+  const ada = await app.person('ada');
+  const invite = "select (api.invite_member($1, 'member')).id";
+  const ids: string[] = [];
+  for (const guest of ['ended', 'ran out', 'young'])
+    ids.push((await app.call<{ id: string }>(ada.credential, invite, [`${guest.replace(' ', '.')}@example.com`])).id);
+  await app.mails();
+  await app.call(ada.credential, 'select api.revoke_invitation($1)', [ids[0]]);
+  await app.call(ada.credential, 'select api.revoke_invitation($1)', [ids[2]]);
+  await admin.query("update access.invitations set ended_at = now() - interval '91 days' where id = $1", [ids[0]]);
+  await admin.query("update access.invitations set expires_at = now() - interval '91 days' where id = $1", [ids[1]]);
+  expect(await clean('access')).toBe(0);
+  await admin.query(`
+    update identity_private.tokens set consumed_at = now() - interval '2 days' where purpose = 'invitation';
+    update identity_private.mails set sent_at = now() - interval '8 days' where kind = 'invitation'`);
+  await clean('identity');
+  expect(await clean('access')).toBe(2);
+  expect(await count('access.invitations')).toBe(1);
+  expect(await count('access_private.invitation_addresses where invitation_id = $1', [ids[2]])).toBe(1);
+  expect(await count('access_private.invitation_addresses')).toBe(1);
+});
+
 describe('sessions', () => {
   test('sessions go long after their end, what could open them soon after, and of a live one nothing', async () => {
     const ada = await app.person('ada');
@@ -282,7 +304,7 @@ test('platform: jobs that were given up go after a month with whom they acted fo
 });
 
 test('the job of one domain cleans no other', async () => {
-  const domains: Domain[] = ['identity', 'sessions', 'keyring', 'platform'];
+  const domains: Domain[] = ['access', 'identity', 'sessions', 'keyring', 'platform'];
   for (const [index, domain] of domains.entries()) {
     const other = domains[(index + 1) % domains.length];
     expect(await refusal(batch(domain, 10, `${other}__clean_up`)), domain).toBe('DENYD');
