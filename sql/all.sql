@@ -62,6 +62,7 @@
 --!include access/protect.sql
 --!include access/gaps.sql
 --!include access/triggers.sql
+--!include access/organizations.sql
 --!include access/invitations.sql
 --!include access/joining.sql
 --!include access/api-keys.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:38b0357e658910c2513db41677aa5074d95e997d
+--! Hash: sha1:ec143d5c7288855a679ad2145ce67edc04f30d67
 --! Message: initial
 
 --! Included all.sql
@@ -5693,8 +5693,11 @@ create table if not exists access.organizations (
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
   version integer not null default 1,
-  plan text not null default 'default' constraint organizations_plan_exists references access.plans (name) on delete restrict
+  plan text not null default 'default' constraint organizations_plan_exists references access.plans (name) on delete restrict,
+  slug text not null constraint organizations_slug_unique unique
+    constraint organizations_slug_form check (slug ~ '^[a-z0-9-]{8,60}$')
 );
+create index if not exists organizations_closing_idx on access.organizations (closes_at) where status <> 'closed' and closes_at < 'infinity';
 create index if not exists organizations_plan_idx on access.organizations (plan);
 create index if not exists organizations_created_by_idx on access.organizations (created_by);
 alter table access.organizations enable row level security, force row level security;
@@ -5707,6 +5710,7 @@ comment on column access.organizations.created_by is 'Who founded it; null once 
 comment on column access.organizations.created_at is 'When it was founded.';
 comment on column access.organizations.updated_at is 'When it last changed.';
 comment on column access.organizations.version is 'Grows with each change; for optimistic locking.';
+comment on column access.organizations.slug is 'Name for addresses, made by the server; it stays when the name changes.';
 comment on column access.organizations.plan is 'Plan: how many of what it may have. Given by operators.';
 
 create table if not exists access.roles (
@@ -8056,6 +8060,168 @@ create or replace trigger _600_keep_owner_changed after update on access.members
 create or replace trigger _600_keep_owner_gone after delete on access.membership_roles
   referencing old table as changed for each statement execute function access_private.tg_keep_owner();
 --! EndIncluded access/triggers.sql
+--! Included access/organizations.sql
+-- Purpose: names of organizations for addresses, what operators do with organizations, and their end.
+
+grant create on schema access, access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.slug(name text) returns text
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- Letters lose their accents by being taken apart (NFKD); the few that do not come apart are named here.
+  select coalesce(nullif(rtrim(left(btrim(regexp_replace(lower(replace(replace(replace(replace(
+        translate(regexp_replace(normalize(slug.name, nfkd), E'[\u0300-\u036f]', '', 'g'), 'øØłŁđĐðÐıħĦÆŒÞẞ', 'oOlLdDdDihHæœþß'),
+        'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th') collate "C"),
+      '[^a-z0-9]+', '-', 'g'), '-'), 40), '-'), ''), 'organization')
+    || '-' || (select string_agg(substr('abcdefghijklmnopqrstuvwxyz234567', (get_byte(r.bytes, i) & 31) + 1, 1), '')
+      from (select uuid_send(gen_random_uuid()) as bytes) r, generate_series(0, 5) i)
+$$;
+comment on function access_private.slug(text) is
+  'A name in ASCII with 30 random bits behind it: whoever asks for one learns nothing about whose there are.';
+
+create or replace function access_private.tg_organizations__slug() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+  set plan_cache_mode = force_generic_plan
+as $$
+begin
+  loop
+    new.slug := access_private.slug(new.name);
+    exit when not exists (select from access.organizations o where o.slug = new.slug);
+  end loop;
+  return new;
+end $$;
+comment on function access_private.tg_organizations__slug() is 'The server alone makes slugs.';
+
+create or replace function access.list_organizations()
+  returns table (slug text, name text, status text, plan text, members integer, created_at timestamptz, closes_at timestamptz)
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Borrows reading all organizations; granted to the owner alone.
+  select o.slug, o.name, o.status, o.plan, access_private.used(o.id, 'members'), o.created_at, nullif(o.closes_at, 'infinity')
+    from access.organizations o
+    order by o.created_at, o.id
+$$;
+comment on function access.list_organizations() is 'All organizations, oldest first. For operators.';
+
+create or replace function access_private.operate(slug text) returns uuid
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+begin
+  select o.id into v_id from access.organizations o where o.slug = operate.slug;
+  if not found then
+    raise exception 'no organization %', operate.slug using errcode = 'P0002';
+  end if;
+  perform access_private.take_turn(v_id);
+  return v_id;
+end $$;
+comment on function access_private.operate(text) is 'The organization of a slug, whose turn this transaction has then. P0002 if there is none.';
+
+create or replace function access.suspend_organization(slug text) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Borrows changing organizations; granted to the owner alone.
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  update access.organizations o
+    set status = 'suspended', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.status = 'active';
+  if found then
+    perform audit_private.append('organization.suspend', v_id);
+  end if;
+  return found;
+end $$;
+comment on function access.suspend_organization(text) is
+  'Nobody acts in the organization from the next statement on; its sessions end. False if it was not active; P0002 if there is none. For operators; recorded.';
+
+create or replace function access.resume_organization(slug text) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- As for suspend_organization().
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  update access.organizations o
+    set status = 'active', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.status = 'suspended';
+  if found then
+    perform audit_private.append('organization.resume', v_id);
+  end if;
+  return found;
+end $$;
+comment on function access.resume_organization(text) is
+  'Takes a suspension back: people sign in anew. False if it was not suspended; P0002 if there is none. For operators; recorded.';
+
+create or replace function access.give_plan(slug text, plan text) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- As for suspend_organization().
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  if not exists (select from access.plans p where p.name = give_plan.plan) then
+    raise exception 'no plan %', give_plan.plan using errcode = 'P0002';
+  end if;
+  update access.organizations o
+    set plan = give_plan.plan, updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.plan <> give_plan.plan;
+  if found then
+    perform audit_private.append('organization.plan', v_id, details => jsonb_build_object('plan', give_plan.plan));
+  end if;
+  return found;
+end $$;
+comment on function access.give_plan(text, text) is
+  'Gives an organization a plan; nothing is taken from one that has more than the plan allows. False if it had that plan; P0002 if there is no such organization or plan. For operators; recorded.';
+
+create or replace function access.close_organizations(batch integer) returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count integer;
+begin
+  if request.task() is distinct from 'access__close_organizations' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  with closed as (
+    update access.organizations o
+      set status = 'closed', updated_at = clock_timestamp(), version = o.version + 1
+      from (select c.id from access.organizations c
+            where c.closes_at <= clock_timestamp() and c.status <> 'closed'
+            order by c.id
+            limit least(greatest(batch, 1), 1000) for no key update skip locked) over
+      where o.id = over.id
+      returning o.id)
+  select count(*) filter (where audit_private.append('organization.end', c.id) is not null)::integer into v_count from closed c;
+  return v_count;
+end $$;
+comment on function access.close_organizations(integer) is
+  'Task access__close_organizations: says closed of organizations that are over already by the clock; returns how many. DENYD outside it.';
+
+grant execute on function access_private.tg_organizations__slug() to safetypin_owner;
+reset role;
+reset row_security;
+revoke create on schema access, access_private from safetypin_definer;
+
+create or replace trigger _100_slug before insert on access.organizations
+  for each row execute function access_private.tg_organizations__slug();
+--! EndIncluded access/organizations.sql
 --! Included access/invitations.sql
 -- Purpose: invitations: whom somebody asked to join, as what, and until when that holds. The address is sealed under the
 -- organization, apart; the token is made when the mail is written (identity.compose_mail) and kept as its hash.
@@ -9443,9 +9609,14 @@ begin
       from sessions.sessions s
       where s.organization_id = new.id;
   end if;
+  -- Over by the clock, in an open transaction too, without anybody asking the organization at each statement.
+  if new.closes_at < old.closes_at then
+    update sessions.sessions s set ends_at = new.closes_at
+      where s.organization_id = new.id and s.ends_at > new.closes_at;
+  end if;
   return null;
 end $$;
-comment on function sessions_private.tg_organizations__end_sessions() is 'An organization is not active any more: the sessions in it end.';
+comment on function sessions_private.tg_organizations__end_sessions() is 'An organization is not active any more: the sessions in it end. It is going to close: they end with it.';
 
 create or replace function sessions_private.tg_sessions__cap() returns trigger
   language plpgsql security definer
@@ -9491,7 +9662,7 @@ create or replace trigger _500_end_sessions after update of status on identity.p
   for each row execute function sessions_private.tg_people__end_sessions();
 create or replace trigger _510_end_sessions after delete on access.memberships
   for each row execute function sessions_private.tg_memberships__end_sessions();
-create or replace trigger _500_end_sessions after update of status on access.organizations
+create or replace trigger _500_end_sessions after update of status, closes_at on access.organizations
   for each row execute function sessions_private.tg_organizations__end_sessions();
 create or replace trigger _200_cap before insert or update of organization_id, ends_at on sessions.sessions
   for each row execute function sessions_private.tg_sessions__cap();
@@ -10191,18 +10362,25 @@ reset row_security;
 revoke create on schema api, api_steps from safetypin_definer;
 --! EndIncluded api/functions.sql
 --! Included api/organizations.sql
--- Purpose: founding organizations, and which are one's own.
+-- Purpose: founding, renaming, closing and handing over organizations, and which are one's own.
 
 do $$
 begin
   if to_regtype('api.plan_use') is null then
     create type api.plan_use as (what text, used integer, most integer);
   end if;
+  if to_regtype('api.closing_result') is null then
+    create type api.closing_result as (outcome api.changed_outcome, reasons text[], closes_at timestamptz);
+    create type api.transfer_result as (outcome api.changed_outcome, reasons text[]);
+  end if;
 end $$;
 comment on type api.plan_use is 'Something that the plan limits.';
 comment on column api.plan_use.what is 'members, roles and so on.';
 comment on column api.plan_use.used is 'How many there are.';
 comment on column api.plan_use.most is 'How many there may be.';
+comment on type api.closing_result is 'What became of closing or reopening: reasons are empty unless it was refused.';
+comment on column api.closing_result.closes_at is 'When the organization is over; null if it goes on.';
+comment on type api.transfer_result is 'What became of handing over: reasons are empty unless it was refused.';
 
 grant create on schema api to safetypin_definer;
 set local role safetypin_definer;
@@ -10261,6 +10439,141 @@ begin
 end $$;
 comment on function api.plan_usage() is
   'What the plan of the active organization limits, and how much of it is used. Demands plan.read.';
+
+create or replace function api.rename_organization(name text, version integer) returns api.changed_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_version integer;
+begin
+  if not coalesce(request.can('organization.update'), false) then
+    return ('REFUSED', access_private.refused('organization.rename', '{NOT_PERMITTED}'), null)::api.changed_result;
+  end if;
+  if not access_private.valid_name(name) then
+    return ('REFUSED', '{NAME_INVALID}', null)::api.changed_result;
+  end if;
+  update access.organizations o
+    set name = btrim(rename_organization.name), updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.version = rename_organization.version
+    returning o.version into v_version;
+  if not found then
+    raise exception 'the organization changed in the meantime' using errcode = 'STALE';
+  end if;
+  perform audit_private.append('organization.rename');
+  return ('CHANGED', '{}', v_version)::api.changed_result;
+end $$;
+comment on function api.rename_organization(text, integer) is
+  'Renames the active organization; its slug stays. Version as it was read: STALE_VERSION if somebody changed it since. REFUSED with NOT_PERMITTED or NAME_INVALID.';
+
+create or replace function api.close_organization() returns api.closing_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_closes_at timestamptz;
+begin
+  -- Sessions that begin wait for it: each ends with the organization.
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.close'), false) then
+    return ('REFUSED', access_private.refused('organization.close', '{NOT_PERMITTED}'), null)::api.closing_result;
+  end if;
+  update access.organizations o
+    set closes_at = clock_timestamp() + make_interval(secs => platform.limit_value('organization.grace_seconds')),
+        updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.closes_at = 'infinity'
+    returning o.closes_at into v_closes_at;
+  if not found then
+    select o.closes_at into v_closes_at from access.organizations o where o.id = v_organization;
+    return ('REFUSED', '{CLOSING}', v_closes_at)::api.closing_result;
+  end if;
+  perform audit_private.append('organization.close', details => jsonb_build_object('closes_at', v_closes_at));
+  return ('CHANGED', '{}', v_closes_at)::api.closing_result;
+end $$;
+comment on function api.close_organization() is
+  'Closes the active organization after a time of grace, until which everything works and reopenOrganization takes it back. closesAt says when; sessions in it end then at the latest. REFUSED with NOT_PERMITTED, or CLOSING if it is closing already.';
+
+create or replace function api.reopen_organization() returns api.closing_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+begin
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.close'), false) then
+    return ('REFUSED', access_private.refused('organization.reopen', '{NOT_PERMITTED}'), null)::api.closing_result;
+  end if;
+  update access.organizations o
+    set closes_at = 'infinity', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.closes_at < 'infinity' and o.closes_at > clock_timestamp();
+  if not found then
+    return ('REFUSED', '{NOT_CLOSING}', null)::api.closing_result;
+  end if;
+  perform audit_private.append('organization.reopen');
+  return ('CHANGED', '{}', null)::api.closing_result;
+end $$;
+comment on function api.reopen_organization() is
+  'Takes the closing of the active organization back, as long as it is not over. REFUSED with NOT_PERMITTED or NOT_CLOSING.';
+
+create or replace function api.transfer_ownership(membership_id uuid) returns api.transfer_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid := request.signed_in_id();
+  v_own uuid;
+  v_owner uuid;
+  v_to uuid;
+  v_status text;
+  v_reason text;
+begin
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.transfer'), false) then
+    return ('REFUSED', access_private.refused('organization.transfer', '{NOT_PERMITTED}'))::api.transfer_result;
+  end if;
+  select r.id into v_owner from access.roles r
+    where r.organization_id = v_organization and r.built_in and r.name = 'owner';
+  select m.id into v_own from access.memberships m where m.organization_id = v_organization and m.person_id = v_person;
+  select m.person_id, p.status into v_to, v_status
+    from access.memberships m
+    join identity.people p on p.id = m.person_id
+    where m.organization_id = v_organization and m.id = transfer_ownership.membership_id and m.id <> v_own;
+  v_reason := case
+    when v_to is null then 'NOT_FOUND'
+    when v_status <> 'active' then 'NOT_ACTIVE'
+    when access_private.not_held(
+        access_private.held_by_role(v_organization, v_owner), tstzrange(clock_timestamp(), 'infinity')) <> '{}' then 'NOT_HELD'
+    end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('organization.transfer', array[v_reason]))::api.transfer_result;
+  end if;
+  -- Given first: there is an owner at each moment.
+  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+    select v_organization, transfer_ownership.membership_id, v_owner, v_person
+    where not exists (
+      select from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = transfer_ownership.membership_id
+          and mr.role_id = v_owner and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity');
+  -- Whoever had nothing but this stays as an admin, rather than as somebody who may not even look.
+  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+    select v_organization, v_own, r.id, v_person
+    from access.roles r
+    where r.organization_id = v_organization and r.built_in and r.name = 'admin' and not exists (
+      select from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id <> v_owner
+          and mr.valid_from <= clock_timestamp() and mr.valid_until > clock_timestamp());
+  delete from access.membership_roles mr
+    where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id = v_owner;
+  perform audit_private.append('organization.transfer', details => jsonb_build_object('to', v_to));
+  return ('CHANGED', '{}')::api.transfer_result;
+end $$;
+comment on function api.transfer_ownership(uuid) is
+  'Makes another member an owner of the active organization and takes that from the caller, in one transaction; other roles stay, and whoever has none becomes an admin. REFUSED with NOT_PERMITTED, NOT_FOUND, NOT_ACTIVE or NOT_HELD.';
 
 reset role;
 reset row_security;
@@ -11851,6 +12164,7 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('transport_key.seconds',      86400, 'seconds',    600, 172800, 'Life of the key that seals the application key on its way.'),
   ('organization.name_length',     200, 'characters', 1, 1000,     'Longest name of an organization.'),
   ('person.name_length',           200, 'characters', 1, 1000,     'Longest display name of a person.'),
+  ('organization.grace_seconds', 2592000, 'seconds',   0, 31536000, 'How long an organization goes on after it was closed, and can be reopened.'),
   ('organization.per_person',       50, 'organizations', 1, 10000, 'Organizations that one person may create.'),
   ('role.name_length',             100, 'characters', 1, 100,      'Longest name of a role.'),
   ('role.per_member',              100, 'roles',      1, 10000,    'Grants of roles that one member has and that are not over.'),
@@ -11884,6 +12198,7 @@ insert into platform.tasks (name, scheduled, seconds, attempts, payload, needs_a
   ('keyring__work',             true,  300, 5,  '{}',   true,  'Rotates keys, seals and unseals columns that have rows, in batches.'),
   ('keyring__compare_openings', true, 60, 5, '{}', true, 'Compares what was read of sensitive columns with what was recorded.'),
   ('identity__clean_up',        true,  300, 5,  '{}',   true,  'Removes attempts, lockouts, tokens, mails and registrations that have run out.'),
+  ('access__close_organizations', true, 60, 5, '{}', true, 'Marks organizations closed whose time is over.'),
   ('access__clean_up',          true,  300, 5,  '{}',   true,  'Removes invitations that are over.'),
   ('access__check_domain',      false, 60,  5,  '{id}', true,  'Asks DNS whether one domain is proved.'),
   ('access__check_domains',     true,  300, 5,  '{}',   true,  'Asks DNS whether the domains that are due are proved.'),
@@ -12056,6 +12371,14 @@ insert into audit.actions (name, category, severity, description) values
   ('shell.end', 'session', 'info', 'An operator closed a shell for SQL.'),
   ('token.refresh', 'session', 'info', 'A refresh token was exchanged.'),
   ('token.replay', 'session', 'alert', 'An old refresh token was presented; its session was ended.'),
+  ('organization.rename', 'administration', 'notice', 'An organization was renamed.'),
+  ('organization.close', 'administration', 'alert', 'An organization is going to close.'),
+  ('organization.reopen', 'administration', 'alert', 'The closing of an organization was taken back.'),
+  ('organization.end', 'administration', 'notice', 'An organization that was closed is marked so.'),
+  ('organization.transfer', 'administration', 'alert', 'An owner handed an organization over.'),
+  ('organization.suspend', 'administration', 'alert', 'An operator suspended an organization.'),
+  ('organization.resume', 'administration', 'alert', 'An operator took a suspension back.'),
+  ('organization.plan', 'administration', 'notice', 'An operator gave an organization a plan.'),
   ('setting.change', 'administration', 'notice', 'A setting of an organization was changed, or set back.'),
   ('organization.create', 'administration', 'notice', 'An organization was founded.'),
   ('role.create', 'administration', 'notice', 'A role was made.'),
@@ -12204,6 +12527,10 @@ grant execute on function access.define_permission(text, text, text[]),
 -- Steps of explaining: what they borrow ends at the rules; rows are looked up with the rights of who asks.
 grant execute on function access.explain_place(text, text) to safetypin_member, safetypin_owner;
 grant execute on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) to safetypin_owner;
+-- For operators.
+grant execute on function access.list_organizations(), access.suspend_organization(text), access.resume_organization(text),
+  access.give_plan(text, text) to safetypin_owner;
+grant execute on function access.close_organizations(integer) to safetypin_jobs;
 -- Of the active organization; which one is asked for must be readable.
 grant execute on function access.setting(text) to safetypin_member, safetypin_owner;
 grant execute on function access.define_setting(text, text, jsonb, text, bigint, bigint, text[], text, text) to safetypin_owner;
@@ -12472,6 +12799,7 @@ grant execute on function
 -- Of oneself, or with access.explain.
 grant execute on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) to safetypin_member;
 grant execute on function api.plan_usage(),
+  api.rename_organization(text, integer), api.close_organization(), api.reopen_organization(), api.transfer_ownership(uuid),
   api.organization_settings(), api.change_setting(text, jsonb), api.reset_setting(text)
   to safetypin_member;
 

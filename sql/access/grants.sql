@@ -12,6 +12,10 @@ grant execute on function access.define_permission(text, text, text[]),
 -- Steps of explaining: what they borrow ends at the rules; rows are looked up with the rights of who asks.
 grant execute on function access.explain_place(text, text) to safetypin_member, safetypin_owner;
 grant execute on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) to safetypin_owner;
+-- For operators.
+grant execute on function access.list_organizations(), access.suspend_organization(text), access.resume_organization(text),
+  access.give_plan(text, text) to safetypin_owner;
+grant execute on function access.close_organizations(integer) to safetypin_jobs;
 -- Of the active organization; which one is asked for must be readable.
 grant execute on function access.setting(text) to safetypin_member, safetypin_owner;
 grant execute on function access.define_setting(text, text, jsonb, text, bigint, bigint, text[], text, text) to safetypin_owner;

@@ -22,8 +22,11 @@ create table if not exists access.organizations (
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
   version integer not null default 1,
-  plan text not null default 'default' constraint organizations_plan_exists references access.plans (name) on delete restrict
+  plan text not null default 'default' constraint organizations_plan_exists references access.plans (name) on delete restrict,
+  slug text not null constraint organizations_slug_unique unique
+    constraint organizations_slug_form check (slug ~ '^[a-z0-9-]{8,60}$')
 );
+create index if not exists organizations_closing_idx on access.organizations (closes_at) where status <> 'closed' and closes_at < 'infinity';
 create index if not exists organizations_plan_idx on access.organizations (plan);
 create index if not exists organizations_created_by_idx on access.organizations (created_by);
 alter table access.organizations enable row level security, force row level security;
@@ -36,6 +39,7 @@ comment on column access.organizations.created_by is 'Who founded it; null once 
 comment on column access.organizations.created_at is 'When it was founded.';
 comment on column access.organizations.updated_at is 'When it last changed.';
 comment on column access.organizations.version is 'Grows with each change; for optimistic locking.';
+comment on column access.organizations.slug is 'Name for addresses, made by the server; it stays when the name changes.';
 comment on column access.organizations.plan is 'Plan: how many of what it may have. Given by operators.';
 
 create table if not exists access.roles (

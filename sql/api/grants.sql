@@ -45,6 +45,7 @@ grant execute on function
 -- Of oneself, or with access.explain.
 grant execute on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) to safetypin_member;
 grant execute on function api.plan_usage(),
+  api.rename_organization(text, integer), api.close_organization(), api.reopen_organization(), api.transfer_ownership(uuid),
   api.organization_settings(), api.change_setting(text, jsonb), api.reset_setting(text)
   to safetypin_member;
 

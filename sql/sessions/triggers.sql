@@ -41,9 +41,14 @@ begin
       from sessions.sessions s
       where s.organization_id = new.id;
   end if;
+  -- Over by the clock, in an open transaction too, without anybody asking the organization at each statement.
+  if new.closes_at < old.closes_at then
+    update sessions.sessions s set ends_at = new.closes_at
+      where s.organization_id = new.id and s.ends_at > new.closes_at;
+  end if;
   return null;
 end $$;
-comment on function sessions_private.tg_organizations__end_sessions() is 'An organization is not active any more: the sessions in it end.';
+comment on function sessions_private.tg_organizations__end_sessions() is 'An organization is not active any more: the sessions in it end. It is going to close: they end with it.';
 
 create or replace function sessions_private.tg_sessions__cap() returns trigger
   language plpgsql security definer
@@ -89,7 +94,7 @@ create or replace trigger _500_end_sessions after update of status on identity.p
   for each row execute function sessions_private.tg_people__end_sessions();
 create or replace trigger _510_end_sessions after delete on access.memberships
   for each row execute function sessions_private.tg_memberships__end_sessions();
-create or replace trigger _500_end_sessions after update of status on access.organizations
+create or replace trigger _500_end_sessions after update of status, closes_at on access.organizations
   for each row execute function sessions_private.tg_organizations__end_sessions();
 create or replace trigger _200_cap before insert or update of organization_id, ends_at on sessions.sessions
   for each row execute function sessions_private.tg_sessions__cap();

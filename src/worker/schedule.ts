@@ -23,6 +23,12 @@ const SCHEDULE: Readonly<Record<string, Scheduled>> = {
     sql: 'select api_steps.report_failed_jobs() as count',
   },
   identity__clean_up: { at: '17 * * * *', missed: 0, sql: 'select identity.clean_up($1) as count' },
+  access__close_organizations: {
+    at: '12 * * * *',
+    missed: 0,
+    sql: 'select access.close_organizations($1) as count',
+    batch: 100,
+  },
   access__clean_up: { at: '22 * * * *', missed: 0, sql: 'select access.clean_up($1) as count' },
   sessions__clean_up: { at: '27 * * * *', missed: 0, sql: 'select sessions.clean_up($1) as count' },
   keyring__clean_up: { at: '37 * * * *', missed: 0, sql: 'select keyring.clean_up($1) as count' },

@@ -37,6 +37,34 @@ begin
 end $function$
 comment 'Task access__clean_up: removes a batch of invitations that are over, with their addresses; returns how many. DENYD outside it.'
 
+-- function access.close_organizations(batch integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.close_organizations(batch integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_count integer;
+begin
+  if request.task() is distinct from 'access__close_organizations' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  with closed as (
+    update access.organizations o
+      set status = 'closed', updated_at = clock_timestamp(), version = o.version + 1
+      from (select c.id from access.organizations c
+            where c.closes_at <= clock_timestamp() and c.status <> 'closed'
+            order by c.id
+            limit least(greatest(batch, 1), 1000) for no key update skip locked) over
+      where o.id = over.id
+      returning o.id)
+  select count(*) filter (where audit_private.append('organization.end', c.id) is not null)::integer into v_count from closed c;
+  return v_count;
+end $function$
+comment 'Task access__close_organizations: says closed of organizations that are over already by the clock; returns how many. DENYD outside it.'
+
 -- function access.define_permission(name text, description text, roles text[])
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access.define_permission(name text, description text, roles text[] DEFAULT '{owner,admin}'::text[])
@@ -256,6 +284,32 @@ AS $function$
 $function$
 comment 'Where rules do not hold, each with the line to run: tables under rules that are not as their rules say any more, and in these schemas whatever is neither under rules nor exempt (access.exempt). No row means none. Changes nothing.'
 
+-- function access.give_plan(slug text, plan text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.give_plan(slug text, plan text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- As for suspend_organization().
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  if not exists (select from access.plans p where p.name = give_plan.plan) then
+    raise exception 'no plan %', give_plan.plan using errcode = 'P0002';
+  end if;
+  update access.organizations o
+    set plan = give_plan.plan, updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.plan <> give_plan.plan;
+  if found then
+    perform audit_private.append('organization.plan', v_id, details => jsonb_build_object('plan', give_plan.plan));
+  end if;
+  return found;
+end $function$
+comment 'Gives an organization a plan; nothing is taken from one that has more than the plan allows. False if it had that plan; P0002 if there is no such organization or plan. For operators; recorded.'
+
 -- function access.keep_protection(relation regclass, organization_column name, owner_column name, roles name[], audited boolean, hidden name[])
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access.keep_protection(relation regclass, organization_column name, owner_column name, roles name[], audited boolean, hidden name[])
@@ -285,6 +339,22 @@ begin
   end if;
 end $function$
 comment 'Keeps what a table is protected with besides its rules. 42501 unless the caller owns the table. access.protect() calls it.'
+
+-- function access.list_organizations()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.list_organizations()
+ RETURNS TABLE(slug text, name text, status text, plan text, members integer, created_at timestamp with time zone, closes_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Borrows reading all organizations; granted to the owner alone.
+  select o.slug, o.name, o.status, o.plan, access_private.used(o.id, 'members'), o.created_at, nullif(o.closes_at, 'infinity')
+    from access.organizations o
+    order by o.created_at, o.id
+$function$
+comment 'All organizations, oldest first. For operators.'
 
 -- function access.note_domain_check(organization_id uuid, id uuid, answered boolean, records text[])
 owner safetypin_definer
@@ -398,6 +468,29 @@ begin
     v.assurance, v.roles, v.audited, v.assign, v.hidden);
 end $function$
 comment 'Puts a table under its rules again, after columns were added or something was changed by hand: access.protect() as it was called last. TABLE for a table under none.'
+
+-- function access.resume_organization(slug text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.resume_organization(slug text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- As for suspend_organization().
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  update access.organizations o
+    set status = 'active', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.status = 'suspended';
+  if found then
+    perform audit_private.append('organization.resume', v_id);
+  end if;
+  return found;
+end $function$
+comment 'Takes a suspension back: people sign in anew. False if it was not suspended; P0002 if there is none. For operators; recorded.'
 
 -- function access.row_seen(relation oid, key_column name, organization_column name, owner_column name, key text, OUT seen text, OUT owner_id uuid, OUT organization_id uuid)
 owner safetypin_owner
@@ -520,6 +613,29 @@ begin
   return v_domain;
 end $function$
 comment 'Puts a domain on the list of those where anybody has an address, or takes it off; returns it as DNS has it. From then on nobody joins by it, whoever proved it. 22023 for what is no domain. For operators.'
+
+-- function access.suspend_organization(slug text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.suspend_organization(slug text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Borrows changing organizations; granted to the owner alone.
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  update access.organizations o
+    set status = 'suspended', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.status = 'active';
+  if found then
+    perform audit_private.append('organization.suspend', v_id);
+  end if;
+  return found;
+end $function$
+comment 'Nobody acts in the organization from the next statement on; its sessions end. False if it was not active; P0002 if there is none. For operators; recorded.'
 
 -- function access.unprotect(relation regclass)
 owner safetypin_owner
@@ -2118,6 +2234,25 @@ begin
 end $function$
 comment 'Why a table cannot be under these rules, each with the line that changes it where there is one.'
 
+-- function access_private.operate(slug text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.operate(slug text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid;
+begin
+  select o.id into v_id from access.organizations o where o.slug = operate.slug;
+  if not found then
+    raise exception 'no organization %', operate.slug using errcode = 'P0002';
+  end if;
+  perform access_private.take_turn(v_id);
+  return v_id;
+end $function$
+comment 'The organization of a slug, whose turn this transaction has then. P0002 if there is none.'
+
 -- function access_private.outranks(organization_id uuid, person_id uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.outranks(organization_id uuid, person_id uuid)
@@ -2526,6 +2661,23 @@ begin
 end $function$
 comment 'The role that a setting names in an organization; null if none.'
 
+-- function access_private.slug(name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.slug(name text)
+ RETURNS text
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- Letters lose their accents by being taken apart (NFKD); the few that do not come apart are named here.
+  select coalesce(nullif(rtrim(left(btrim(regexp_replace(lower(replace(replace(replace(replace(
+        translate(regexp_replace(normalize(slug.name, nfkd), E'[\u0300-\u036f]', '', 'g'), 'øØłŁđĐðÐıħĦÆŒÞẞ', 'oOlLdDdDihHæœþß'),
+        'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th') collate "C"),
+      '[^a-z0-9]+', '-', 'g'), '-'), 40), '-'), ''), 'organization')
+    || '-' || (select string_agg(substr('abcdefghijklmnopqrstuvwxyz234567', (get_byte(r.bytes, i) & 31) + 1, 1), '')
+      from (select uuid_send(gen_random_uuid()) as bytes) r, generate_series(0, 5) i)
+$function$
+comment 'A name in ASCII with 30 random bits behind it: whoever asks for one learns nothing about whose there are.'
+
 -- function access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean)
@@ -2700,6 +2852,25 @@ begin
   return null;
 end $function$
 comment 'Members left, or a membership is another person''s: works out anew what they may do.'
+
+-- function access_private.tg_organizations__slug()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.tg_organizations__slug()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+begin
+  loop
+    new.slug := access_private.slug(new.name);
+    exit when not exists (select from access.organizations o where o.slug = new.slug);
+  end loop;
+  return new;
+end $function$
+comment 'The server alone makes slugs.'
 
 -- function access_private.tg_role_permissions__work_out()
 owner safetypin_definer
@@ -2963,6 +3134,37 @@ begin
   return api_steps.set_setting(name, value, false);
 end $function$
 comment 'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be) or NOT_HELD, for a role that permits more than the caller may do.'
+
+-- function api.close_organization()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.close_organization()
+ RETURNS api.closing_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_closes_at timestamptz;
+begin
+  -- Sessions that begin wait for it: each ends with the organization.
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.close'), false) then
+    return ('REFUSED', access_private.refused('organization.close', '{NOT_PERMITTED}'), null)::api.closing_result;
+  end if;
+  update access.organizations o
+    set closes_at = clock_timestamp() + make_interval(secs => platform.limit_value('organization.grace_seconds')),
+        updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.closes_at = 'infinity'
+    returning o.closes_at into v_closes_at;
+  if not found then
+    select o.closes_at into v_closes_at from access.organizations o where o.id = v_organization;
+    return ('REFUSED', '{CLOSING}', v_closes_at)::api.closing_result;
+  end if;
+  perform audit_private.append('organization.close', details => jsonb_build_object('closes_at', v_closes_at));
+  return ('CHANGED', '{}', v_closes_at)::api.closing_result;
+end $function$
+comment 'Closes the active organization after a time of grace, until which everything works and reopenOrganization takes it back. closesAt says when; sessions in it end then at the latest. REFUSED with NOT_PERMITTED, or CLOSING if it is closing already.'
 
 -- function api.create_organization(name text)
 owner safetypin_definer
@@ -3567,6 +3769,63 @@ begin
 end $function$
 comment 'Removes a service account and ends its keys; what it did stays under its id. Demands service_account.remove. REFUSED with NOT_PERMITTED or NOT_FOUND.'
 
+-- function api.rename_organization(name text, version integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.rename_organization(name text, version integer)
+ RETURNS api.changed_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_version integer;
+begin
+  if not coalesce(request.can('organization.update'), false) then
+    return ('REFUSED', access_private.refused('organization.rename', '{NOT_PERMITTED}'), null)::api.changed_result;
+  end if;
+  if not access_private.valid_name(name) then
+    return ('REFUSED', '{NAME_INVALID}', null)::api.changed_result;
+  end if;
+  update access.organizations o
+    set name = btrim(rename_organization.name), updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.version = rename_organization.version
+    returning o.version into v_version;
+  if not found then
+    raise exception 'the organization changed in the meantime' using errcode = 'STALE';
+  end if;
+  perform audit_private.append('organization.rename');
+  return ('CHANGED', '{}', v_version)::api.changed_result;
+end $function$
+comment 'Renames the active organization; its slug stays. Version as it was read: STALE_VERSION if somebody changed it since. REFUSED with NOT_PERMITTED or NAME_INVALID.'
+
+-- function api.reopen_organization()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.reopen_organization()
+ RETURNS api.closing_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+begin
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.close'), false) then
+    return ('REFUSED', access_private.refused('organization.reopen', '{NOT_PERMITTED}'), null)::api.closing_result;
+  end if;
+  update access.organizations o
+    set closes_at = 'infinity', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.closes_at < 'infinity' and o.closes_at > clock_timestamp();
+  if not found then
+    return ('REFUSED', '{NOT_CLOSING}', null)::api.closing_result;
+  end if;
+  perform audit_private.append('organization.reopen');
+  return ('CHANGED', '{}', null)::api.closing_result;
+end $function$
+comment 'Takes the closing of the active organization back, as long as it is not over. REFUSED with NOT_PERMITTED or NOT_CLOSING.'
+
 -- function api.request_password_reset(email text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.request_password_reset(email text)
@@ -3799,6 +4058,65 @@ begin
   return 'ENDED';
 end $function$
 comment 'Ends a session of one''s own; its next statement is refused.'
+
+-- function api.transfer_ownership(membership_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.transfer_ownership(membership_id uuid)
+ RETURNS api.transfer_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid := request.signed_in_id();
+  v_own uuid;
+  v_owner uuid;
+  v_to uuid;
+  v_status text;
+  v_reason text;
+begin
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.transfer'), false) then
+    return ('REFUSED', access_private.refused('organization.transfer', '{NOT_PERMITTED}'))::api.transfer_result;
+  end if;
+  select r.id into v_owner from access.roles r
+    where r.organization_id = v_organization and r.built_in and r.name = 'owner';
+  select m.id into v_own from access.memberships m where m.organization_id = v_organization and m.person_id = v_person;
+  select m.person_id, p.status into v_to, v_status
+    from access.memberships m
+    join identity.people p on p.id = m.person_id
+    where m.organization_id = v_organization and m.id = transfer_ownership.membership_id and m.id <> v_own;
+  v_reason := case
+    when v_to is null then 'NOT_FOUND'
+    when v_status <> 'active' then 'NOT_ACTIVE'
+    when access_private.not_held(
+        access_private.held_by_role(v_organization, v_owner), tstzrange(clock_timestamp(), 'infinity')) <> '{}' then 'NOT_HELD'
+    end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('organization.transfer', array[v_reason]))::api.transfer_result;
+  end if;
+  -- Given first: there is an owner at each moment.
+  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+    select v_organization, transfer_ownership.membership_id, v_owner, v_person
+    where not exists (
+      select from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = transfer_ownership.membership_id
+          and mr.role_id = v_owner and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity');
+  -- Whoever had nothing but this stays as an admin, rather than as somebody who may not even look.
+  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+    select v_organization, v_own, r.id, v_person
+    from access.roles r
+    where r.organization_id = v_organization and r.built_in and r.name = 'admin' and not exists (
+      select from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id <> v_owner
+          and mr.valid_from <= clock_timestamp() and mr.valid_until > clock_timestamp());
+  delete from access.membership_roles mr
+    where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id = v_owner;
+  perform audit_private.append('organization.transfer', details => jsonb_build_object('to', v_to));
+  return ('CHANGED', '{}')::api.transfer_result;
+end $function$
+comment 'Makes another member an owner of the active organization and takes that from the caller, in one transaction; other roles stay, and whoever has none becomes an admin. REFUSED with NOT_PERMITTED, NOT_FOUND, NOT_ACTIVE or NOT_HELD.'
 
 -- function api.update_role(id uuid, version integer, name text, description text, permissions text[])
 owner safetypin_definer
@@ -10082,9 +10400,14 @@ begin
       from sessions.sessions s
       where s.organization_id = new.id;
   end if;
+  -- Over by the clock, in an open transaction too, without anybody asking the organization at each statement.
+  if new.closes_at < old.closes_at then
+    update sessions.sessions s set ends_at = new.closes_at
+      where s.organization_id = new.id and s.ends_at > new.closes_at;
+  end if;
   return null;
 end $function$
-comment 'An organization is not active any more: the sessions in it end.'
+comment 'An organization is not active any more: the sessions in it end. It is going to close: they end with it.'
 
 -- function sessions_private.tg_people__end_sessions()
 owner safetypin_definer
@@ -10417,11 +10740,15 @@ created_at timestamp with time zone not null default clock_timestamp() -- When i
 updated_at timestamp with time zone not null default clock_timestamp() -- When it last changed.
 version integer not null default 1 -- Grows with each change; for optimistic locking.
 plan text not null default 'default'::text -- Plan: how many of what it may have. Given by operators.
+slug text not null -- Name for addresses, made by the server; it stays when the name changes.
 constraint organizations_creator_exists FOREIGN KEY (created_by) REFERENCES identity.people(id) ON DELETE SET NULL
 constraint organizations_name_length CHECK (((length(name) >= 1) AND (length(name) <= 1000)))
 constraint organizations_pkey PRIMARY KEY (id)
 constraint organizations_plan_exists FOREIGN KEY (plan) REFERENCES access.plans(name) ON DELETE RESTRICT
+constraint organizations_slug_form CHECK ((slug ~ '^[a-z0-9-]{8,60}$'::text))
+constraint organizations_slug_unique UNIQUE (slug)
 constraint organizations_status_known CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text, 'closed'::text])))
+CREATE INDEX organizations_closing_idx ON access.organizations USING btree (closes_at) WHERE ((status <> 'closed'::text) AND (closes_at < 'infinity'::timestamp with time zone))
 CREATE INDEX organizations_created_by_idx ON access.organizations USING btree (created_by)
 CREATE INDEX organizations_plan_idx ON access.organizations USING btree (plan)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
@@ -10430,7 +10757,8 @@ policy safetypin_tenant_select as restrictive for select to safetypin_member usi
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
-CREATE TRIGGER _500_end_sessions AFTER UPDATE OF status ON access.organizations FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_organizations__end_sessions()
+CREATE TRIGGER _100_slug BEFORE INSERT ON access.organizations FOR EACH ROW EXECUTE FUNCTION access_private.tg_organizations__slug()
+CREATE TRIGGER _500_end_sessions AFTER UPDATE OF status, closes_at ON access.organizations FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_organizations__end_sessions()
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.organizations FOR EACH ROW EXECUTE FUNCTION audit.record_change('id', 'id') -- enabled always
 comment 'An organization: the tenant.'
 
@@ -11397,6 +11725,11 @@ outcome api.changed_outcome
 reasons text[]
 version integer
 
+-- type api.closing_result
+outcome api.changed_outcome
+reasons text[]
+closes_at timestamp with time zone -- When the organization is over; null if it goes on.
+
 -- type api.created_outcome
 owner safetypin_owner enum 'CREATED', 'REFUSED'
 comment 'Whether something was made.'
@@ -11493,6 +11826,10 @@ outcome api.changed_outcome
 reasons text[]
 value jsonb
 allowed text -- What it can be, for people; null unless the value was refused.
+
+-- type api.transfer_result
+outcome api.changed_outcome
+reasons text[]
 
 -- type api_steps.accepted_invitation
 outcome text
