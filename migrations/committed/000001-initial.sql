@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ec143d5c7288855a679ad2145ce67edc04f30d67
+--! Hash: sha1:e3c58ece15c66b49318db6028c7ec225398d83d4
 --! Message: initial
 
 --! Included all.sql
@@ -8390,7 +8390,9 @@ create or replace function access.clean_up(batch integer) returns integer
 as $$
 declare
   v_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.invitation_seconds'));
+  v_keys_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.api_key_seconds'));
   v_count integer;
+  v_total integer := 0;
 begin
   if request.task() is distinct from 'access__clean_up' then
     raise exception 'only the job of this name may do this' using errcode = 'DENYD';
@@ -8404,10 +8406,17 @@ begin
            limit least(greatest(batch, 1), 10000) for update skip locked) old
     where i.organization_id = old.organization_id and i.id = old.id;
   get diagnostics v_count = row_count;
-  return v_count;
+  v_total := v_total + v_count;
+  delete from access.api_keys k
+    using (select o.organization_id, o.id from access.api_keys o
+           where least(o.revoked_at, o.expires_at) < v_keys_over
+           limit least(greatest(batch, 1), 10000) for update skip locked) old
+    where k.organization_id = old.organization_id and k.id = old.id;
+  get diagnostics v_count = row_count;
+  return v_total + v_count;
 end $$;
 comment on function access.clean_up(integer) is
-  'Task access__clean_up: removes a batch of invitations that are over, with their addresses; returns how many. DENYD outside it.';
+  'Task access__clean_up: removes a batch of invitations that are over, with their addresses, and of API keys that ended long ago; returns how many. DENYD outside it.';
 
 reset role;
 reset row_security;
@@ -12186,6 +12195,7 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('keep.credential_seconds',    86400, 'seconds',    3600, 31536000, 'How long credentials are kept after their end, and refresh tokens after the end of their session.'),
   ('keep.session_seconds',     7776000, 'seconds',    86400, 315360000, 'How long a session is kept after its end.'),
   ('keep.invitation_seconds',  7776000, 'seconds',    86400, 315360000, 'How long an invitation is kept after it was accepted or revoked, or ran out.'),
+  ('keep.api_key_seconds',     7776000, 'seconds',    86400, 315360000, 'How long an API key is kept after its end.'),
   ('keep.failed_job_seconds',  2592000, 'seconds',    86400, 31536000, 'How long a job is kept that was given up.')
 on conflict (name) do nothing;
 
@@ -12497,7 +12507,7 @@ select platform_private.admit('safetypin_definer', 'access.invitations', 'select
 select platform_private.admit('safetypin_definer', 'access_private.invitation_addresses', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.service_accounts', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.service_accounts', 'select');
-select platform_private.admit('safetypin_definer', 'access.api_keys', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access.api_keys', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'access.api_keys', 'select');
 select platform_private.admit('safetypin_definer', 'access_private.api_key_secrets', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'access_private.api_key_secrets', 'select');

@@ -29,7 +29,7 @@ select platform_private.admit('safetypin_definer', 'access.invitations', 'select
 select platform_private.admit('safetypin_definer', 'access_private.invitation_addresses', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.service_accounts', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.service_accounts', 'select');
-select platform_private.admit('safetypin_definer', 'access.api_keys', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access.api_keys', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'access.api_keys', 'select');
 select platform_private.admit('safetypin_definer', 'access_private.api_key_secrets', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'access_private.api_key_secrets', 'select');

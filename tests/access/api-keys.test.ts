@@ -445,6 +445,11 @@ describe('a key ends', () => {
           ]),
         () => join(admin, member.id, owner.organization, 'member'),
       ],
+      [
+        'organization that is suspended',
+        () => admin.query("update access.organizations set status = 'suspended' where id = $1", [owner.organization]),
+        () => admin.query("update access.organizations set status = 'active' where id = $1", [owner.organization]),
+      ],
     ];
     for (const [how, end, undo] of ends) {
       const key = await make(member.credential, ['row.read']);
@@ -456,7 +461,10 @@ describe('a key ends', () => {
       const after = await refusal(can(key.credential, 'row.read'));
       // What is suspended comes back; what ended does not, and joining again brings no key back.
       expect(after, how).toBe(how.startsWith('suspended') || how.startsWith('organization') ? 'no refusal' : 'AUTHN');
-      member.credential = (await app.signIn(member.email, member.tag, owner.organization)).credential;
+      // Leaving and being suspended end sessions too.
+      for (const one of how.startsWith('organization that is') ? [owner, boss, member, viewer] : [member]) {
+        one.credential = (await app.signIn(one.email, one.tag, owner.organization)).credential;
+      }
     }
   });
 
@@ -595,5 +603,102 @@ describe('nobody reads', () => {
     expect(await refusal(app.rows(owner.credential, "insert into access.service_accounts (name) values ('x')"))).toBe(
       '42501',
     );
+  });
+});
+
+describe('beside a key', () => {
+  it('a role that is being taken makes no key of a service account any more', async () => {
+    const robot = await account(owner.credential, ['row.delete', 'row.read']);
+    const signature = 'access_private.take_turn_to(text)';
+    const raced = async (): Promise<string> => {
+      const taking = await db.connect('admin');
+      await taking.query('begin');
+      await setRole(taking, boss.id, owner.organization, 'viewer');
+      const making = make(boss.credential, ['row.delete'], { account: robot.id });
+      const over = new AbortController();
+      const done = making.finally(() => over.abort());
+      const first = await waiting(taking, over.signal);
+      await taking.query('commit');
+      await taking.end();
+      const made = await done;
+      await setRole(admin, boss.id, owner.organization, 'admin');
+      return first ? made.outcome : 'made before';
+    };
+    expect(await raced()).toBe('REFUSED');
+    await admin.query("update access.plan_limits set most = 1000000 where what = 'api_keys'");
+    await withoutGuard(
+      db,
+      signature,
+      /perform access_private\.take_turn\(access_private\.acting_in\(\)\);/,
+      '',
+      async () => {
+        await withoutGuard(
+          db,
+          'access_private.room(uuid,text)',
+          /perform access_private\.take_turn\(room\.organization_id\);/,
+          '',
+          async () => {
+            expect(await raced()).toBe('made before');
+          },
+        );
+      },
+    );
+  });
+
+  /** Whether somebody waits for what this connection holds, before it is all over. */
+  async function waiting(holder: pg.Client, over: AbortSignal): Promise<boolean> {
+    const { rows } = await holder.query('select pg_backend_pid() as pid');
+    while (!over.aborted) {
+      const { rows: found } = await admin.query('select from pg_stat_activity where $1 = any (pg_blocking_pids(pid))', [
+        rows[0].pid,
+      ]);
+      if (found.length > 0) return true;
+    }
+    return false;
+  }
+
+  it('a job that it sets going has no more than the key', async () => {
+    const key = await make(owner.credential, ['row.read', 'audit.read']);
+    await admin.query("update platform.tasks set permissions = '{audit.read,row.update}' where name = 'mail__send'");
+    const lent = async (by: Buffer) => {
+      await app.call(by, 'select api.request_password_reset($1)', [viewer.email]);
+      const { rows } = await admin.query(
+        'select person_id, permissions from platform_private.job_contexts order by job_id desc limit 1',
+      );
+      return rows[0];
+    };
+    expect(await lent(owner.credential)).toEqual({ person_id: owner.id, permissions: ['audit.read', 'row.update'] });
+    expect(await lent(key.credential)).toEqual({ person_id: owner.id, permissions: ['audit.read'] });
+    const robot = await account(owner.credential, ['row.read']);
+    const service = await make(owner.credential, ['row.read'], { account: robot.id });
+    expect(await lent(service.credential)).toEqual({ person_id: null, permissions: [] });
+    await admin.query("update platform.tasks set permissions = '{}' where name = 'mail__send'");
+  });
+
+  it('its row goes long after its end, and its secrets with it', async () => {
+    const [old, young, live] = [
+      await make(owner.credential, ['row.read']),
+      await make(owner.credential, ['row.read']),
+      await make(owner.credential, ['row.read']),
+    ];
+    await admin.query("update access.api_keys set revoked_at = clock_timestamp() - interval '91 days' where id = $1", [
+      old.id,
+    ]);
+    await admin.query('update access.api_keys set expires_at = clock_timestamp() where id = $1', [young.id]);
+    const { rows } = await admin.query("select id from graphile_worker.add_job('access__clean_up')");
+    await admin.query("update graphile_worker._private_jobs set locked_at = now(), locked_by = 'test' where id = $1", [
+      rows[0].id,
+    ]);
+    const jobs = await db.connect('jobs');
+    await jobs.query('begin');
+    await jobs.query("select set_config('role', platform.open_job($1, null), true)", [rows[0].id]);
+    expect((await jobs.query('select access.clean_up(100) as n')).rows[0].n).toBe(1);
+    await jobs.query('commit');
+    const left = await admin.query(
+      'select distinct key_id from access_private.api_key_secrets where key_id = any ($1)',
+      [[old.id, young.id, live.id]],
+    );
+    expect(left.rows.map(({ key_id: id }) => id).sort()).toEqual([young.id, live.id].sort());
+    expect(await can(live.credential, 'row.read')).toBe(true);
   });
 });

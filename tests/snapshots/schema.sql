@@ -19,7 +19,9 @@ CREATE OR REPLACE FUNCTION access.clean_up(batch integer)
 AS $function$
 declare
   v_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.invitation_seconds'));
+  v_keys_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.api_key_seconds'));
   v_count integer;
+  v_total integer := 0;
 begin
   if request.task() is distinct from 'access__clean_up' then
     raise exception 'only the job of this name may do this' using errcode = 'DENYD';
@@ -33,9 +35,16 @@ begin
            limit least(greatest(batch, 1), 10000) for update skip locked) old
     where i.organization_id = old.organization_id and i.id = old.id;
   get diagnostics v_count = row_count;
-  return v_count;
+  v_total := v_total + v_count;
+  delete from access.api_keys k
+    using (select o.organization_id, o.id from access.api_keys o
+           where least(o.revoked_at, o.expires_at) < v_keys_over
+           limit least(greatest(batch, 1), 10000) for update skip locked) old
+    where k.organization_id = old.organization_id and k.id = old.id;
+  get diagnostics v_count = row_count;
+  return v_total + v_count;
 end $function$
-comment 'Task access__clean_up: removes a batch of invitations that are over, with their addresses; returns how many. DENYD outside it.'
+comment 'Task access__clean_up: removes a batch of invitations that are over, with their addresses, and of API keys that ended long ago; returns how many. DENYD outside it.'
 
 -- function access.close_organizations(batch integer)
 owner safetypin_definer
@@ -10582,6 +10591,7 @@ constraint api_keys_service_account_exists FOREIGN KEY (organization_id, service
 CREATE INDEX api_keys_created_by_idx ON access.api_keys USING btree (created_by)
 CREATE INDEX api_keys_person_idx ON access.api_keys USING btree (organization_id, person_id)
 CREATE INDEX api_keys_service_account_idx ON access.api_keys USING btree (organization_id, service_account_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy safetypin_may_select as permissive for select to safetypin_member using ((( SELECT request.can('api_key.read'::text) AS can) OR (person_id = ( SELECT request.owner_id() AS owner_id))))
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
