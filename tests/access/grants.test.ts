@@ -1,7 +1,8 @@
 // Giving roles to members and taking them: what one holds oneself, for no longer than one holds it, and from nobody who
 // holds more (AZ-02, AZ-04).
 import { beforeAll, describe, expect, it } from 'vitest';
-import { withoutGuard } from '../support/actors.ts';
+import { newApiKey } from '../../src/sessions/api-key.ts';
+import { refusal, withoutGuard } from '../support/actors.ts';
 import { takeRoles } from '../support/owners.ts';
 import { Team } from './team.ts';
 
@@ -218,6 +219,24 @@ it('what I may do now, and until when: all of it in one query', async () => {
   expect(found.map(({ valid_until }) => valid_until === null)).toEqual([false, true, true, true, true, true]);
   await takeRoles(team.admin, team.organization);
   expect(await mine()).toEqual([]);
+});
+
+it('and what a key may do, which makes no roles and gives none', async () => {
+  await reset('adam', 'admin');
+  const key = newApiKey();
+  const made = await team.app.call(
+    team.the('adam').credential,
+    "select outcome, id from api_steps.create_api_key('k', '{row.read, member.update, role.create}', now() + '1 day', null, $1, $2)",
+    [key.credentialHash, key.prefix],
+  );
+  expect(made).toMatchObject({ outcome: 'CREATED' });
+  const mine = await team.app.rows(
+    key.credential,
+    "select permission, valid_until between now() + '23 hours' and now() + '25 hours' as a_day from api.my_permissions()",
+  );
+  expect(mine).toEqual(['member.update', 'role.create', 'row.read'].map((permission) => ({ permission, a_day: true })));
+  for (const call of ["create_role('By a key')", `grant_role('${team.the('mia').membership}', '${reader}')`])
+    expect(await refusal(team.app.rows(key.credential, `select * from api.${call}`))).toBe('AUTHN');
 });
 
 it('all of it is recorded: who, whom, which role, from when until when', async () => {

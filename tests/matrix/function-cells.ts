@@ -14,6 +14,8 @@ export interface Routine {
 /** What a person has that a function can be asked about: identifiers and hashes, by kind. */
 export interface Belongings {
   readonly ids: readonly string[];
+  /** The same by what they are of: membership, role… */
+  readonly named: Readonly<Record<string, string>>;
   readonly bytes: readonly string[];
   readonly job: string;
   readonly email: string;
@@ -26,6 +28,7 @@ const ARGON2 = { memory: 19456, passes: 2, parallelism: 1, tagLength: 32 };
 const TEXTS: Readonly<Record<string, string>> = {
   code: '000000',
   permission: 'row.read',
+  role: 'viewer',
   task: 'mail__send',
   identifier: 'mail__send',
   scheme: 'argon2id',
@@ -43,7 +46,10 @@ function valueFor(name: string, type: string, side: Belongings, turn: number): s
   if (base !== type)
     return /uuid|bytea|bigint|timestamp/.test(base) ? `array[${valueFor(name, base, side, turn)}]` : `'{}'::${type}`;
   const values: Record<string, () => string | undefined> = {
-    uuid: () => side.ids[turn % side.ids.length],
+    // After all of them for every argument: each argument its own.
+    uuid: () =>
+      (turn === side.ids.length ? side.named[name.replace(/_id$/, '')] : undefined) ??
+      side.ids[turn % side.ids.length],
     bytea: () => side.bytes[turn % side.bytes.length],
     text: () => (/email|address|recipient/.test(name) ? side.email : (TEXTS[name] ?? 'x')),
     name: () => 'organization_id',
@@ -54,7 +60,7 @@ function valueFor(name: string, type: string, side: Belongings, turn: number): s
     json: () => '{}',
     jsonb: () => JSON.stringify(name === 'password' ? GOOD : name === 'parameters' ? ARGON2 : {}),
     regclass: () => 'clinic.patients',
-    'timestamp with time zone': () => new Date().toISOString(),
+    'timestamp with time zone': () => (/until|expires/.test(name) ? '2099-01-01T00:00:00Z' : new Date().toISOString()),
   };
   const value = values[type]?.();
   return value === undefined ? `null::${type}` : `${quote(value)}::${type}`;
@@ -66,6 +72,7 @@ const call = ({ name }: Routine, values: readonly string[]): string =>
 /** Something that is nobody's. */
 const nobodys = (): Belongings => ({
   ids: [randomUUID()],
+  named: {},
   bytes: [`\\x${randomBytes(32).toString('hex')}`],
   job: '987654321',
   email: 'stranger@elsewhere.example',
@@ -83,8 +90,13 @@ export function functionCells(routine: Routine, own: Belongings, foreign: Belong
   if (routine.isTrigger) return [{ command: 'called', kind: 'do', sql: `select ${routine.name}()`, relation: 0 }];
   if (routine.arguments.length === 0) return [cell('called', [])];
   const types = routine.arguments.map(({ type }) => type.replace('[]', ''));
+  const uuids = types.filter((type) => type === 'uuid').length;
   const turns = (side: Belongings): number =>
-    Math.max(1, types.includes('uuid') ? side.ids.length : 1, types.includes('bytea') ? side.bytes.length : 1);
+    Math.max(
+      1,
+      uuids === 0 ? 1 : side.ids.length + (uuids > 1 ? 1 : 0),
+      types.includes('bytea') ? side.bytes.length : 1,
+    );
   const sides: [string, Belongings][] = [
     ['own', own],
     ['foreign', foreign],

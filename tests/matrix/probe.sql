@@ -238,6 +238,7 @@ create function matrix.belongings(person uuid, session uuid) returns jsonb langu
     'organization', (select s.organization_id from sessions.sessions s where s.id = session), 'person', person, 'session', session,
     'membership', (select m.id from access.memberships m where m.person_id = person),
     'role', (select mr.role_id from access.memberships m join access.membership_roles mr on mr.membership_id = m.id where m.person_id = person limit 1),
+    'membership_role', (select mr.id from access.memberships m join access.membership_roles mr on mr.membership_id = m.id where m.person_id = person limit 1),
     'mail', (select m.id from identity_private.mails m where m.person_id = person or m.lookup = e.lookup order by m.sent_at nulls first limit 1),
     'attempt', (select a.id from identity_private.attempts a where a.account = e.lookup order by a.created_at desc limit 1),
     'registration', (select r.id from identity_private.registrations r where r.lookup = e.lookup limit 1),

@@ -25,6 +25,11 @@ export const REVIEWED: readonly Reviewed[] = [
     because: 'anybody may ask for a mail to any address; its owner reads it',
   },
   {
+    thing: /^api\.invite_member\(/,
+    may: [`CHANGES ${MAILS}`, 'CHANGES access_private.invitation_addresses'],
+    because: 'whoever may invite writes to any address; its owner reads it',
+  },
+  {
     thing: /^api_steps\.start_(sign_in|email_code)\(/,
     may: ['CHANGES identity_private.attempts', 'CHANGES identity_private.lockouts'],
     because: 'a guess counts against the account, whoever guesses',

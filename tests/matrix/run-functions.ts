@@ -34,8 +34,10 @@ async function belongingsOf(place: Place, name: string, withSecrets: boolean): P
   const secrets = (withSecrets ? [credential, refreshToken] : [randomBytes(32)]).map(
     (secret) => `\\x${secret.toString('hex')}`,
   );
+  const ids = has.filter(([, value]) => /^[0-9a-f-]{36}$/.test(value));
   return {
-    ids: has.filter(([, value]) => /^[0-9a-f-]{36}$/.test(value)).map(([, value]) => value),
+    ids: ids.map(([, value]) => value),
+    named: Object.fromEntries(ids),
     bytes: [...secrets, ...has.filter(([, value]) => value.startsWith('\\x')).map(([, value]) => value)],
     job: String(rows[0]?.has.job ?? 1),
     email,
