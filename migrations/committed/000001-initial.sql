@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e3c58ece15c66b49318db6028c7ec225398d83d4
+--! Hash: sha1:feee240188490f2c463d6d99c16465eabc7bc087
 --! Message: initial
 
 --! Included all.sql
@@ -10848,12 +10848,25 @@ create or replace function api.my_permissions() returns setof api.held_permissio
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
--- Borrows reading what is worked out about the asker; the check is that it is hers.
-  select h.permission, nullif(upper(w.valid), 'infinity')
-    from access_private.holding() h
-    cross join lateral unnest(h.valid) as w (valid)
-    where w.valid @> clock_timestamp()
-    order by h.permission
+-- Borrows reading what is worked out about the asker; the check is that it is hers. A key has nothing to hand on, but
+-- holds what it was made for as far as whose key it is holds that.
+  with held as (
+    select h.permission, upper(w.valid) as valid_until
+      from access_private.holding() h
+      cross join lateral unnest(h.valid) as w (valid)
+      where w.valid @> clock_timestamp()
+    union all
+    select u.permission, least(k.expires_at, (
+        select upper(w.valid)
+          from access_private.held_permissions h
+          cross join lateral unnest(h.valid) as w (valid)
+          where h.organization_id = k.organization_id and h.person_id = k.person_id and h.permission = u.permission
+            and w.valid @> clock_timestamp()))
+      from access.api_keys k
+      cross join lateral unnest(access_private.key_holds(k)) as u (permission)
+      where k.organization_id = (select request.organization_id()) and k.id = (select request.api_key_id())
+  )
+  select h.permission, nullif(h.valid_until, 'infinity') from held h order by h.permission
 $$;
 comment on function api.my_permissions() is
   'What the caller may do now in the active organization, and until when; empty without one, and for an API key (see apiKeyReach). For showing what can be done: each statement is decided anew.';

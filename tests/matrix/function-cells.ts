@@ -48,8 +48,7 @@ function valueFor(name: string, type: string, side: Belongings, turn: number): s
   const values: Record<string, () => string | undefined> = {
     // After all of them for every argument: each argument its own.
     uuid: () =>
-      (turn === side.ids.length ? side.named[name.replace(/_id$/, '')] : undefined) ??
-      side.ids[turn % side.ids.length],
+      (turn === side.ids.length ? side.named[name.replace(/_id$/, '')] : undefined) ?? side.ids[turn % side.ids.length],
     bytea: () => side.bytes[turn % side.bytes.length],
     text: () => (/email|address|recipient/.test(name) ? side.email : (TEXTS[name] ?? 'x')),
     name: () => 'organization_id',

@@ -3638,12 +3638,25 @@ CREATE OR REPLACE FUNCTION api.my_permissions()
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
--- Borrows reading what is worked out about the asker; the check is that it is hers.
-  select h.permission, nullif(upper(w.valid), 'infinity')
-    from access_private.holding() h
-    cross join lateral unnest(h.valid) as w (valid)
-    where w.valid @> clock_timestamp()
-    order by h.permission
+-- Borrows reading what is worked out about the asker; the check is that it is hers. A key has nothing to hand on, but
+-- holds what it was made for as far as whose key it is holds that.
+  with held as (
+    select h.permission, upper(w.valid) as valid_until
+      from access_private.holding() h
+      cross join lateral unnest(h.valid) as w (valid)
+      where w.valid @> clock_timestamp()
+    union all
+    select u.permission, least(k.expires_at, (
+        select upper(w.valid)
+          from access_private.held_permissions h
+          cross join lateral unnest(h.valid) as w (valid)
+          where h.organization_id = k.organization_id and h.person_id = k.person_id and h.permission = u.permission
+            and w.valid @> clock_timestamp()))
+      from access.api_keys k
+      cross join lateral unnest(access_private.key_holds(k)) as u (permission)
+      where k.organization_id = (select request.organization_id()) and k.id = (select request.api_key_id())
+  )
+  select h.permission, nullif(h.valid_until, 'infinity') from held h order by h.permission
 $function$
 comment 'What the caller may do now in the active organization, and until when; empty without one, and for an API key (see apiKeyReach). For showing what can be done: each statement is decided anew.'
 
