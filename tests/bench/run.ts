@@ -3,8 +3,10 @@ import { parseArgs } from 'node:util';
 import { auditedUpdate } from './audited-update.ts';
 import { type Bench, type Row, table } from './bench.ts';
 import { envelope, envelopePipelined } from './envelope.ts';
+import { fiveTableJoin } from './five-table-join.ts';
 import { graphqlList } from './graphql-list.ts';
 import { rewrap, sealRows } from './key-works.ts';
+import { neighbour } from './neighbour.ts';
 import { openPlace } from './place.ts';
 import { rlsScale } from './rls-scale.ts';
 import { sealedList } from './sealed-list.ts';
@@ -18,6 +20,8 @@ const BENCHES: readonly Bench[] = [
   graphqlList,
   signIn,
   rlsScale,
+  fiveTableJoin,
+  neighbour,
   auditedUpdate,
   sealedList,
   ...sealing,
