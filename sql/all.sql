@@ -66,6 +66,9 @@
 --!include access/invitations.sql
 --!include access/joining.sql
 --!include access/api-keys.sql
+--!include access/explain-words.sql
+--!include access/explain-steps.sql
+--!include access/explain.sql
 --!include access/domains.sql
 --!include access/domain-checks.sql
 

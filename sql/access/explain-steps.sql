@@ -79,7 +79,7 @@ comment on function access.explain_place(text, text) is
   'By which column a row of a protected table is named, and which columns say whose it is, for one command; nulls if nothing is under a rule there.';
 
 create or replace function access_private.explain_held(
-  organization_id uuid, person_id uuid, permission text, self boolean,
+  organization_id uuid, person_id uuid, api_key access.api_keys, permission text, self boolean,
   out reason text, out at timestamptz, out grants jsonb
 )
   language plpgsql stable
@@ -90,11 +90,24 @@ declare
   v_valid tstzmultirange;
   v_held boolean;
 begin
+  grants := '[]';
+  if api_key.id is not null and not explain_held.permission = any (api_key.permissions) then
+    reason := 'SCOPE';
+    return;
+  end if;
+  if api_key.service_account_id is not null then
+    reason := case when exists (
+        select from access.service_accounts s
+          where s.organization_id = explain_held.organization_id and s.id = api_key.service_account_id
+            and s.status = 'active' and explain_held.permission = any (s.permissions)) then 'HELD' else 'NOT_HELD' end;
+    at := api_key.expires_at;
+    return;
+  end if;
   select h.valid into v_valid from access_private.held_permissions h
     where h.organization_id = explain_held.organization_id and h.person_id = explain_held.person_id
       and h.permission = explain_held.permission;
   v_held := coalesce(v_valid @> v_now, false);
-  -- One's own are asked as policies ask them: a key may do less than its owner.
+  -- One's own are asked as policies ask them.
   reason := case
     when v_held and (not self or coalesce(request.can(explain_held.permission), false)) then 'HELD'
     when v_held then 'SCOPE'
@@ -104,7 +117,7 @@ begin
   at := nullif(case reason
     when 'NOT_YET' then (select min(lower(w)) from unnest(v_valid) w where lower(w) > v_now)
     when 'ENDED' then (select max(upper(w)) from unnest(v_valid) w)
-    else (select upper(w) from unnest(v_valid) w where w @> v_now) end, 'infinity');
+    else least(api_key.expires_at, (select upper(w) from unnest(v_valid) w where w @> v_now)) end, 'infinity');
   grants := (
     select coalesce(jsonb_agg(jsonb_build_object('kind', 'grant', 'permission', explain_held.permission, 'role', r.name,
         'validFrom', nullif(mr.valid_from, '-infinity'), 'validUntil', nullif(mr.valid_until, 'infinity'),
@@ -116,17 +129,17 @@ begin
       join access.roles r on r.organization_id = mr.organization_id and r.id = mr.role_id
       where m.organization_id = explain_held.organization_id and m.person_id = explain_held.person_id);
 end $$;
-comment on function access_private.explain_held(uuid, uuid, text, boolean) is
-  'Whether a member holds a permission now: HELD (at: until when), SCOPE (but not through this key), NOT_YET (at: from when), ENDED (at: since when) or NOT_HELD; and the grants that say so.';
+comment on function access_private.explain_held(uuid, uuid, access.api_keys, text, boolean) is
+  'Whether a member, or an API key, holds a permission now: HELD (at: until when), SCOPE (the key was not made for it), NOT_YET (at: from when), ENDED (at: since when) or NOT_HELD; and the grants that say so.';
 
 create or replace function access_private.explain_rule(
-  rule access.rules, organization_id uuid, person_id uuid, self boolean, assurance integer, own boolean,
+  rule access.rules, organization_id uuid, person_id uuid, api_key access.api_keys, self boolean, assurance integer, own boolean,
   out passes boolean, out reason text, out at timestamptz, out missing text, out deciding jsonb
 )
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
--- What access.protect() writes into a policy, asked of one person. Own is null where no row is asked about.
+-- What access.protect() writes into a policy, asked of one person or key. Own is null where no row is asked about.
 declare
   v_held record;
   v_assign record;
@@ -136,7 +149,7 @@ begin
     'command', rule.command, 'permission', rule.permission, 'ownerColumn', rule.owner_column,
     'assign', rule.assign, 'assurance', rule.assurance));
   if rule.permission is not null then
-    v_held := access_private.explain_held(organization_id, person_id, rule.permission, self);
+    v_held := access_private.explain_held(organization_id, person_id, api_key, rule.permission, self);
     deciding := deciding || v_held.grants;
   end if;
   at := case when rule.permission is not null then v_held.at end;
@@ -145,7 +158,7 @@ begin
     reason := v_held.reason;
     missing := rule.permission;
   elsif rule.owner_column is not null and rule.command = 'insert' and not coalesce(own, true) then
-    v_assign := access_private.explain_held(organization_id, person_id, rule.assign, self);
+    v_assign := access_private.explain_held(organization_id, person_id, api_key, rule.assign, self);
     deciding := deciding || v_assign.grants;
     passes := v_assign.reason = 'HELD';
     reason := case when passes then 'ASSIGN' else 'NOT_OWN' end;
@@ -164,7 +177,7 @@ begin
     reason := 'ASSURANCE';
   end if;
 end $$;
-comment on function access_private.explain_rule(access.rules, uuid, uuid, boolean, integer, boolean) is
+comment on function access_private.explain_rule(access.rules, uuid, uuid, access.api_keys, boolean, integer, boolean) is
   'Whether one rule lets a member through, why, until or from when, which permission is missing, and the rows that decided.';
 
 create or replace function access_private.is_granted(relation oid, command text, column_name text default null) returns boolean
@@ -183,6 +196,75 @@ as $$
 $$;
 comment on function access_private.is_granted(oid, text, text) is
   'Whether members have the grant of the database that a command needs, on a column or on any.';
+
+create or replace function access_private.explain_command(
+  relation oid, command text, organization_id uuid, person_id uuid, api_key access.api_keys, column_name text, new_owner uuid,
+  row_seen text, row_owner uuid, self boolean, assurance integer,
+  out verdict text, out reason text, out permission text, out at timestamptz, out missing text[], out needs integer,
+  out waits boolean, out wait timestamptz, out deciding jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_rule access.rules;
+  v_closed text;
+  v_step record;
+  v_one text;
+begin
+  deciding := '[]';
+  missing := '{}';
+  waits := true;
+  -- A row that a statement names is read by it, so changing and removing it need reading as well.
+  foreach v_one in array case when command in ('update', 'delete') then array[command, 'select'] else array[command] end loop
+    select r.* into v_rule from access.rules r where r.relation = explain_command.relation and r.command = v_one;
+    v_closed := case
+      when v_rule.relation is null or v_one = 'insert' and v_rule.permission is null then 'CLOSED'
+      when not 'safetypin_member' = any (v_rule.roles) then 'OTHER_ROLES'
+      when not access_private.is_granted(relation, v_one) then 'NOT_GRANTED'
+      when v_one = command and column_name is not null and not access_private.is_granted(relation, v_one, column_name) then 'COLUMN_CLOSED' end;
+    if v_closed is not null then
+      verdict := 'DENIED';
+      reason := v_closed;
+      return;
+    end if;
+    v_step := access_private.explain_rule(v_rule, organization_id, person_id, api_key, self, assurance, case
+      -- No row is a key's own.
+      when api_key.id is not null then false
+      when v_one = 'insert' then new_owner = person_id
+      when row_seen = 'SEEN' then coalesce(row_owner = person_id, false)
+      when row_seen = 'OWNER_HIDDEN' then false end);
+    deciding := deciding || v_step.deciding;
+    if v_step.passes then
+      -- The command's own rule says why; reading only takes away.
+      if verdict is null or verdict = 'ALLOWED' and v_step.reason = 'OWN_ROWS' then
+        verdict := 'ALLOWED';
+        reason := v_step.reason;
+        permission := v_rule.permission;
+        at := v_step.at;
+      end if;
+      continue;
+    end if;
+    if row_seen = 'OWNER_HIDDEN' and v_one <> 'insert' and v_rule.owner_column is not null and v_step.reason <> 'ASSURANCE' then
+      verdict := null;
+      reason := 'OWNER_HIDDEN';
+      return;
+    end if;
+    if verdict is distinct from 'DENIED' then
+      verdict := 'DENIED';
+      reason := v_step.reason;
+      permission := coalesce(v_step.missing, v_rule.permission);
+      at := v_step.at;
+    end if;
+    missing := missing || v_step.missing;
+    needs := greatest(needs, case when assurance < v_rule.assurance then v_rule.assurance end);
+    waits := waits and v_step.reason = 'NOT_YET';
+    wait := greatest(wait, v_step.at);
+  end loop;
+  missing := array_remove(missing, null);
+end $$;
+comment on function access_private.explain_command(oid, text, uuid, uuid, access.api_keys, text, uuid, text, uuid, boolean, integer) is
+  'Whether the rules and grants of one table let a member do one command, the first reason, all that is missing, and the rows that decided. Verdict is null where the owner of the row decides and may not be seen.';
 
 reset role;
 reset row_security;

@@ -1,138 +1,11 @@
 -- Purpose: the answer to why somebody may or may not do something: verdict, reason, sentence, smallest change, deciding rows.
 
-grant create on schema access, access_private to safetypin_definer;
+grant create on schema access_private to safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
 
-create or replace function access_private.explain_sentence(
-  verdict text, reason text, what text, permission text, at timestamptz, needs integer, has integer
-) returns text
-  language sql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-  select case explain_sentence.verdict
-      when 'ALLOWED' then format('Allowed to %s: ', what) when 'DENIED' then format('Not allowed to %s: ', what) else 'No answer: ' end
-    || case explain_sentence.reason
-      when 'HELD' then format('a role gives %s%s.', permission, ' until ' || t.said)
-      when 'OWN_ROW' then 'one''s own row needs no permission.'
-      when 'OWN_ROWS' then concat('one''s own rows, which need no permission; rows of others are left out', ', for want of ' || permission, '.')
-      when 'ASSIGN' then 'a role allows to put in rows in the name of others.'
-      when 'NOT_HELD' then format('no role gives %s.', permission)
-      when 'NOT_YET' then format('the role that gives %s counts from %s.', permission, t.said)
-      when 'ENDED' then format('the role that gave %s ended at %s.', permission, t.said)
-      when 'SCOPE' then format('%s is held, but not by this API key.', permission)
-      when 'NOT_OWN' then 'the row is in the name of somebody else.'
-      when 'ASSURANCE' then format('it needs a session of assurance level %s, and this has level %s.', needs, has)
-      when 'CLOSED' then 'there is no rule that lets anybody.'
-      when 'OTHER_ROLES' then 'the rule is for other roles of the database.'
-      when 'NOT_GRANTED' then 'there is a rule, but the grant of the database that belongs to it is missing.'
-      when 'COLUMN_CLOSED' then 'there is no column of this name that anybody may use so.'
-      when 'NOT_PROTECTED' then 'the table is not under rules.'
-      when 'PARTITION' then 'rows of a partition are reached through the partitioned table.'
-      when 'OTHER_ORGANIZATION' then 'the row belongs to another organization.'
-      when 'ROW_NOT_FOUND' then 'there is no such row, or it may not be seen.'
-      when 'PERSON_INACTIVE' then 'the account is not active.'
-      when 'ORGANIZATION_INACTIVE' then 'the organization is suspended or closed.'
-      when 'NOT_FOUND' then 'there is no such member in this organization.'
-      when 'NOT_PERMITTED' then 'asking about others needs access.explain.'
-      when 'QUESTION_UNCLEAR' then 'ask for a permission, or for a command and a table.'
-      when 'PERMISSION_UNKNOWN' then 'there is no such permission.'
-      when 'COMMAND_UNKNOWN' then 'a command is select, insert, update or delete.'
-      when 'TABLE_UNKNOWN' then 'there is no such table under rules: it is named schema.table.'
-      when 'TABLE_UNRULED' then 'other policies than those of access.protect() decide on this table.'
-      when 'OWNER_HIDDEN' then 'whose row it is may not be seen.'
-      when 'ORGANIZATION_UNCLEAR' then 'say in which organization.'
-    end
-  from (select to_char(explain_sentence.at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"') as said) t
-$$;
-comment on function access_private.explain_sentence(text, text, text, text, timestamptz, integer, integer) is
-  'An explanation for people: reason by reason. Repeats nothing that was typed.';
-
-create or replace function access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean) returns text
-  language sql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-  select r.name
-    from access.roles r
-    join access.role_permissions rp on rp.organization_id = r.organization_id and rp.role_id = r.id
-    where r.organization_id = smallest_role.organization_id and (r.built_in or smallest_role.all_roles)
-    group by r.id, r.name
-    having array_agg(rp.permission) @> smallest_role.permissions
-    order by count(*), r.name
-    limit 1
-$$;
-comment on function access_private.smallest_role(uuid, text[], boolean) is
-  'The role with the fewest permissions that gives all of these; of the built-in ones only, for who may not see roles.';
-
-create or replace function access_private.explain_command(
-  relation oid, command text, organization_id uuid, person_id uuid, column_name text, new_owner uuid,
-  row_seen text, row_owner uuid, self boolean, assurance integer,
-  out verdict text, out reason text, out permission text, out at timestamptz, out missing text[], out needs integer,
-  out waits boolean, out wait timestamptz, out deciding jsonb
-)
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_rule access.rules;
-  v_closed text;
-  v_step record;
-  v_one text;
-begin
-  deciding := '[]';
-  missing := '{}';
-  waits := true;
-  -- A row that a statement names is read by it, so changing and removing it need reading as well.
-  foreach v_one in array case when command in ('update', 'delete') then array[command, 'select'] else array[command] end loop
-    select r.* into v_rule from access.rules r where r.relation = explain_command.relation and r.command = v_one;
-    v_closed := case
-      when v_rule.relation is null or v_one = 'insert' and v_rule.permission is null then 'CLOSED'
-      when not 'safetypin_member' = any (v_rule.roles) then 'OTHER_ROLES'
-      when not access_private.is_granted(relation, v_one) then 'NOT_GRANTED'
-      when v_one = command and column_name is not null and not access_private.is_granted(relation, v_one, column_name) then 'COLUMN_CLOSED' end;
-    if v_closed is not null then
-      verdict := 'DENIED';
-      reason := v_closed;
-      return;
-    end if;
-    v_step := access_private.explain_rule(v_rule, organization_id, person_id, self, assurance, case
-      when v_one = 'insert' then new_owner = person_id
-      when row_seen = 'SEEN' then coalesce(row_owner = person_id, false)
-      when row_seen = 'OWNER_HIDDEN' then false end);
-    deciding := deciding || v_step.deciding;
-    if v_step.passes then
-      -- The command's own rule says why; reading only takes away.
-      if verdict is null or verdict = 'ALLOWED' and v_step.reason = 'OWN_ROWS' then
-        verdict := 'ALLOWED';
-        reason := v_step.reason;
-        permission := v_rule.permission;
-        at := v_step.at;
-      end if;
-      continue;
-    end if;
-    if row_seen = 'OWNER_HIDDEN' and v_one <> 'insert' and v_rule.owner_column is not null and v_step.reason <> 'ASSURANCE' then
-      verdict := null;
-      reason := 'OWNER_HIDDEN';
-      return;
-    end if;
-    if verdict is distinct from 'DENIED' then
-      verdict := 'DENIED';
-      reason := v_step.reason;
-      permission := coalesce(v_step.missing, v_rule.permission);
-      at := v_step.at;
-    end if;
-    missing := missing || v_step.missing;
-    needs := greatest(needs, case when assurance < v_rule.assurance then v_rule.assurance end);
-    waits := waits and v_step.reason = 'NOT_YET';
-    wait := greatest(wait, v_step.at);
-  end loop;
-  missing := array_remove(missing, null);
-end $$;
-comment on function access_private.explain_command(oid, text, uuid, uuid, text, uuid, text, uuid, boolean, integer) is
-  'Whether the rules and grants of one table let a member do one command, the first reason, all that is missing, and the rows that decided. Verdict is null where the owner of the row decides and may not be seen.';
-
 create or replace function access_private.explain(
-  organization_id uuid, person_id uuid, permission text, command text, table_name text, column_name text,
+  organization_id uuid, person_id uuid, api_key access.api_keys, permission text, command text, table_name text, column_name text,
   owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean,
   out verdict text, out reason text, out sentence text, out change text, out deciding jsonb
 )
@@ -141,6 +14,8 @@ create or replace function access_private.explain(
 as $$
 declare
   v_command text := lower(explain.command);
+  v_organization access.organizations;
+  v_person record;
   v_what text;
   v_table record;
   v_name text;
@@ -153,14 +28,20 @@ declare
   v_wait timestamptz;
   v_waits boolean := true;
 begin
-  deciding := (
-    select jsonb_build_array(
-        jsonb_build_object('kind', 'organization', 'status', o.status, 'closesAt', nullif(o.closes_at, 'infinity')),
-        jsonb_build_object('kind', 'person', 'status', p.status, 'memberSince', m.created_at))
-      from access.memberships m
-      join access.organizations o on o.id = m.organization_id
-      join identity.people p on p.id = m.person_id
-      where m.organization_id = explain.organization_id and m.person_id = explain.person_id);
+  select o.* into v_organization from access.organizations o where o.id = explain.organization_id;
+  select p.status, m.created_at into v_person
+    from access.memberships m
+    join identity.people p on p.id = m.person_id
+    where m.organization_id = explain.organization_id and m.person_id = explain.person_id;
+  deciding := jsonb_build_array(jsonb_build_object('kind', 'organization', 'status', v_organization.status,
+    'closesAt', nullif(v_organization.closes_at, 'infinity')));
+  if api_key.service_account_id is null then
+    deciding := deciding || jsonb_build_object('kind', 'person', 'status', v_person.status, 'memberSince', v_person.created_at);
+  end if;
+  if api_key.id is not null then
+    deciding := deciding || jsonb_build_object('kind', 'key', 'permissions', api_key.permissions,
+      'serviceAccount', api_key.service_account_id, 'expiresAt', api_key.expires_at, 'revokedAt', api_key.revoked_at);
+  end if;
   <<answer>>
   begin
     if (explain.permission is null) = (explain.table_name is null) or (explain.command is null) <> (explain.table_name is null)
@@ -168,7 +49,7 @@ begin
       reason := 'QUESTION_UNCLEAR';
       exit answer;
     end if;
-    if deciding is null then
+    if api_key.service_account_id is null and v_person.status is null then
       reason := 'NOT_FOUND';
       exit answer;
     end if;
@@ -194,16 +75,20 @@ begin
 
     -- From here on there is an answer, unless whose row it is decides and may not be seen.
     verdict := 'DENIED';
-    if deciding -> 0 ->> 'status' <> 'active' or (deciding -> 0 ->> 'closesAt')::timestamptz <= clock_timestamp() then
+    if v_organization.status <> 'active' or v_organization.closes_at <= clock_timestamp() then
       reason := 'ORGANIZATION_INACTIVE';
       exit answer;
     end if;
-    if deciding -> 1 ->> 'status' <> 'active' then
+    if v_person.status <> 'active' then
       reason := 'PERSON_INACTIVE';
       exit answer;
     end if;
+    if api_key.revoked_at is not null or api_key.expires_at <= clock_timestamp() then
+      reason := 'KEY_OVER';
+      exit answer;
+    end if;
     if explain.permission is not null then
-      v_held := access_private.explain_held(organization_id, person_id, explain.permission, self);
+      v_held := access_private.explain_held(organization_id, person_id, api_key, explain.permission, self);
       deciding := deciding || v_held.grants;
       reason := v_held.reason;
       v_permission := explain.permission;
@@ -229,14 +114,14 @@ begin
     deciding := deciding || jsonb_build_object('kind', 'session', 'assurance', explain.assurance);
     if row_seen is not null and v_command <> 'insert' then
       deciding := deciding || jsonb_build_object('kind', 'row', 'found', row_seen in ('SEEN', 'OWNER_HIDDEN'), 'owner', row_owner,
-        'own', case when row_seen = 'SEEN' then coalesce(row_owner = explain.person_id, false) end);
+        'own', case when row_seen = 'SEEN' then api_key.id is null and coalesce(row_owner = explain.person_id, false) end);
       if row_seen = 'ELSEWHERE' then
         reason := 'OTHER_ORGANIZATION';
         exit answer;
       end if;
     end if;
 
-    v_step := access_private.explain_command(v_table.relation, v_command, organization_id, person_id, explain.column_name,
+    v_step := access_private.explain_command(v_table.relation, v_command, organization_id, person_id, api_key, explain.column_name,
       coalesce(explain.owner_id, explain.person_id), row_seen, row_owner, self, explain.assurance);
     verdict := v_step.verdict;
     reason := v_step.reason;
@@ -264,7 +149,8 @@ begin
     when reason in ('CLOSED', 'NOT_GRANTED', 'NOT_PROTECTED', 'OTHER_ROLES') then case
       when for_owner then format('select access.protect(%L, …);', v_name)
       else 'whoever owns the table opens it with access.protect()' end
-    when reason = 'SCOPE' then 'use a key that is scoped to it, or sign in'
+    when reason in ('SCOPE', 'KEY_OVER') then 'make another API key'
+    when api_key.service_account_id is not null then 'make another service account'
     when reason = 'PERSON_INACTIVE' then 'make the account active'
     when reason = 'ORGANIZATION_INACTIVE' then 'make the organization active'
     when reason = 'PARTITION' then 'ask for the partitioned table'
@@ -276,7 +162,7 @@ begin
           'grant a role that gives ' || array_to_string(v_missing, ' and ')) end,
       case v_needs when 2 then 'sign in with a second factor' when 3 then 'sign in with a passkey or security key' end) end;
 end $$;
-comment on function access_private.explain(uuid, uuid, text, text, text, text, uuid, text, uuid, boolean, integer, boolean, boolean) is
+comment on function access_private.explain(uuid, uuid, access.api_keys, text, text, text, text, uuid, text, uuid, boolean, integer, boolean, boolean) is
   'ALLOWED, DENIED or REFUSED (no answer), a reason in one word, a sentence, the smallest change, and the rows that decided. row_seen: null (no row asked), SEEN, OWNER_HIDDEN, ELSEWHERE (in another organization) or NONE.';
 
 create or replace function access_private.explain_for_owner(
@@ -302,7 +188,7 @@ begin
     return;
   end if;
   select x.* into verdict, reason, sentence, change, deciding
-    from access_private.explain(v_organization, explain_for_owner.person_id, explain_for_owner.permission,
+    from access_private.explain(v_organization, explain_for_owner.person_id, null, explain_for_owner.permission,
       explain_for_owner.command, explain_for_owner.table_name, null, null,
       case when row_organization <> v_organization then 'ELSEWHERE' else row_seen end, row_owner,
       false, explain_for_owner.assurance, true, true) x;
@@ -312,7 +198,7 @@ comment on function access_private.explain_for_owner(uuid, text, text, text, tex
 
 reset role;
 reset row_security;
-revoke create on schema access, access_private from safetypin_definer;
+revoke create on schema access_private from safetypin_definer;
 
 create or replace function access.row_seen(
   relation oid, key_column name, organization_column name, owner_column name, key text,

@@ -43,7 +43,7 @@ grant execute on function
   api_steps.submit_invitation_code(uuid, text), api_steps.finish_invitation_code(uuid, bytea, text)
   to safetypin_member;
 -- Of oneself, or with access.explain.
-grant execute on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) to safetypin_member;
+grant execute on function api_steps.explain_access(uuid, uuid, text, text, text, text, uuid, text, uuid) to safetypin_member;
 grant execute on function api.plan_usage(),
   api.rename_organization(text, integer), api.close_organization(), api.reopen_organization(), api.transfer_ownership(uuid),
   api.organization_settings(), api.change_setting(text, jsonb), api.reset_setting(text)
@@ -65,4 +65,4 @@ grant execute on function api_steps.retry_jobs(bigint[]), api_steps.drop_jobs(bi
 
 reset role;
 -- Invoker, and so the owner's own: it looks rows up as who asks.
-grant execute on function api.explain_access(uuid, text, text, text, uuid, text, text, uuid) to safetypin_member;
+grant execute on function api.explain_access(uuid, text, text, text, uuid, text, text, uuid, uuid) to safetypin_member;

@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import { beforeAll, expect, it } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
+import { newApiKey } from '../../src/sessions/api-key.ts';
 import { Application, type Person, withoutGuard } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
 
@@ -26,6 +27,15 @@ function below(limit: number): number {
 const pick = <T>(from: readonly T[]): T => from[below(from.length)] as T;
 const chance = (percent: number) => below(100) < percent;
 
+/** A member, or an API key. */
+interface Actor {
+  readonly name: string;
+  readonly credential: Buffer;
+  /** Null for the key of a service account. */
+  readonly id: string | null;
+  readonly key: string | null;
+}
+
 interface Table {
   readonly name: string;
   readonly owner: string | null;
@@ -36,7 +46,8 @@ let db: TestDatabase;
 let app: Application;
 let admin: pg.Client;
 let ada: Person;
-const members: Person[] = [];
+const members: (Actor & Person)[] = [];
+const keys: Actor[] = [];
 const tables: Table[] = [];
 
 /** Over, of now, yet to come, or without an end. */
@@ -73,7 +84,26 @@ async function makeMembers(): Promise<void> {
     }
     const { session_id, credential } = await app.signIn(person.email, person.tag, ada.organization);
     await admin.query('update sessions.sessions set assurance = $2 where id = $1', [session_id, 1 + (i % 2)]);
-    members.push({ ...person, credential });
+    members.push({ ...person, credential, key: null });
+  }
+}
+
+/** API keys of members and of service accounts. */
+async function makeKeys(): Promise<void> {
+  const some = () => PERMISSIONS.filter(() => chance(70));
+  for (let i = 0; i < 6; i++) {
+    const { credential, credentialHash, prefix } = newApiKey();
+    const person = i < 3 ? (members[i]?.id as string) : null;
+    const { rows } = await admin.query(
+      `with account as (insert into access.service_accounts (organization_id, name, permissions)
+          select $1, 'a' || $2, $4::text[] where $3::uuid is null returning id),
+        made as (insert into access.api_keys (organization_id, name, person_id, service_account_id, permissions, prefix, expires_at)
+          select $1, 'k' || $2, $3, (select id from account), $5, $6, now() + $7::interval returning organization_id, id)
+        insert into access_private.api_key_secrets (organization_id, key_id, hash) select organization_id, id, $8 from made
+          returning key_id`,
+      [ada.organization, String(i), person, some(), i < 2 ? PERMISSIONS : some(), prefix, '1 day', credentialHash],
+    );
+    keys.push({ name: `k${i}`, credential, id: person, key: rows[0].key_id });
   }
 }
 
@@ -127,6 +157,7 @@ beforeAll(async () => {
   const owner = await db.connect('owner');
   await owner.query("select access.define_permission('wing.enter', 'Enter.', '{owner}')");
   await makeMembers();
+  await makeKeys();
   await makeTables(owner);
 }, 60_000);
 
@@ -136,7 +167,7 @@ interface Answer {
 }
 
 interface Question {
-  readonly who: Person;
+  readonly who: Actor;
   readonly command: string;
   readonly table: string;
   readonly row: string | null;
@@ -146,7 +177,7 @@ interface Question {
   readonly values: unknown[];
 }
 
-function question(who: Person, table: Table, command: string, columns = 30): Question {
+function question(who: Actor, table: Table, command: string, columns = 30): Question {
   const { name, owner } = table;
   const row = pick(table.rows);
   const column =
@@ -172,14 +203,14 @@ function question(who: Person, table: Table, command: string, columns = 30): Que
   };
 }
 
-const everyQuestion = (of: readonly Person[], columns?: number) =>
+const everyQuestion = (of: readonly Actor[], columns?: number) =>
   of.flatMap((who) => tables.flatMap((table) => COMMANDS.map((command) => question(who, table, command, columns))));
 
 const ASK = `select a.verdict, a.reason
-  from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[]) with ordinality
-    as q (who, command, name, row_key, column_name, owner_id, n)
+  from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::uuid[]) with ordinality
+    as q (who, command, name, row_key, column_name, owner_id, key_id, n)
   cross join lateral api.explain_access(q.who, command => q.command, table_name => q.name, row_key => q.row_key,
-    column_name => q.column_name, owner_id => q.owner_id) a
+    column_name => q.column_name, owner_id => q.owner_id, key_id => q.key_id) a
   order by q.n`;
 
 const asked = (questions: readonly Question[]) => [
@@ -189,6 +220,7 @@ const asked = (questions: readonly Question[]) => [
   questions.map(({ row }) => row),
   questions.map(({ column }) => column),
   questions.map(({ inName }) => inName),
+  questions.map(({ who }) => who.key),
 ];
 
 /** What the statement does: one row, or none, or a refusal. Other errors are the test's own. */
@@ -214,12 +246,13 @@ interface Outcome {
 async function compare(questions: readonly Question[]): Promise<Outcome> {
   const wrong: string[] = [];
   const counts: Record<string, number> = {};
-  for (const who of members) {
+  for (const who of [...members, ...keys]) {
     const of = questions.filter((one) => one.who === who);
     if (of.length === 0) continue;
     const others = await app.rows<Answer & pg.QueryResultRow>(ada.credential, ASK, asked(of));
     await app.as(who.credential, async (client) => {
-      const own = (await client.query<Answer>(ASK, asked(of))).rows;
+      // A key asks nothing.
+      const own = who.key === null ? (await client.query<Answer>(ASK, asked(of))).rows : others;
       for (const [i, one] of of.entries()) {
         const did = await does(client, one);
         for (const [asker, answer] of Object.entries({ own: own[i], others: others[i] })) {
@@ -243,7 +276,9 @@ async function compare(questions: readonly Question[]): Promise<Outcome> {
 }
 
 it('of each command the verdict is what the statement does', async () => {
-  const more = Array.from({ length: Math.max(60, EXTRA) }, () => question(pick(members), pick(tables), pick(COMMANDS)));
+  const more = Array.from({ length: Math.max(100, EXTRA) }, () =>
+    question(pick([...members, ...keys, ...keys]), pick(tables), pick(COMMANDS)),
+  );
   const { wrong, counts } = await compare([...everyQuestion(members), ...more]);
   expect(wrong, `seed ${SEED}`).toEqual([]);
   expect(counts.ALLOWED, `seed ${SEED}`).toBeGreaterThan(10);
@@ -287,7 +322,7 @@ it('and would not be, did a policy say something else, or a rule count for less'
   await admin.query('alter policy safetypin_may_insert on wing.t0 with check (false)');
   expect((await compare(everyQuestion(first, 0))).wrong.join()).toMatch(/ALLOWED HELD, but not done.*wing\.t0/);
   await admin.query("alter policy safetypin_may_insert on wing.t0 with check ((select request.can('row.create')))");
-  const rule = 'access_private.explain_rule(access.rules, uuid, uuid, boolean, integer, boolean)';
+  const rule = 'access_private.explain_rule(access.rules, uuid, uuid, access.api_keys, boolean, integer, boolean)';
   await withoutGuard(db, rule, 'passes and assurance < rule.assurance', 'false', async () => {
     expect((await compare(everyQuestion(first, 0))).wrong.join()).toMatch(/ALLOWED HELD, but not done.*wing\.t1/);
   });

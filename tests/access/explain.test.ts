@@ -121,7 +121,7 @@ describe('who may ask', () => {
     expect(await said(ada, { person_id: eve.id, permission: 'organization.close' })).toBe('DENIED NOT_HELD');
     await withoutGuard(
       db,
-      'api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid)',
+      'api_steps.explain_access(uuid, uuid, text, text, text, text, uuid, text, uuid)',
       "not coalesce(request.can('access.explain'), false)",
       'false',
       async () => expect(await said(eve, others)).toBe('ALLOWED HELD'),
@@ -288,6 +288,44 @@ describe('what would change it', () => {
   });
 });
 
+describe('of API keys', () => {
+  const made = async (person: string | null, permissions: string[], ended = false) =>
+    (
+      await admin.query(
+        `with account as (insert into access.service_accounts (organization_id, name, permissions)
+            select $1, 'robot ' || platform.uuid_v7(), '{row.read}' where $2::uuid is null returning id)
+          insert into access.api_keys (organization_id, name, person_id, service_account_id, permissions, prefix, expires_at)
+            select $1, 'key', $2, (select id from account), $3, 'sp_AAAAAAAAA', now() + ($4 || ' hours')::interval returning id`,
+        [ada.organization, person, permissions, ended ? -1 : 1],
+      )
+    ).rows[0].id;
+
+  it("one's own are told, and those of others to whoever may ask about them; a key asks nothing", async () => {
+    await give('member');
+    const own = await made(eve.id, ['row.read', 'organization.close']);
+    expect(await said(eve, { key_id: own, permission: 'row.read' })).toBe('ALLOWED HELD');
+    expect(await explain(eve, { key_id: own, permission: 'row.update' })).toMatchObject({
+      verdict: 'DENIED',
+      reason: 'SCOPE',
+      change: 'make another API key',
+    });
+    expect(await said(eve, { key_id: own, permission: 'organization.close' })).toBe('DENIED NOT_HELD');
+    // No row is a key's own.
+    const row = { command: 'update', table_name: 'clinic.visits', row_id: rows.eves };
+    expect(await said(eve, row)).toBe('ALLOWED HELD');
+    expect(await said(eve, { ...row, key_id: own })).toBe('DENIED SCOPE');
+    const over = await made(eve.id, ['row.read'], true);
+    expect(await said(eve, { key_id: over, permission: 'row.read' })).toBe('DENIED KEY_OVER');
+    const robots = await made(null, ['row.read', 'row.update']);
+    expect(await said(ada, { key_id: robots, permission: 'row.read' })).toBe('ALLOWED HELD');
+    expect(await said(ada, { key_id: robots, permission: 'row.update' })).toBe('DENIED NOT_HELD');
+    const others = await explain(eve, { key_id: robots, permission: 'row.read' });
+    expect(others).toMatchObject({ reason: 'NOT_PERMITTED' });
+    expect(await explain(eve, { key_id: crypto.randomUUID(), permission: 'row.read' })).toEqual(others);
+    expect(await said(bob, { key_id: robots, permission: 'row.read' })).toBe('REFUSED NOT_FOUND');
+  });
+});
+
 it('a DBA asks about anybody, and is told of tables and organizations too', async () => {
   await give('member');
   const ask = async (...values: unknown[]) =>
@@ -314,4 +352,9 @@ it('a DBA asks about anybody, and is told of tables and organizations too', asyn
   });
   expect(await ask(bob.id, 'select', 'clinic.bare')).toMatchObject({ verdict: 'DENIED', reason: 'NOT_PROTECTED' });
   expect(await ask(bob.id, 'select', 'clinic.beds', 'one')).toMatchObject({ verdict: 'DENIED', reason: 'ASSURANCE' });
+  await owner.query('set row_security = on');
+  await admin.query("update identity.people set status = 'suspended' where id = $1", [bob.id]);
+  expect(await ask(bob.id, 'row.read')).toMatchObject({ verdict: 'DENIED', reason: 'PERSON_INACTIVE' });
+  await admin.query("update access.organizations set status = 'suspended' where id = $1", [bob.organization]);
+  expect(await ask(bob.id, 'row.read')).toMatchObject({ verdict: 'DENIED', reason: 'ORGANIZATION_INACTIVE' });
 });

@@ -48,7 +48,7 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
   },
   'PG-51 a policy or function that believes a setting': {
     'keyring.compare_openings(batch integer)': 'the isolation that the transaction has, not one of ours',
-    'api_steps.explain_access(person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid)':
+    'api_steps.explain_access(person_id uuid, key_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid)':
       'whether a refusal can be recorded: what it says is so, and nothing is told either way',
     'keyring_private.demand_record()': 'whether the transaction is read-only: what it says is so',
     'keyring_private.application_halves(credential_hash bytea)':
