@@ -185,19 +185,7 @@ describe('what is told', () => {
   });
 
   it('of nonsense is that it is none, without an error', async () => {
-    const nonsense = [
-      '',
-      ' ',
-      '.',
-      '..',
-      'a.b.c.d',
-      '"',
-      "'; drop table clinic.visits; --",
-      '%I',
-      '\\',
-      'sélect',
-      'x'.repeat(5000),
-    ];
+    const nonsense = ['', '..', 'a.b.c.d', '"', "'; drop table clinic.visits; --", '%I', 'x'.repeat(5000)];
     for (const one of nonsense) {
       for (const question of [
         { permission: one },
