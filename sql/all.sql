@@ -71,6 +71,7 @@
 --!include access/explain.sql
 --!include access/domains.sql
 --!include access/domain-checks.sql
+--!include access/domain-joining.sql
 
 --!include sessions/schema.sql
 --!include sessions/tables.sql

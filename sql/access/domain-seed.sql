@@ -1,7 +1,7 @@
 -- Purpose: domains at which anybody has an address: no organization gets one of these, whoever runs its DNS. The large
 -- ones and the best known for addresses that are thrown away; operators add what is missing
 -- (access.share_domain), and theirs stay. Public suffixes need no list: a domain stands for itself alone, never for
--- what is under it, and only a registry can write under its own suffix.
+-- what is under it, and only a registry can write under its own suffix. And the setting about joining.
 
 set local row_security = on;
 
@@ -62,5 +62,12 @@ on conflict (domain) do nothing;
 create or replace trigger _800_audit after insert or update or delete on access.shared_domains
   for each row execute function audit.record_change('', 'domain');
 alter table access.shared_domains enable always trigger _800_audit;
+
+insert into access.setting_definitions (name, type, description, read_permission, write_permission) values
+  ('domain.join_role', 'role',
+    'Role of those who join by proving an address at a domain of the organization; null: nobody does. It must permit no more than members have.',
+    'setting.read', 'domain.update')
+on conflict (name) do update
+  set description = excluded.description, read_permission = excluded.read_permission, write_permission = excluded.write_permission;
 
 reset row_security;

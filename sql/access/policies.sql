@@ -43,3 +43,4 @@ select platform_private.admit('safetypin_definer', 'access.domains', 'select', '
 select platform_private.admit('safetypin_definer', 'access_private.domain_owners', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access.shared_domains', 'select', 'insert', 'delete');
 select platform_private.admit('safetypin_owner', 'access.shared_domains', 'select', 'insert');
+select platform_private.admit('safetypin_definer', 'access_private.kept_out', 'select', 'insert', 'update', 'delete');

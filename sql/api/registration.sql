@@ -79,9 +79,10 @@ begin
   if v_done.organization_name is not null then
     perform access_private.found_organization(v_done.organization_name, v_done.person_id);
   end if;
+  perform access_private.join_by_address(v_done.person_id);
   return 'VERIFIED';
 end $$;
-comment on function api_steps.complete(uuid) is 'Makes person and organization of a registration whose address was proved.';
+comment on function api_steps.complete(uuid) is 'Makes person and organization of a registration whose address was proved; by the address, she may join another.';
 
 create or replace function api_steps.verify_email(token bytea) returns text
   language plpgsql volatile security definer

@@ -87,6 +87,11 @@ begin
     return ('REFUSED', access_private.refused('setting.change', '{NOT_HELD}'), null,
       access_private.setting_allows(v_definition))::api.setting_result;
   end if;
+  -- Those who join by address had nobody look at them. Asked again when somebody joins.
+  if v_role is not null and v_definition.name = 'domain.join_role' and not access_private.below_ceiling(v_organization, v_role) then
+    return ('REFUSED', access_private.refused('setting.change', '{ABOVE_CEILING}'), null,
+      access_private.setting_allows(v_definition))::api.setting_result;
+  end if;
   v_old := access_private.setting(v_organization, v_definition.name);
   if reset then
     delete from access.settings s where s.organization_id = v_organization and s.name = v_definition.name;
@@ -113,7 +118,7 @@ begin
   return api_steps.set_setting(name, value, false);
 end $$;
 comment on function api.change_setting(text, jsonb) is
-  'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be) or NOT_HELD, for a role that permits more than the caller may do.';
+  'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be), NOT_HELD, for a role that permits more than the caller may do, or ABOVE_CEILING, for one of domain.join_role that permits more than members have.';
 
 create or replace function api.reset_setting(name text) returns api.setting_result
   language plpgsql volatile security definer

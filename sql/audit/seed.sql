@@ -51,6 +51,7 @@ insert into audit.actions (name, category, severity, description) values
   ('domain.fail', 'administration', 'warning', 'The proof of a verified domain is not there any more.'),
   ('domain.lose', 'administration', 'alert', 'An organization lost a domain.'),
   ('domain.remove', 'administration', 'notice', 'A domain was removed from an organization.'),
+  ('member.join', 'administration', 'notice', 'Somebody became a member by an address at a domain of the organization.'),
   ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
   ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
   ('service_account.create', 'administration', 'notice', 'A service account was made.'),

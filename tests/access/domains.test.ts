@@ -3,11 +3,12 @@ import type pg from 'pg';
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Application, type Person, refusal, withoutGuard } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
+import { type Added, DomainJobs, NOTE } from './domain-jobs.ts';
 
 let db: TestDatabase;
 let app: Application;
 let admin: pg.Client;
-let jobs: pg.Pool;
+let jobs: DomainJobs;
 let ada: Person;
 let bob: Person;
 
@@ -15,7 +16,7 @@ beforeAll(async () => {
   db = await cloneDatabase();
   app = await Application.beside(db);
   admin = await db.connect('admin');
-  jobs = db.pool('jobs', { max: 4 });
+  jobs = new DomainJobs(db, admin);
   [ada, bob] = [await app.person('ada'), await app.person('bob')];
 });
 
@@ -24,53 +25,10 @@ beforeEach(async () => {
   await admin.query('delete from graphile_worker._private_jobs');
 });
 
-interface Added {
-  outcome: string;
-  reasons: string[];
-  id: string;
-  challenge_name: string;
-  challenge_value: string;
-}
-
 const add = (who: Person, domain: string) =>
   app.call<Added>(who.credential, 'select * from api.add_domain($1)', [domain]);
 
-/** In the context of a job: a new one of the clock, or the one that was asked for. */
-async function asJob<T>(task: string, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
-  const { rows } = await admin.query<{ id: string }>(
-    task === 'access__check_domains'
-      ? 'select id from graphile_worker.add_job($1)'
-      : 'select j.id from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id where t.identifier = $1',
-    [task],
-  );
-  await admin.query("update graphile_worker._private_jobs set locked_at = now(), locked_by = 'test' where id = $1", [
-    rows[0]?.id,
-  ]);
-  const client = await jobs.connect();
-  try {
-    await client.query('begin');
-    await client.query("select set_config('role', platform.open_job($1, null), true)", [rows[0]?.id]);
-    const result = await work(client);
-    await client.query('commit');
-    return result;
-  } catch (error) {
-    await client.query('rollback');
-    throw error;
-  } finally {
-    client.release();
-  }
-}
-
-const NOTE = 'select access.note_domain_check($1, $2, $3, $4) as answer';
-
-/** What the worker does when DNS said this: texts, none, or (null) nothing at all. */
-const note = (who: Person, id: string, records: string[] | null) =>
-  asJob(
-    'access__check_domains',
-    async (client) =>
-      (await client.query<{ answer: string }>(NOTE, [who.organization, id, records !== null, records ?? []])).rows[0]
-        ?.answer,
-  );
+const note = (who: Person, id: string, records: string[] | null) => jobs.note(who, id, records);
 
 async function stateOf(id: string) {
   const { rows } = await admin.query<{
@@ -293,7 +251,7 @@ describe('a proof', () => {
     expect(await ask(mine.id)).toEqual({ outcome: 'ASKED', reasons: [] });
     expect(await ask(mine.id)).toEqual({ outcome: 'REFUSED', reasons: ['TOO_SOON'] });
     const attack = () =>
-      asJob('access__check_domain', (client) =>
+      jobs.as('access__check_domain', (client) =>
         client.query(NOTE, [bob.organization, theirs.id, true, [theirs.challenge_value]]),
       );
     expect(await refusal(attack())).toBe('DENYD');
@@ -306,7 +264,9 @@ describe('a proof', () => {
         expect(await refusal(attack())).toBe('no refusal');
       },
     );
-    const due = await asJob('access__check_domain', (client) => client.query('select id from access.due_domains(100)'));
+    const due = await jobs.as('access__check_domain', (client) =>
+      client.query('select id from access.due_domains(100)'),
+    );
     expect(due.rows).toEqual([{ id: mine.id }]);
   });
 });
@@ -316,7 +276,7 @@ describe('what is due', () => {
     const eve = await app.person('eve');
     const [mine, theirs] = [await add(ada, 'due.example'), await add(eve, 'due.example')];
     const due = () =>
-      asJob('access__check_domains', async (client) =>
+      jobs.as('access__check_domains', async (client) =>
         (await client.query<{ id: string }>('select id from access.due_domains(10)')).rows.map(({ id }) => id).sort(),
       );
     expect(await due()).toEqual([mine.id, theirs.id].sort());

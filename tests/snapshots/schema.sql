@@ -37,6 +37,34 @@ begin
 end $function$
 comment 'Task access__clean_up: removes a batch of invitations that are over, with their addresses; returns how many. DENYD outside it.'
 
+-- function access.close_organizations(batch integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.close_organizations(batch integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_count integer;
+begin
+  if request.task() is distinct from 'access__close_organizations' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  with closed as (
+    update access.organizations o
+      set status = 'closed', updated_at = clock_timestamp(), version = o.version + 1
+      from (select c.id from access.organizations c
+            where c.closes_at <= clock_timestamp() and c.status <> 'closed'
+            order by c.id
+            limit least(greatest(batch, 1), 1000) for no key update skip locked) over
+      where o.id = over.id
+      returning o.id)
+  select count(*) filter (where audit_private.append('organization.end', c.id) is not null)::integer into v_count from closed c;
+  return v_count;
+end $function$
+comment 'Task access__close_organizations: says closed of organizations that are over already by the clock; returns how many. DENYD outside it.'
+
 -- function access.define_permission(name text, description text, roles text[])
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access.define_permission(name text, description text, roles text[] DEFAULT '{owner,admin}'::text[])
@@ -130,6 +158,48 @@ begin
 end $function$
 comment 'Tasks access__check_domains and access__check_domain: takes a batch of domains that DNS is to be asked about. DENYD outside them.'
 
+-- function access.exempt(object text, reason text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.exempt(object text, reason text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Borrows the right to write the list. The check: who calls must be able to act as the object's owner.
+declare
+  v_object text;
+  v_owner oid;
+begin
+  select format('%I.%I', n.nspname, c.relname), c.relowner into v_object, v_owner
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(exempt.object);
+  if not found then
+    select p.oid::regprocedure::text, p.proowner into v_object, v_owner from pg_proc p where p.oid = to_regprocedure(exempt.object);
+  end if;
+  -- What is gone, or was renamed, is taken off by its old name.
+  if v_object is null and reason is null then
+    v_object := exempt.object;
+  elsif v_object is null then
+    raise exception 'there is no table, view or function %', exempt.object using errcode = 'TABLE',
+      hint = 'Name it with its schema, and a function with the types of its arguments: clinic.due(date).';
+  elsif not pg_has_role(session_user, v_owner, 'member') then
+    raise exception 'only the owner of % can exempt it', v_object using errcode = '42501';
+  end if;
+  if reason is null then
+    delete from access.exemptions e where e.object = v_object;
+  elsif length(btrim(reason)) not between 10 and 1000 then
+    raise exception 'say in words why % needs no rules', v_object using errcode = 'TABLE';
+  else
+    insert into access.exemptions as e (object, reason) values (v_object, btrim(exempt.reason))
+      on conflict on constraint exemptions_pkey do update set reason = excluded.reason where e.reason <> excluded.reason;
+  end if;
+  if found then
+    perform audit_private.append('table.exempt', relation => v_object, details => jsonb_build_object('reason', btrim(reason)));
+  end if;
+end $function$
+comment 'Lists a table, view or function of an exposed schema as needing no rules, with the reason; without a reason takes it off the list. 42501 unless the caller owns it. TABLE for what is not there, or for no reason in words.'
+
 -- function access.explain(person_id uuid, what text, table_name text, row_key text, organization_id uuid, assurance integer, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access.explain(person_id uuid, what text, table_name text DEFAULT NULL::text, row_key text DEFAULT NULL::text, organization_id uuid DEFAULT NULL::uuid, assurance integer DEFAULT 1, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
@@ -178,6 +248,113 @@ begin
     limit 1;
 end $function$
 comment 'By which column a row of a protected table is named, and which columns say whose it is, for one command; nulls if nothing is under a rule there.'
+
+-- function access.forget_protection(relation regclass)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.forget_protection(relation regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Borrows the right to remove rules. The check is that of set_rule().
+begin
+  if not exists (select from pg_class c where c.oid = forget_protection.relation and pg_has_role(session_user, c.relowner, 'member')) then
+    raise exception 'only the owner of a table can take its rules away' using errcode = '42501';
+  end if;
+  delete from access.rules r where r.relation = forget_protection.relation;
+  delete from access.protections p where p.relation = forget_protection.relation;
+  if found then
+    perform audit_private.append('table.unprotect', relation => access_private.table_name(forget_protection.relation));
+  end if;
+end $function$
+comment 'Removes the rules of a table. 42501 unless the caller owns it. access.unprotect() calls it.'
+
+-- function access.gaps(schemas name[])
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access.gaps(schemas name[] DEFAULT '{}'::name[])
+ RETURNS TABLE(object text, what text, line text)
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select * from access_private.gaps_of_protected()
+  union all
+  select * from access_private.gaps_of_schemas(gaps.schemas)
+$function$
+comment 'Where rules do not hold, each with the line to run: tables under rules that are not as their rules say any more, and in these schemas whatever is neither under rules nor exempt (access.exempt). No row means none. Changes nothing.'
+
+-- function access.give_plan(slug text, plan text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.give_plan(slug text, plan text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- As for suspend_organization().
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  if not exists (select from access.plans p where p.name = give_plan.plan) then
+    raise exception 'no plan %', give_plan.plan using errcode = 'P0002';
+  end if;
+  update access.organizations o
+    set plan = give_plan.plan, updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.plan <> give_plan.plan;
+  if found then
+    perform audit_private.append('organization.plan', v_id, details => jsonb_build_object('plan', give_plan.plan));
+  end if;
+  return found;
+end $function$
+comment 'Gives an organization a plan; nothing is taken from one that has more than the plan allows. False if it had that plan; P0002 if there is no such organization or plan. For operators; recorded.'
+
+-- function access.keep_protection(relation regclass, organization_column name, owner_column name, roles name[], audited boolean, hidden name[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.keep_protection(relation regclass, organization_column name, owner_column name, roles name[], audited boolean, hidden name[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Borrows the right to write what protect() was given. The check is that of set_rule().
+begin
+  if not exists (select from pg_class c where c.oid = keep_protection.relation and pg_has_role(session_user, c.relowner, 'member')) then
+    raise exception 'only the owner of a table can set its rules' using errcode = '42501';
+  end if;
+  insert into access.protections as p (relation, organization_column, owner_column, roles, audited, hidden)
+    values (keep_protection.relation, keep_protection.organization_column, keep_protection.owner_column, keep_protection.roles,
+      keep_protection.audited, keep_protection.hidden)
+    on conflict on constraint protections_pkey do update
+      set organization_column = excluded.organization_column, owner_column = excluded.owner_column, roles = excluded.roles,
+          audited = excluded.audited, hidden = excluded.hidden
+      where (p.organization_column, p.owner_column, p.roles, p.audited, p.hidden)
+        is distinct from (excluded.organization_column, excluded.owner_column, excluded.roles, excluded.audited, excluded.hidden);
+  if found then
+    perform audit_private.append('table.protect', relation => access_private.table_name(keep_protection.relation),
+      details => jsonb_build_object('organization', keep_protection.organization_column, 'owner', keep_protection.owner_column,
+        'roles', keep_protection.roles, 'audited', keep_protection.audited, 'hidden', keep_protection.hidden));
+  end if;
+end $function$
+comment 'Keeps what a table is protected with besides its rules. 42501 unless the caller owns the table. access.protect() calls it.'
+
+-- function access.list_organizations()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.list_organizations()
+ RETURNS TABLE(slug text, name text, status text, plan text, members integer, created_at timestamp with time zone, closes_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Borrows reading all organizations; granted to the owner alone.
+  select o.slug, o.name, o.status, o.plan, access_private.used(o.id, 'members'), o.created_at, nullif(o.closes_at, 'infinity')
+    from access.organizations o
+    order by o.created_at, o.id
+$function$
+comment 'All organizations, oldest first. For operators.'
 
 -- function access.note_domain_check(organization_id uuid, id uuid, answered boolean, records text[])
 owner safetypin_definer
@@ -231,164 +408,89 @@ begin
 end $function$
 comment 'Tasks access__check_domains and access__check_domain: what DNS answered about a domain. answered is false when it did not, which counts as nothing. Returns proved, absent, unanswered or taken; null if the domain is gone. DENYD outside them.'
 
--- function access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean, assign text)
+-- function access.protect(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean, assign text, hidden name[])
 owner safetypin_owner
-CREATE OR REPLACE FUNCTION access.protect(relation regclass, organization name DEFAULT 'organization_id'::name, owner name DEFAULT NULL::name, "select" text DEFAULT 'row.read'::text, insert text DEFAULT 'row.create'::text, update text DEFAULT 'row.update'::text, delete text DEFAULT 'row.delete'::text, assurance integer DEFAULT 1, roles name[] DEFAULT '{safetypin_member}'::name[], audited boolean DEFAULT true, assign text DEFAULT 'row.assign'::text)
+CREATE OR REPLACE FUNCTION access.protect(relation regclass, organization name DEFAULT 'organization_id'::name, owner name DEFAULT NULL::name, "select" text DEFAULT 'row.read'::text, insert text DEFAULT 'row.create'::text, update text DEFAULT 'row.update'::text, delete text DEFAULT 'row.delete'::text, assurance integer DEFAULT 1, roles name[] DEFAULT '{safetypin_member}'::name[], audited boolean DEFAULT true, assign text DEFAULT 'row.assign'::text, hidden name[] DEFAULT '{}'::name[])
  RETURNS SETOF text
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
- SET client_min_messages TO 'warning'
 AS $function$
--- Invoker: only a table's owner can do what it does.
-declare
-  v_command text;
-  v_permission text;
-  v_condition text;
-  v_tenant text;
-  v_rule access.rules;
-  v_role name;
-  v_key name[];
-  v_columns text;
-  v_hidden name[];
-  v_sequence regclass;
-  v_said text[] := '{}';
-  v_table text := relation::text;
-  v_kind "char";
-  v_name name;
-  v_schema name;
 begin
-  select c.relkind, c.relname, n.nspname into v_kind, v_name, v_schema
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation;
-  v_table := format('%I.%I', v_schema, v_name);
-  if v_kind not in ('r', 'p') then
-    raise exception '% is not a table', v_table using errcode = 'TABLE';
-  end if;
-  if not exists (select from pg_attribute a where a.attrelid = relation and a.attname = organization
-      and a.atttypid = 'uuid'::regtype and a.attnotnull and not a.attisdropped) then
-    raise exception '% needs a column % of type uuid, not null', v_table, quote_ident(organization)
-      using errcode = 'TABLE', hint = format(
-        'alter table %s add column %I uuid not null default request.organization_id() references access.organizations (id) on delete cascade;',
-        v_table, organization);
-  end if;
-  if owner is not null and not exists (select from pg_attribute a where a.attrelid = relation and a.attname = owner
-      and a.atttypid = 'uuid'::regtype and not a.attisdropped) then
-    raise exception '% needs a column % of type uuid', v_table, quote_ident(owner) using errcode = 'TABLE';
-  end if;
-  select array_agg(a.attname order by k.position) into v_key
-    from pg_index i
-    cross join unnest(i.indkey) with ordinality as k (attnum, position)
-    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-    where i.indrelid = relation and i.indisprimary;
-  if v_key is null then
-    raise exception '% needs a primary key', v_table using errcode = 'TABLE';
-  end if;
-
-  -- What stands beside a sealed column is written by its triggers alone (see keyring/doors.sql).
-  select array_agg(h) into v_hidden
-    from keyring.doors() d cross join unnest(array[d.sealed, d.index_a, d.index_b]) h where d.relation = protect.relation;
-
-  -- Foreign policies would widen or defeat ours, for permissive ones add up.
-  if exists (select from pg_policy p where p.polrelid = relation and p.polname !~ '^safetypin_' and p.polroles && (
-      select array_agg(r.oid) || 0::oid from pg_roles r where r.rolname = any (roles))) then
-    raise exception '% has policies of its own for these roles', v_table
-      using errcode = 'TABLE', hint = format('drop them first: see \d %s', v_table);
-  end if;
-
-  execute format('alter table %s enable row level security', v_table);
-  if exists (select from pg_attribute a where a.attrelid = relation and a.attname = organization and not a.atthasdef)
-    and v_name not in ('organizations') then
-    execute format('alter table %s alter column %I set default request.organization_id()', v_table, organization);
-    v_said := v_said || format('%I defaults to the active organization', organization);
-  end if;
-
-  foreach v_command in array array['select', 'insert', 'update', 'delete'] loop
-    v_permission := case v_command when 'select' then "select" when 'insert' then "insert" when 'update' then "update" else "delete" end;
-    perform access.set_rule(relation, v_command, organization,
-      case when v_permission is not null or v_command = 'select' then owner end, v_permission, assurance, roles,
-      case when v_command = 'insert' and v_permission is not null and owner is not null then assign end);
-    execute format('drop policy if exists safetypin_tenant_%s on %s', v_command, v_table);
-    execute format('drop policy if exists safetypin_may_%s on %s', v_command, v_table);
-    select r.* into v_rule from access.rules r where r.relation = protect.relation and r.command = v_command;
-    continue when not found;
-
-    -- One restrictive policy for the tenant and one permissive for the rest, so that the index on the tenant serves.
-    v_tenant := format('(%I = (select request.organization_id()))', v_rule.organization_column);
-    v_condition := concat_ws(' or ',
-      case when v_rule.permission is not null then format('(select request.can(%L))', v_rule.permission) end,
-      case when v_rule.owner_column is not null then format('%I = (select request.owner_id())', v_rule.owner_column) end);
-    if v_command = 'insert' and v_rule.owner_column is not null then
-      -- Having a row to one's name is no permission to make one, and nobody makes rows in another's name unasked.
-      v_condition := format('(select request.can(%L)) and (%I = (select request.owner_id())%s)', v_rule.permission, v_rule.owner_column,
-        coalesce(' or (select request.can(' || quote_literal(v_rule.assign) || '))', ''));
-    end if;
-    if v_rule.assurance > 1 then
-      v_condition := format('(select request.assurance()) >= %s and (%s)', v_rule.assurance, v_condition);
-    end if;
-    execute format('create policy safetypin_tenant_%s on %s as restrictive for %s to %s %s',
-      v_command, v_table, v_command, array_to_string(array(select quote_ident(r) from unnest(v_rule.roles) r), ', '),
-      case v_command when 'insert' then 'with check ' || v_tenant
-        when 'update' then 'using ' || v_tenant || ' with check ' || v_tenant else 'using ' || v_tenant end);
-    execute format('create policy safetypin_may_%s on %s for %s to %s %s',
-      v_command, v_table, v_command, array_to_string(array(select quote_ident(r) from unnest(v_rule.roles) r), ', '),
-      case v_command when 'insert' then 'with check (' || v_condition || ')'
-        when 'update' then 'using (' || v_condition || ') with check (' || v_condition || ')' else 'using (' || v_condition || ')' end);
-    v_said := v_said || format('%s: %s', v_command, v_condition);
-  end loop;
-
-  foreach v_role in array roles loop
-    execute format('revoke all on table %s from %I', v_table, v_role);
-    execute format('grant usage on schema %I to %I', v_schema, v_role);
-    if "select" is not null or owner is not null then
-      execute format('grant select on table %s to %I', v_table, v_role);
-    end if;
-    if "delete" is not null then
-      execute format('grant delete on table %s to %I', v_table, v_role);
-    end if;
-    -- Keys, the tenant and generated columns are never written by a client, and whose row it is never changes.
-    select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
-      from pg_attribute a
-      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity <> 'a' and a.attname <> all (coalesce(v_hidden, '{}'))
-        and (a.attname <> all (v_key) or not a.atthasdef);
-    if "insert" is not null and v_columns is not null then
-      execute format('grant insert (%s) on table %s to %I', v_columns, v_table, v_role);
-      -- A serial column takes its next value with the rights of who inserts.
-      for v_sequence in
-        select d.objid::regclass from pg_depend d join pg_class c on c.oid = d.objid and c.relkind = 'S'
-        where d.refobjid = relation and d.deptype = 'a' and d.classid = 'pg_class'::regclass
-      loop
-        execute format('grant usage on sequence %s to %I', v_sequence, v_role);
-      end loop;
-    end if;
-    select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
-      from pg_attribute a
-      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname <> organization
-        and a.attgenerated = '' and a.attidentity = '' and a.attname is distinct from owner
-        and a.attname <> all (v_key || coalesce(v_hidden, '{}'));
-    if "update" is not null and v_columns is not null then
-      execute format('grant update (%s) on table %s to %I', v_columns, v_table, v_role);
-    end if;
-  end loop;
-
-  if not exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-      where i.indrelid = relation and a.attname = organization and i.indpred is null and i.indisvalid) then
-    execute format('create index on %s (%s)', v_table, (
-      select string_agg(quote_ident(c), ', ') from unnest(array[organization] || array_remove(v_key, organization)) c));
-    v_said := v_said || format('index on %I made', organization);
-  end if;
-
-  if audited then
-    -- The trigger runs with the rights of who writes.
-    perform audit.let_record(r) from unnest(roles || (select o.rolname from pg_class c join pg_roles o on o.oid = c.relowner where c.oid = relation)) r;
-    execute format('create or replace trigger _800_audit after insert or update or delete on %s for each row execute function audit.record_change(%s)',
-      v_table, (select string_agg(quote_literal(c), ', ') from unnest(array[organization] || v_key
-        || case when exists (select from keyring.doors() d where d.relation = protect.relation) then '~doors'::name end) c where c is not null));
-    execute format('alter table %s enable always trigger _800_audit', v_table);
-  end if;
-  return query select unnest(v_said);
+  perform access_private.take_table(relation);
+  return query select * from access_private.run(relation, array(
+    select access.protect_plan(relation, organization, owner, "select", "insert", "update", "delete", assurance, roles, audited, assign, hidden)));
 end $function$
-comment 'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and a missing index. A null permission closes a command. A row is inserted in one''s own name unless one holds assign. Idempotent; returns what it did, a line each. TABLE names what the table lacks.'
+comment 'Puts a table under rules: writes access.rules and compiles them into one restrictive policy for the tenant and one permissive policy for the rest per command, grants by column, the audit trigger and missing indexes. A null permission closes a command. A row is inserted in one''s own name unless one holds assign. Idempotent; returns the lines it ran, none when all is so already. TABLE names what the table lacks.'
+
+-- function access.protect_plan(relation regclass, organization name, owner name, "select" text, insert text, update text, delete text, assurance integer, roles name[], audited boolean, assign text, hidden name[])
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access.protect_plan(relation regclass, organization name DEFAULT 'organization_id'::name, owner name DEFAULT NULL::name, "select" text DEFAULT 'row.read'::text, insert text DEFAULT 'row.create'::text, update text DEFAULT 'row.update'::text, delete text DEFAULT 'row.delete'::text, assurance integer DEFAULT 1, roles name[] DEFAULT '{safetypin_member}'::name[], audited boolean DEFAULT true, assign text DEFAULT 'row.assign'::text, hidden name[] DEFAULT '{}'::name[])
+ RETURNS SETOF text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+declare
+  v_permissions text[] := array["select", "insert", "update", "delete"];
+  v_what text;
+  v_line text;
+begin
+  select string_agg(o.what, E'\n'), string_agg(o.line, E'\n') into v_what, v_line
+    from access_private.obstacles(relation, organization, owner, v_permissions || case when owner is not null then assign end, assurance, roles, hidden) o;
+  if v_what is not null then
+    raise exception '%', v_what using errcode = 'TABLE', hint = coalesce(v_line, '');
+  end if;
+  return query
+    select d.line
+      from access_private.differences(relation, organization, owner, v_permissions, assurance, roles, audited, assign, hidden) d
+      order by d.place, d.line;
+end $function$
+comment 'What access.protect() with the same arguments would run, a line each; nothing when all is so already. TABLE names what the table lacks, with the lines that add it as hint.'
+
+-- function access.renew(relation regclass)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access.renew(relation regclass)
+ RETURNS SETOF text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+declare
+  v record;
+begin
+  select k.* into v from access_private.kept(relation) k;
+  if not found then
+    raise exception '% is under no rules', access_private.table_name(relation) using errcode = 'TABLE',
+      hint = format('select access.protect(%L);', access_private.table_name(relation));
+  end if;
+  return query select access.protect(relation, v.organization, v.owner, v.permissions[1], v.permissions[2], v.permissions[3], v.permissions[4],
+    v.assurance, v.roles, v.audited, v.assign, v.hidden);
+end $function$
+comment 'Puts a table under its rules again, after columns were added or something was changed by hand: access.protect() as it was called last. TABLE for a table under none.'
+
+-- function access.resume_organization(slug text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.resume_organization(slug text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- As for suspend_organization().
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  update access.organizations o
+    set status = 'active', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.status = 'suspended';
+  if found then
+    perform audit_private.append('organization.resume', v_id);
+  end if;
+  return found;
+end $function$
+comment 'Takes a suspension back: people sign in anew. False if it was not suspended; P0002 if there is none. For operators; recorded.'
 
 -- function access.row_seen(relation oid, key_column name, organization_column name, owner_column name, key text, OUT seen text, OUT owner_id uuid, OUT organization_id uuid)
 owner safetypin_owner
@@ -459,8 +561,7 @@ begin
           is distinct from (excluded.organization_column, excluded.owner_column, excluded.permission, excluded.assurance, excluded.roles, excluded.assign);
   end if;
   if found then
-    perform audit_private.append('table.protect', relation => (
-        select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = set_rule.relation),
+    perform audit_private.append('table.protect', relation => access_private.table_name(set_rule.relation),
       details => jsonb_build_object('command', set_rule.command, 'permission', set_rule.permission, 'owner', set_rule.owner_column,
         'organization', set_rule.organization_column, 'assurance', set_rule.assurance, 'assign', set_rule.assign));
   end if;
@@ -512,6 +613,57 @@ begin
   return v_domain;
 end $function$
 comment 'Puts a domain on the list of those where anybody has an address, or takes it off; returns it as DNS has it. From then on nobody joins by it, whoever proved it. 22023 for what is no domain. For operators.'
+
+-- function access.suspend_organization(slug text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.suspend_organization(slug text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Borrows changing organizations; granted to the owner alone.
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  update access.organizations o
+    set status = 'suspended', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.status = 'active';
+  if found then
+    perform audit_private.append('organization.suspend', v_id);
+  end if;
+  return found;
+end $function$
+comment 'Nobody acts in the organization from the next statement on; its sessions end. False if it was not active; P0002 if there is none. For operators; recorded.'
+
+-- function access.unprotect(relation regclass)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access.unprotect(relation regclass)
+ RETURNS SETOF text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+declare
+  v record;
+  v_table text := access_private.table_name(relation);
+begin
+  perform access_private.take_table(relation);
+  select k.* into v from access_private.kept(relation) k;
+  if not found then
+    return;
+  end if;
+  return query select * from access_private.run(relation, array(
+    -- As if nothing were allowed to anybody: the same lines.
+    select d.line
+      from access_private.differences(relation, v.organization, null, array[null, null, null, null]::text[], 1, v.roles, false, null, v.hidden) d
+      where d.place in (10, 20, 21, 22, 23, 30, 90)
+      order by d.place, d.line)
+    || format('select access.forget_protection(%L);', v_table));
+end $function$
+comment 'Takes the rules of a table away: policies, grants, and what records its changes. It stays closed: row-level security is on, and nobody has a policy. Returns the lines it ran.'
 
 -- function access_private.accept_invitation(token bytea, proven boolean, OUT outcome text, OUT reasons text[], OUT organization_id uuid)
 owner safetypin_definer
@@ -639,6 +791,22 @@ begin
 end $function$
 comment 'Puts a mail to the address of an invitation into the outbox, with its job, in this transaction.'
 
+-- function access_private.below_ceiling(organization_id uuid, role_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.below_ceiling(organization_id uuid, role_id uuid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select not exists (
+    select from access.role_permissions rp
+      join access.permissions p on p.name = rp.permission
+      where rp.organization_id = below_ceiling.organization_id and rp.role_id = below_ceiling.role_id
+        and not p.default_roles && array['member', 'viewer'])
+$function$
+comment 'Whether a role permits nothing but what the built-in roles member and viewer are made with.'
+
 -- function access_private.check_domain_task(id uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.check_domain_task(id uuid DEFAULT NULL::uuid)
@@ -692,6 +860,371 @@ begin
 end $function$
 comment 'Makes the domain that was proved now the organization''s; false while another''s proof stands. Whoever calls it holds the domain.'
 
+-- function access_private.client_columns(relation regclass, organization name, owner name, permissions text[], hidden name[])
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.client_columns(relation regclass, organization name, owner name, permissions text[], hidden name[])
+ RETURNS TABLE(kind text, number smallint)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- By column, for reading too: a column that is added later is nobody's until somebody says so. Keys, the tenant and
+  -- generated columns are never written by a client, nor what stands beside a sealed column (see keyring/doors.sql), and
+  -- whose row it is never changes.
+  with mine as (
+    select a.attnum, a.attname,
+        a.attgenerated = '' and a.attname <> organization and a.attname <> all (hidden) and a.attname not in (
+          select h from keyring.doors() d cross join unnest(array[d.sealed, d.index_a, d.index_b]) h
+          where d.relation = client_columns.relation and h is not null) as written,
+        a.attidentity, a.atthasdef,
+        exists (select from pg_index i where i.indrelid = a.attrelid and i.indisprimary and a.attnum = any (i.indkey)) as key
+      from pg_attribute a
+      where a.attrelid = client_columns.relation and a.attnum > 0 and not a.attisdropped
+  )
+  select 'SELECT', m.attnum from mine m where (permissions[1] is not null or owner is not null) and m.attname <> all (hidden)
+  union all
+  select 'INSERT', m.attnum from mine m
+    where permissions[2] is not null and m.written and m.attidentity <> 'a' and (not m.key or not m.atthasdef and m.attidentity = '')
+  union all
+  select 'UPDATE', m.attnum from mine m
+    where permissions[3] is not null and m.written and m.attidentity = '' and not m.key and m.attname is distinct from owner
+$function$
+comment 'Which columns of a table under rules clients may read, insert and update.'
+
+-- function access_private.condition(command text, owner name, permission text, assign text, assurance integer, stored boolean)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.condition(command text, owner name, permission text, assign text, assurance integer, stored boolean)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+-- Twice the same: as we write it, and as PostgreSQL gives it back.
+declare
+  v_ask text := case when stored then '( SELECT request.can(%L::text) AS can)' else '(select request.can(%L))' end;
+  v_and text := case when stored then ' AND ' else ' and ' end;
+  v_or text := case when stored then ' OR ' else ' or ' end;
+  v_can text := format(v_ask, permission);
+  v_own text := quote_ident(owner) || case when stored then ' = ( SELECT request.owner_id() AS owner_id)' else ' = (select request.owner_id())' end;
+  v_condition text;
+begin
+  if stored then
+    v_own := '(' || v_own || ')';
+  end if;
+  if permission is null then
+    v_condition := v_own;
+  elsif owner is null then
+    v_condition := v_can;
+  elsif command <> 'insert' then
+    v_condition := v_can || v_or || v_own;
+  elsif assign is null then
+    -- Having a row to one's name is no permission to make one, and nobody makes rows in another's name unasked.
+    v_condition := v_can || v_and || v_own;
+  else
+    v_condition := v_can || v_and || '(' || v_own || v_or || format(v_ask, assign) || ')';
+  end if;
+  if stored and permission is not null and owner is not null then
+    v_condition := '(' || v_condition || ')';
+  end if;
+  if assurance > 1 then
+    v_condition := case when stored then format('((( SELECT request.assurance() AS assurance) >= %s) AND %s)', assurance, v_condition)
+      else format('(select request.assurance()) >= %s and (%s)', assurance, v_condition) end;
+  end if;
+  return v_condition;
+end $function$
+comment 'What the permissive policy of a command demands, as we write it or as PostgreSQL gives back what is stored.'
+
+-- function access_private.differences(relation regclass, organization name, owner name, permissions text[], assurance integer, roles name[], audited boolean, assign text, hidden name[])
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.differences(relation regclass, organization name, owner name, permissions text[], assurance integer, roles name[], audited boolean, assign text, hidden name[])
+ RETURNS TABLE(place integer, what text, line text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+declare
+  v_table text := access_private.table_name(relation);
+  v_class pg_class;
+begin
+  select c.* into v_class from pg_class c where c.oid = differences.relation;
+  if not v_class.relrowsecurity then
+    return query select 10, 'row-level security is off'::text, format('alter table %s enable row level security;', v_table);
+  end if;
+  return query select * from access_private.differing_grants(relation, organization, owner, permissions, roles, hidden);
+  return query select * from access_private.differing_policies(relation, organization, owner, permissions, assurance, roles, assign);
+  return query
+    select 40, format('%I has no default', a.attname), format('alter table %s alter column %I set default %s;', v_table, a.attname,
+        case when a.attname = organization then 'request.organization_id()' else 'request.owner_id()' end)
+      from pg_attribute a
+      where a.attrelid = differences.relation and not a.atthasdef and a.attidentity = ''
+        and (a.attname = organization and differences.relation <> 'access.organizations'::regclass or a.attname = owner and permissions[2] is not null);
+  return query
+    select 50, format('the rule for %s is not kept', c.command),
+        format('select access.set_rule(%L, %L, %L, %L, %L, %s, %L, %L);', v_table, c.command, organization, c.owner, c.permission, differences.assurance, differences.roles, c.assign)
+      from (
+        select u.command, u.permission, case when u.permission is not null or u.command = 'select' then differences.owner end as owner,
+            case when u.command = 'insert' and u.permission is not null and differences.owner is not null then differences.assign end as assign
+          from unnest(array['select', 'insert', 'update', 'delete'], permissions) u (command, permission)) c
+      left join access.rules r on r.relation = differences.relation and r.command = c.command
+      where case when c.permission is null and c.owner is null then r.relation is not null
+        else (r.organization_column, r.owner_column, r.permission, r.assurance, r.roles, r.assign)
+          is distinct from (organization, c.owner, c.permission, differences.assurance, differences.roles, c.assign) end;
+  if not exists (select from access.protections p where p.relation = differences.relation
+      and (p.organization_column, p.roles, p.audited, p.hidden) = (organization, differences.roles, differences.audited, differences.hidden)
+      and p.owner_column is not distinct from owner) then
+    return query select 51, 'what it is protected with is not kept'::text,
+      format('select access.keep_protection(%L, %L, %L, %L, %L, %L);', v_table, organization, owner, roles, audited, hidden);
+  end if;
+  return query
+    select 71, format('%I may not use the schema', r.rolname),
+        format('grant usage on schema %I to %I;', n.nspname, r.rolname)
+      from pg_roles r
+      join pg_namespace n on n.oid = v_class.relnamespace
+      where r.rolname = any (differences.roles)
+        and not exists (select from aclexplode(n.nspacl) x where x.grantee = r.oid and x.privilege_type = 'USAGE');
+  -- A serial column takes its next value with the rights of who inserts.
+  return query
+    select case when permissions[2] is null then 23 else 72 end, format(case when permissions[2] is null then '%I may take numbers' else '%I cannot take its next number' end, r.rolname),
+        format(case when permissions[2] is null then 'revoke usage on sequence %s from %I;' else 'grant usage on sequence %s to %I;' end,
+          access_private.table_name(d.objid), r.rolname)
+      from pg_depend d
+      join pg_class s on s.oid = d.objid and s.relkind = 'S'
+      join pg_roles r on r.rolname = any (differences.roles)
+      where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = differences.relation and d.deptype = 'a'
+        and (permissions[2] is null) = has_sequence_privilege(r.oid, s.oid, 'usage');
+  return query select * from access_private.differing_indexes(relation, organization, owner);
+  -- The trigger runs with the rights of who writes.
+  return query
+    select 89, format('what %I changes cannot be recorded', r.rolname), format('select audit.let_record(%L);', r.rolname)
+      from pg_roles r
+      where audited and (r.rolname = any (differences.roles) or r.oid = v_class.relowner)
+        and not has_function_privilege(r.oid, 'audit.append_change(oid, text, jsonb, jsonb, text[])', 'execute');
+  return query select * from access_private.differing_trigger(relation, organization, audited);
+end $function$
+comment 'What a table lacks to be under these rules, each with its line, in order of place. Permissions are those of select, insert, update and delete.'
+
+-- function access_private.differing_grants(relation regclass, organization name, owner name, permissions text[], roles name[], hidden name[])
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.differing_grants(relation regclass, organization name, owner name, permissions text[], roles name[], hidden name[])
+ RETURNS TABLE(place integer, what text, line text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+  with who as (
+    select o.oid, quote_ident(o.rolname) as name, o.rolname = any (roles) as ruled
+      from pg_roles o where o.rolname = any (roles || access_private.run_time_roles())
+    union all
+    select 0, 'public', true
+  ), wanted as (
+    select w.oid, c.kind, c.number
+      from who w cross join access_private.client_columns(relation, organization, owner, permissions, hidden) c
+      where w.ruled and w.oid <> 0
+    union all
+    select w.oid, 'DELETE', 0 from who w where w.ruled and w.oid <> 0 and permissions[4] is not null
+  ), have as (
+    select x.grantee as oid, x.privilege_type as kind, 0 as number, x.is_grantable
+      from pg_class c cross join aclexplode(c.relacl) x where c.oid = differing_grants.relation
+    union all
+    select x.grantee, x.privilege_type, a.attnum, x.is_grantable
+      from pg_attribute a cross join aclexplode(a.attacl) x where a.attrelid = differing_grants.relation and not a.attisdropped
+  ), excess as (
+    -- Of other roles, what no policy holds: without a policy the rest gives them nothing.
+    select h.*
+      from have h join who w on w.oid = h.oid
+      where (h.is_grantable or not exists (select from wanted n where (n.oid, n.kind, n.number) = (h.oid, h.kind, h.number)))
+        and (w.ruled or h.kind in ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN'))
+  ), lacking as (
+    select n.*
+      from wanted n
+      where not exists (select from have h where (h.oid, h.kind, h.number) = (n.oid, n.kind, n.number) and not h.is_grantable)
+        -- What is revoked of the table is revoked of its columns.
+        or exists (select from excess e where (e.oid, e.kind, e.number) = (n.oid, n.kind, 0))
+  ), lines as (
+    select 20 as place, e.oid, lower(e.kind) as kind, null::text as columns, bool_or(e.is_grantable) as cascades
+      from excess e where e.number = 0 group by e.oid, e.kind
+    union all
+    select 21, e.oid, lower(e.kind), string_agg(quote_ident(a.attname), ', ' order by a.attnum), bool_or(e.is_grantable)
+      from excess e join pg_attribute a on a.attrelid = differing_grants.relation and a.attnum = e.number
+      where e.number > 0 and not exists (select from excess t where (t.oid, t.kind, t.number) = (e.oid, e.kind, 0))
+      group by e.oid, e.kind
+    union all
+    select 70, l.oid, lower(l.kind), string_agg(quote_ident(a.attname), ', ' order by a.attnum), false
+      from lacking l left join pg_attribute a on a.attrelid = differing_grants.relation and a.attnum = l.number and l.number > 0
+      group by l.oid, l.kind
+  ), told as (
+    select l.place, w.name, bool_or(l.cascades) as cascades,
+        string_agg(l.kind || coalesce(' (' || l.columns || ')', ''), ', ' order by array_position(array['select', 'insert', 'update', 'delete'], l.kind), l.kind) as rights
+      from lines l join who w on w.oid = l.oid
+      group by l.place, w.name
+  )
+  select t.place, format(case when t.place = 70 then '%s may not yet: %s' else '%s may more than the rules say: %s' end, t.name, t.rights),
+      format(case when t.place = 70 then 'grant %s on table %s to %s;' else 'revoke %s on table %s from %s%s;' end,
+        t.rights, access_private.table_name(differing_grants.relation), t.name, case when t.cascades then ' cascade' else '' end)
+    from told t
+  union all
+  -- The parts of a table are behind it: by their own name they know no rules.
+  select 22, format('%s is reached past the rules by %s', access_private.table_name(h.inhrelid), w.name),
+      format('revoke all on table %s from %s;', access_private.table_name(h.inhrelid), w.name)
+    from access_private.heirs(relation) h (inhrelid)
+    join pg_class c on c.oid = h.inhrelid
+    join who w on exists (select from aclexplode(c.relacl) x where x.grantee = w.oid)
+      or exists (select from pg_attribute a cross join aclexplode(a.attacl) x where a.attrelid = c.oid and x.grantee = w.oid)
+$function$
+comment 'What roles may on a table under rules, more or less than the rules say, and the lines that make it so.'
+
+-- function access_private.differing_indexes(relation regclass, organization name, owner name)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.differing_indexes(relation regclass, organization name, owner name)
+ RETURNS TABLE(place integer, what text, line text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+  with numbers as (
+    select a.attname, a.attnum from pg_attribute a where a.attrelid = differing_indexes.relation and a.attnum > 0 and not a.attisdropped
+  ), key as (
+    select n.attnum, k.position
+      from pg_index i cross join unnest(i.indkey) with ordinality k (attnum, position) join numbers n on n.attnum = k.attnum
+      where i.indrelid = differing_indexes.relation and i.indisprimary and n.attname <> organization
+  ), due as (
+    select 1 as rank, array[(select n.attnum from numbers n where n.attname = organization)] || (select min(k.attnum) from key k
+        where k.position = (select min(f.position) from key f)) as columns
+    union all
+    select 2, array[(select n.attnum from numbers n where n.attname = organization), (select n.attnum from numbers n where n.attname = owner)]
+      where owner is not null
+    union all
+    -- What is removed over there looks here for what refers to it.
+    select 3, c.conkey from pg_constraint c where c.conrelid = differing_indexes.relation and c.contype = 'f'
+  ), wanted as (
+    select min(d.rank) as rank, array_remove(d.columns, null) as columns from due d group by 2
+  )
+  select 80, format('no index begins with (%s)', c.names), format('create index on %s (%s);', access_private.table_name(differing_indexes.relation), c.names)
+    from wanted w
+    cross join lateral (
+      select string_agg(quote_ident(n.attname), ', ' order by u.position) as names
+        from unnest(w.columns) with ordinality u (attnum, position) join numbers n on n.attnum = u.attnum) c
+    where not exists (
+        select from pg_index i join pg_class x on x.oid = i.indexrelid join pg_am m on m.oid = x.relam
+          where i.indrelid = differing_indexes.relation and i.indpred is null and i.indisvalid and m.amname = 'btree'
+            -- The policy of the tenant needs it first; for a foreign key the order says nothing.
+            and (w.rank = 3 or i.indkey[0] = w.columns[1])
+            and (select array_agg(k order by k) from unnest((i.indkey::smallint[])[0:cardinality(w.columns) - 1]) k)
+              = (select array_agg(k order by k) from unnest(w.columns) k))
+      -- One that is to be made serves the shorter one too.
+      and not exists (select from wanted l where cardinality(l.columns) > cardinality(w.columns) and l.columns[1:cardinality(w.columns)] = w.columns)
+    order by w.rank
+$function$
+comment 'Indexes that a table under rules lacks: for the tenant with the key, for the owner, and for foreign keys.'
+
+-- function access_private.differing_policies(relation regclass, organization name, owner name, permissions text[], assurance integer, roles name[], assign text)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.differing_policies(relation regclass, organization name, owner name, permissions text[], assurance integer, roles name[], assign text)
+ RETURNS TABLE(place integer, what text, line text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+  -- One restrictive policy for the tenant and one permissive for the rest, so that the index on the tenant serves.
+  with commands as (
+    select c.command, c.sign::"char" as sign, c.permission
+      from unnest(array['select', 'insert', 'update', 'delete'], '{r,a,w,d}'::text[], permissions) as c (command, sign, permission)
+      where c.permission is not null or c.command = 'select' and owner is not null
+  ), due as (
+    select format('safetypin_tenant_%s', c.command)::name as name, c.command, c.sign, false as permissive,
+        format('(%I = (select request.organization_id()))', organization) as condition,
+        format('(%I = ( SELECT request.organization_id() AS organization_id))', organization) as stored
+      from commands c
+    union all
+    select format('safetypin_may_%s', c.command)::name, c.command, c.sign, true,
+        '(' || access_private.condition(c.command, owner, c.permission, assign, assurance, false) || ')',
+        access_private.condition(c.command, owner, c.permission, assign, assurance, true)
+      from commands c
+  ), have as (
+    select p.polname as name, p.polcmd as sign, p.polpermissive as permissive,
+        pg_get_expr(p.polqual, p.polrelid) as using, pg_get_expr(p.polwithcheck, p.polrelid) as check,
+        (select array_agg(o order by o) from unnest(p.polroles) o) as roles
+      from pg_policy p
+      where p.polrelid = differing_policies.relation and p.polname ~ '^safetypin_(may|tenant)_(select|insert|update|delete)$'
+  ), same as (
+    select d.name
+      from due d
+      join have h on h.name = d.name and h.sign = d.sign and h.permissive = d.permissive
+      where h.using is not distinct from case when d.command <> 'insert' then d.stored end
+        and h.check is not distinct from case when d.command in ('insert', 'update') then d.stored end
+        and h.roles = (select array_agg(r.oid order by r.oid) from pg_roles r where r.rolname = any (differing_policies.roles))
+  )
+  select 30, format('the policy %I is not what the rule says', h.name),
+      format('drop policy %I on %s;', h.name, access_private.table_name(differing_policies.relation))
+    from have h
+    where h.name not in (select s.name from same s)
+  union all
+  select 60, format('there is no policy for %s', d.command), format('create policy %I on %s%s for %s to %s%s%s;',
+      d.name, access_private.table_name(differing_policies.relation), case when d.permissive then '' else ' as restrictive' end, d.command,
+      (select string_agg(quote_ident(r), ', ') from unnest(differing_policies.roles) r),
+      case when d.command <> 'insert' then ' using ' || d.condition else '' end,
+      case when d.command in ('insert', 'update') then ' with check ' || d.condition else '' end)
+    from due d
+    where d.name not in (select s.name from same s)
+$function$
+comment 'The policies that are not what the rules of a table say, and the lines that make them so.'
+
+-- function access_private.differing_trigger(relation regclass, organization name, audited boolean)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.differing_trigger(relation regclass, organization name, audited boolean)
+ RETURNS TABLE(place integer, what text, line text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+declare
+  v_table text := access_private.table_name(relation);
+  v_arguments name[];
+  v_trigger pg_trigger;
+begin
+  select t.* into v_trigger from pg_trigger t where t.tgrelid = differing_trigger.relation and t.tgname = '_800_audit';
+  if not audited then
+    if v_trigger.tgfoid = 'audit.record_change()'::regprocedure then
+      return query select 90, 'its changes are recorded, which was not asked for'::text, format('drop trigger _800_audit on %s;', v_table);
+    end if;
+    return;
+  end if;
+  select array_agg(a.attname order by k.position) into v_arguments
+    from pg_index i
+    cross join unnest(i.indkey) with ordinality as k (attnum, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = differing_trigger.relation and i.indisprimary;
+  v_arguments := organization || v_arguments
+    || case when exists (select from keyring.doors() d where d.relation = differing_trigger.relation) then array['~doors'::name] else '{}' end;
+  -- 29: after insert, delete and update, for each row.
+  if v_trigger.oid is null or v_trigger.tgfoid <> 'audit.record_change()'::regprocedure or v_trigger.tgtype <> 29
+    or v_trigger.tgqual is not null or cardinality(v_trigger.tgattr::smallint[]) > 0
+    or v_trigger.tgargs <> (select string_agg(convert_to(u.name, getdatabaseencoding()) || '\x00', '' order by u.position)
+      from unnest(v_arguments) with ordinality u (name, position)) then
+    return query select 91, 'its changes are not recorded'::text, format(
+      'create or replace trigger _800_audit after insert or update or delete on %s for each row execute function audit.record_change(%s);',
+      v_table, (select string_agg(quote_literal(u.name), ', ' order by u.position) from unnest(v_arguments) with ordinality u (name, position)));
+    v_trigger.tgenabled := 'O';
+  end if;
+  if v_trigger.tgenabled <> 'A' then
+    return query select 92, 'the trigger that records its changes can be switched off'::text, format('alter table %s enable always trigger _800_audit;', v_table);
+  end if;
+  return query
+    select 93, format('the trigger that records changes is switched off on a part of it, %s', access_private.table_name(t.tgrelid)),
+        format('alter table %s enable always trigger _800_audit;', access_private.table_name(t.tgrelid))
+      from access_private.heirs(relation) h (inhrelid)
+      join pg_trigger t on t.tgrelid = h.inhrelid and t.tgfoid = 'audit.record_change()'::regprocedure and t.tgparentid <> 0 and t.tgenabled <> 'A'
+      where v_trigger.tgenabled = 'A';
+end $function$
+comment 'Whether the changes of a table under rules are recorded as asked, and the lines that make it so.'
+
 -- function access_private.end_membership(organization_id uuid, person_id uuid, action text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.end_membership(organization_id uuid, person_id uuid, action text)
@@ -715,9 +1248,9 @@ begin
 end $function$
 comment 'Ends a membership with all that hangs on it, under the given audit action. Whoever calls it has taken their turn and seen to the last owner.'
 
--- function access_private.explain(organization_id uuid, person_id uuid, api_key access.api_keys, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
+-- function access_private.explain(organization_id uuid, person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.explain(organization_id uuid, person_id uuid, api_key access.api_keys, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
+CREATE OR REPLACE FUNCTION access_private.explain(organization_id uuid, person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -725,8 +1258,6 @@ CREATE OR REPLACE FUNCTION access_private.explain(organization_id uuid, person_i
 AS $function$
 declare
   v_command text := lower(explain.command);
-  v_organization access.organizations;
-  v_person record;
   v_what text;
   v_table record;
   v_name text;
@@ -739,20 +1270,14 @@ declare
   v_wait timestamptz;
   v_waits boolean := true;
 begin
-  select o.* into v_organization from access.organizations o where o.id = explain.organization_id;
-  select p.status, m.created_at into v_person
-    from access.memberships m
-    join identity.people p on p.id = m.person_id
-    where m.organization_id = explain.organization_id and m.person_id = explain.person_id;
-  deciding := jsonb_build_array(jsonb_build_object('kind', 'organization', 'status', v_organization.status,
-    'closesAt', nullif(v_organization.closes_at, 'infinity')));
-  if api_key.service_account_id is null then
-    deciding := deciding || jsonb_build_object('kind', 'person', 'status', v_person.status, 'memberSince', v_person.created_at);
-  end if;
-  if api_key.id is not null then
-    deciding := deciding || jsonb_build_object('kind', 'key', 'permissions', api_key.permissions,
-      'serviceAccount', api_key.service_account_id, 'expiresAt', api_key.expires_at, 'revokedAt', api_key.revoked_at);
-  end if;
+  deciding := (
+    select jsonb_build_array(
+        jsonb_build_object('kind', 'organization', 'status', o.status, 'closesAt', nullif(o.closes_at, 'infinity')),
+        jsonb_build_object('kind', 'person', 'status', p.status, 'memberSince', m.created_at))
+      from access.memberships m
+      join access.organizations o on o.id = m.organization_id
+      join identity.people p on p.id = m.person_id
+      where m.organization_id = explain.organization_id and m.person_id = explain.person_id);
   <<answer>>
   begin
     if (explain.permission is null) = (explain.table_name is null) or (explain.command is null) <> (explain.table_name is null)
@@ -760,7 +1285,7 @@ begin
       reason := 'QUESTION_UNCLEAR';
       exit answer;
     end if;
-    if api_key.service_account_id is null and v_person.status is null then
+    if deciding is null then
       reason := 'NOT_FOUND';
       exit answer;
     end if;
@@ -786,20 +1311,16 @@ begin
 
     -- From here on there is an answer, unless whose row it is decides and may not be seen.
     verdict := 'DENIED';
-    if v_organization.status <> 'active' or v_organization.closes_at <= clock_timestamp() then
+    if deciding -> 0 ->> 'status' <> 'active' or (deciding -> 0 ->> 'closesAt')::timestamptz <= clock_timestamp() then
       reason := 'ORGANIZATION_INACTIVE';
       exit answer;
     end if;
-    if v_person.status <> 'active' then
+    if deciding -> 1 ->> 'status' <> 'active' then
       reason := 'PERSON_INACTIVE';
       exit answer;
     end if;
-    if api_key.revoked_at is not null or api_key.expires_at <= clock_timestamp() then
-      reason := 'KEY_OVER';
-      exit answer;
-    end if;
     if explain.permission is not null then
-      v_held := access_private.explain_held(organization_id, person_id, api_key, explain.permission, self);
+      v_held := access_private.explain_held(organization_id, person_id, explain.permission, self);
       deciding := deciding || v_held.grants;
       reason := v_held.reason;
       v_permission := explain.permission;
@@ -825,14 +1346,14 @@ begin
     deciding := deciding || jsonb_build_object('kind', 'session', 'assurance', explain.assurance);
     if row_seen is not null and v_command <> 'insert' then
       deciding := deciding || jsonb_build_object('kind', 'row', 'found', row_seen in ('SEEN', 'OWNER_HIDDEN'), 'owner', row_owner,
-        'own', case when row_seen = 'SEEN' then api_key.id is null and coalesce(row_owner = explain.person_id, false) end);
+        'own', case when row_seen = 'SEEN' then coalesce(row_owner = explain.person_id, false) end);
       if row_seen = 'ELSEWHERE' then
         reason := 'OTHER_ORGANIZATION';
         exit answer;
       end if;
     end if;
 
-    v_step := access_private.explain_command(v_table.relation, v_command, organization_id, person_id, api_key, explain.column_name,
+    v_step := access_private.explain_command(v_table.relation, v_command, organization_id, person_id, explain.column_name,
       coalesce(explain.owner_id, explain.person_id), row_seen, row_owner, self, explain.assurance);
     verdict := v_step.verdict;
     reason := v_step.reason;
@@ -860,8 +1381,7 @@ begin
     when reason in ('CLOSED', 'NOT_GRANTED', 'NOT_PROTECTED', 'OTHER_ROLES') then case
       when for_owner then format('select access.protect(%L, …);', v_name)
       else 'whoever owns the table opens it with access.protect()' end
-    when reason in ('SCOPE', 'KEY_OVER') then 'make another API key'
-    when api_key.service_account_id is not null then 'make another service account'
+    when reason = 'SCOPE' then 'use a key that is scoped to it, or sign in'
     when reason = 'PERSON_INACTIVE' then 'make the account active'
     when reason = 'ORGANIZATION_INACTIVE' then 'make the organization active'
     when reason = 'PARTITION' then 'ask for the partitioned table'
@@ -875,9 +1395,9 @@ begin
 end $function$
 comment 'ALLOWED, DENIED or REFUSED (no answer), a reason in one word, a sentence, the smallest change, and the rows that decided. row_seen: null (no row asked), SEEN, OWNER_HIDDEN, ELSEWHERE (in another organization) or NONE.'
 
--- function access_private.explain_command(relation oid, command text, organization_id uuid, person_id uuid, api_key access.api_keys, column_name text, new_owner uuid, row_seen text, row_owner uuid, self boolean, assurance integer, OUT verdict text, OUT reason text, OUT permission text, OUT at timestamp with time zone, OUT missing text[], OUT needs integer, OUT waits boolean, OUT wait timestamp with time zone, OUT deciding jsonb)
+-- function access_private.explain_command(relation oid, command text, organization_id uuid, person_id uuid, column_name text, new_owner uuid, row_seen text, row_owner uuid, self boolean, assurance integer, OUT verdict text, OUT reason text, OUT permission text, OUT at timestamp with time zone, OUT missing text[], OUT needs integer, OUT waits boolean, OUT wait timestamp with time zone, OUT deciding jsonb)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.explain_command(relation oid, command text, organization_id uuid, person_id uuid, api_key access.api_keys, column_name text, new_owner uuid, row_seen text, row_owner uuid, self boolean, assurance integer, OUT verdict text, OUT reason text, OUT permission text, OUT at timestamp with time zone, OUT missing text[], OUT needs integer, OUT waits boolean, OUT wait timestamp with time zone, OUT deciding jsonb)
+CREATE OR REPLACE FUNCTION access_private.explain_command(relation oid, command text, organization_id uuid, person_id uuid, column_name text, new_owner uuid, row_seen text, row_owner uuid, self boolean, assurance integer, OUT verdict text, OUT reason text, OUT permission text, OUT at timestamp with time zone, OUT missing text[], OUT needs integer, OUT waits boolean, OUT wait timestamp with time zone, OUT deciding jsonb)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -905,9 +1425,7 @@ begin
       reason := v_closed;
       return;
     end if;
-    v_step := access_private.explain_rule(v_rule, organization_id, person_id, api_key, self, assurance, case
-      -- No row is a key's own.
-      when api_key.id is not null then false
+    v_step := access_private.explain_rule(v_rule, organization_id, person_id, self, assurance, case
       when v_one = 'insert' then new_owner = person_id
       when row_seen = 'SEEN' then coalesce(row_owner = person_id, false)
       when row_seen = 'OWNER_HIDDEN' then false end);
@@ -965,16 +1483,16 @@ begin
     return;
   end if;
   select x.* into verdict, reason, sentence, change, deciding
-    from access_private.explain(v_organization, explain_for_owner.person_id, null, explain_for_owner.permission,
+    from access_private.explain(v_organization, explain_for_owner.person_id, explain_for_owner.permission,
       explain_for_owner.command, explain_for_owner.table_name, null, null,
       case when row_organization <> v_organization then 'ELSEWHERE' else row_seen end, row_owner,
       false, explain_for_owner.assurance, true, true) x;
 end $function$
 comment 'What access.explain() asks, once it has looked the row up as whoever calls it.'
 
--- function access_private.explain_held(organization_id uuid, person_id uuid, api_key access.api_keys, permission text, self boolean, OUT reason text, OUT at timestamp with time zone, OUT grants jsonb)
+-- function access_private.explain_held(organization_id uuid, person_id uuid, permission text, self boolean, OUT reason text, OUT at timestamp with time zone, OUT grants jsonb)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.explain_held(organization_id uuid, person_id uuid, api_key access.api_keys, permission text, self boolean, OUT reason text, OUT at timestamp with time zone, OUT grants jsonb)
+CREATE OR REPLACE FUNCTION access_private.explain_held(organization_id uuid, person_id uuid, permission text, self boolean, OUT reason text, OUT at timestamp with time zone, OUT grants jsonb)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -985,24 +1503,11 @@ declare
   v_valid tstzmultirange;
   v_held boolean;
 begin
-  grants := '[]';
-  if api_key.id is not null and not explain_held.permission = any (api_key.permissions) then
-    reason := 'SCOPE';
-    return;
-  end if;
-  if api_key.service_account_id is not null then
-    reason := case when exists (
-        select from access.service_accounts s
-          where s.organization_id = explain_held.organization_id and s.id = api_key.service_account_id
-            and s.status = 'active' and explain_held.permission = any (s.permissions)) then 'HELD' else 'NOT_HELD' end;
-    at := api_key.expires_at;
-    return;
-  end if;
   select h.valid into v_valid from access_private.held_permissions h
     where h.organization_id = explain_held.organization_id and h.person_id = explain_held.person_id
       and h.permission = explain_held.permission;
   v_held := coalesce(v_valid @> v_now, false);
-  -- One's own are asked as policies ask them.
+  -- One's own are asked as policies ask them: a key may do less than its owner.
   reason := case
     when v_held and (not self or coalesce(request.can(explain_held.permission), false)) then 'HELD'
     when v_held then 'SCOPE'
@@ -1012,7 +1517,7 @@ begin
   at := nullif(case reason
     when 'NOT_YET' then (select min(lower(w)) from unnest(v_valid) w where lower(w) > v_now)
     when 'ENDED' then (select max(upper(w)) from unnest(v_valid) w)
-    else least(api_key.expires_at, (select upper(w) from unnest(v_valid) w where w @> v_now)) end, 'infinity');
+    else (select upper(w) from unnest(v_valid) w where w @> v_now) end, 'infinity');
   grants := (
     select coalesce(jsonb_agg(jsonb_build_object('kind', 'grant', 'permission', explain_held.permission, 'role', r.name,
         'validFrom', nullif(mr.valid_from, '-infinity'), 'validUntil', nullif(mr.valid_until, 'infinity'),
@@ -1024,17 +1529,17 @@ begin
       join access.roles r on r.organization_id = mr.organization_id and r.id = mr.role_id
       where m.organization_id = explain_held.organization_id and m.person_id = explain_held.person_id);
 end $function$
-comment 'Whether a member, or an API key, holds a permission now: HELD (at: until when), SCOPE (the key was not made for it), NOT_YET (at: from when), ENDED (at: since when) or NOT_HELD; and the grants that say so.'
+comment 'Whether a member holds a permission now: HELD (at: until when), SCOPE (but not through this key), NOT_YET (at: from when), ENDED (at: since when) or NOT_HELD; and the grants that say so.'
 
--- function access_private.explain_rule(rule access.rules, organization_id uuid, person_id uuid, api_key access.api_keys, self boolean, assurance integer, own boolean, OUT passes boolean, OUT reason text, OUT at timestamp with time zone, OUT missing text, OUT deciding jsonb)
+-- function access_private.explain_rule(rule access.rules, organization_id uuid, person_id uuid, self boolean, assurance integer, own boolean, OUT passes boolean, OUT reason text, OUT at timestamp with time zone, OUT missing text, OUT deciding jsonb)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.explain_rule(rule access.rules, organization_id uuid, person_id uuid, api_key access.api_keys, self boolean, assurance integer, own boolean, OUT passes boolean, OUT reason text, OUT at timestamp with time zone, OUT missing text, OUT deciding jsonb)
+CREATE OR REPLACE FUNCTION access_private.explain_rule(rule access.rules, organization_id uuid, person_id uuid, self boolean, assurance integer, own boolean, OUT passes boolean, OUT reason text, OUT at timestamp with time zone, OUT missing text, OUT deciding jsonb)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
--- What access.protect() writes into a policy, asked of one person or key. Own is null where no row is asked about.
+-- What access.protect() writes into a policy, asked of one person. Own is null where no row is asked about.
 declare
   v_held record;
   v_assign record;
@@ -1044,7 +1549,7 @@ begin
     'command', rule.command, 'permission', rule.permission, 'ownerColumn', rule.owner_column,
     'assign', rule.assign, 'assurance', rule.assurance));
   if rule.permission is not null then
-    v_held := access_private.explain_held(organization_id, person_id, api_key, rule.permission, self);
+    v_held := access_private.explain_held(organization_id, person_id, rule.permission, self);
     deciding := deciding || v_held.grants;
   end if;
   at := case when rule.permission is not null then v_held.at end;
@@ -1053,7 +1558,7 @@ begin
     reason := v_held.reason;
     missing := rule.permission;
   elsif rule.owner_column is not null and rule.command = 'insert' and not coalesce(own, true) then
-    v_assign := access_private.explain_held(organization_id, person_id, api_key, rule.assign, self);
+    v_assign := access_private.explain_held(organization_id, person_id, rule.assign, self);
     deciding := deciding || v_assign.grants;
     passes := v_assign.reason = 'HELD';
     reason := case when passes then 'ASSIGN' else 'NOT_OWN' end;
@@ -1092,8 +1597,7 @@ AS $function$
       when 'NOT_HELD' then format('no role gives %s.', permission)
       when 'NOT_YET' then format('the role that gives %s counts from %s.', permission, t.said)
       when 'ENDED' then format('the role that gave %s ended at %s.', permission, t.said)
-      when 'SCOPE' then format('the API key was not made for %s.', permission)
-      when 'KEY_OVER' then 'the API key has ended.'
+      when 'SCOPE' then format('%s is held, but not by this API key.', permission)
       when 'NOT_OWN' then 'the row is in the name of somebody else.'
       when 'ASSURANCE' then format('it needs a session of assurance level %s, and this has level %s.', needs, has)
       when 'CLOSED' then 'there is no rule that lets anybody.'
@@ -1224,6 +1728,92 @@ begin
 end $function$
 comment 'Founds an organization with its four roles and its first owner.'
 
+-- function access_private.gaps_of_protected()
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.gaps_of_protected()
+ RETURNS TABLE(object text, what text, line text)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+declare
+  v_relation regclass;
+  v record;
+begin
+  for v_relation in
+    select c.oid::regclass from access.protections p join pg_class c on c.oid = p.relation order by access_private.table_name(c.oid)
+  loop
+    select k.* into v from access_private.kept(v_relation) k;
+    return query
+      select access_private.table_name(v_relation), o.what, o.line
+        from access_private.obstacles(v_relation, v.organization, v.owner, v.permissions || v.assign, v.assurance, v.roles, v.hidden) o;
+    -- Whoever takes the column away that the rest is about hears of that alone.
+    continue when found;
+    return query
+      select access_private.table_name(v_relation), d.what, d.line
+        from access_private.differences(v_relation, v.organization, v.owner, v.permissions, v.assurance, v.roles, v.audited, v.assign, v.hidden) d
+        order by d.place, d.line;
+  end loop;
+end $function$
+comment 'What is not as the rules of the tables under rules say.'
+
+-- function access_private.gaps_of_schemas(schemas name[])
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.gaps_of_schemas(schemas name[])
+ RETURNS TABLE(object text, what text, line text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+  with recursive over (id, ancestor) as (
+    select i.inhrelid, i.inhparent from pg_inherits i
+    union
+    select o.id, i.inhparent from over o join pg_inherits i on i.inhrelid = o.ancestor
+  ), here as (
+    select c.oid, c.relkind, c.reloptions, c.relispartition, format('%I.%I', n.nspname, c.relname) as name
+      from pg_namespace n join pg_class c on c.relnamespace = n.oid
+      where n.nspname = any (gaps_of_schemas.schemas) and c.relkind in ('r', 'p', 'v', 'm', 'f')
+  ), borrowed as (
+    -- What runs with the rights of its owner: for whoever may call it, and behind whatever has it as a trigger.
+    select p.oid::regprocedure::text as name, pg_get_userbyid(p.proowner) as owner, p.prokind
+      from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+      where p.prosecdef and pg_get_userbyid(p.proowner) not in ('safetypin_definer', 'safetypin_keeper')
+        and (n.nspname = any (gaps_of_schemas.schemas) and exists (
+            select from pg_roles r where r.rolname = any (access_private.run_time_roles()) and has_function_privilege(r.oid, p.oid, 'execute'))
+          or exists (
+            select from pg_trigger t where t.tgfoid = p.oid and not t.tgisinternal and (
+              t.tgrelid in (select x.relation from access.protections x) or t.tgrelid in (select h.oid from here h))))
+  )
+  select g.name, g.what, g.line
+    from (
+      select h.name, 'not under rules' as what, format('select access.protect(%L);', coalesce((
+            select access_private.table_name(a.relid) from pg_partition_ancestors(h.oid) with ordinality a (relid, level) where h.relispartition order by a.level desc limit 1),
+          h.name)) as line
+        from here h
+        where h.relkind in ('r', 'p')
+          and not exists (select from access.protections p where p.relation = h.oid)
+          and not exists (select from over o join access.protections p on p.relation = o.ancestor where o.id = h.oid)
+      union all
+      select h.name, 'a view that reads with the rights of its owner, past all rules', format('alter view %s set (security_invoker = true);', h.name)
+        from here h
+        where h.relkind = 'v' and not coalesce((select o.option_value::boolean from pg_options_to_table(h.reloptions) o where o.option_name = 'security_invoker'), false)
+      union all
+      select h.name, case h.relkind when 'm' then 'a materialized view holds rows of everybody, and knows no rules' else 'a foreign table knows no rules' end,
+          format('select access.exempt(%L, ''…'');', h.name)
+        from here h
+        where h.relkind in ('m', 'f')
+      union all
+      select b.name, format('runs with the rights of %s, past all rules', b.owner),
+          format('alter %s %s security invoker;', case b.prokind when 'p' then 'procedure' else 'function' end, b.name)
+        from borrowed b
+    ) g
+    where not exists (select from access.exemptions e where e.object = g.name)
+    order by g.name, g.what
+$function$
+comment 'What in these schemas is neither under rules nor exempt, and what goes past rules anywhere.'
+
 -- function access_private.has_owner(organization_id uuid, but_not uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.has_owner(organization_id uuid, but_not uuid DEFAULT NULL::uuid)
@@ -1242,6 +1832,23 @@ AS $function$
         and m.person_id is distinct from has_owner.but_not)
 $function$
 comment 'Whether somebody active owns the organization without an end, apart from one person who is about to go.'
+
+-- function access_private.heirs(relation regclass)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.heirs(relation regclass)
+ RETURNS SETOF oid
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with recursive heirs as (
+    select i.inhrelid from pg_inherits i where i.inhparent = heirs.relation
+    union
+    select i.inhrelid from pg_inherits i join heirs h on i.inhparent = h.inhrelid
+  )
+  select inhrelid from heirs
+$function$
+comment 'The parts of a table and what inherits from it, all the way down.'
 
 -- function access_private.held_by_role(organization_id uuid, role_id uuid)
 owner safetypin_definer
@@ -1323,6 +1930,85 @@ AS $function$
 $function$
 comment 'Whether members have the grant of the database that a command needs, on a column or on any.'
 
+-- function access_private.join_by_address(person_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.join_by_address(person_id uuid)
+ RETURNS uuid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_email record;
+  v_domain access_private.domain_owners;
+  v_organization uuid;
+  v_role uuid;
+  v_room boolean;
+  v_reason text;
+  v_membership uuid;
+  v_joined uuid[] := '{}';
+begin
+  for v_email in
+    select e.lookup, access_private.ascii_domain(split_part(
+        keyring_private.open('identity.emails.address', platform.no_organization(), e.id, e.address), '@', 2)) as domain
+      from identity_private.emails e
+      join identity.people p on p.id = e.person_id and p.status = 'active'
+      where e.person_id = join_by_address.person_id and e.verified_at is not null
+      order by e.id
+  loop
+    select o.organization_id into v_organization from access_private.domain_owners o where o.domain = v_email.domain;
+    continue when not found or access_private.setting_role(v_organization, 'domain.join_role') is null;
+    perform access_private.take_turn(v_organization);
+    -- Decided by what stands now: roles, settings and members do not change until the end of the transaction.
+    v_role := access_private.setting_role(v_organization, 'domain.join_role');
+    v_room := access_private.room(v_organization, 'members');
+    select o.* into v_domain from access_private.domain_owners o
+      where o.domain = v_email.domain and o.organization_id = v_organization and o.holds_until > clock_timestamp()
+        and not exists (select from access.shared_domains s where s.domain = o.domain);
+    continue when not found or v_role is null or not access_private.living(v_organization)
+      or exists (select from access.memberships m
+        where m.organization_id = v_organization and m.person_id = join_by_address.person_id);
+    v_reason := case
+      when exists (select from access_private.kept_out k where k.organization_id = v_organization
+        and (k.lookup = v_email.lookup or k.person_id = join_by_address.person_id)) then 'KEPT_OUT'
+      when not access_private.below_ceiling(v_organization, v_role) then 'ABOVE_CEILING'
+      when not v_room then 'LIMIT_REACHED'
+      end;
+    if v_reason is not null then
+      perform audit_private.append('access.refuse', v_organization, join_by_address.person_id,
+        jsonb_build_object('what', 'domain.join', 'reasons', array[v_reason]), 'access.domains', v_domain.domain_id::text);
+      continue;
+    end if;
+    v_membership := platform.uuid_v7();
+    insert into access.memberships (organization_id, id, person_id) values (v_organization, v_membership, join_by_address.person_id);
+    insert into access.membership_roles (organization_id, membership_id, role_id) values (v_organization, v_membership, v_role);
+    perform audit_private.append('member.join', v_organization, join_by_address.person_id,
+      jsonb_build_object('membership', v_membership, 'role', v_role, 'domain', v_domain.domain_id));
+    v_joined := v_joined || v_organization;
+  end loop;
+  return v_joined;
+end $function$
+comment 'Called when a person has proved an address: makes her a member of the organization that owns its domain, if its setting domain.join_role names a role below the ceiling. Not who was a member before. Returns which organizations.'
+
+-- function access_private.kept(relation regclass)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.kept(relation regclass)
+ RETURNS TABLE(organization name, owner name, permissions text[], assurance integer, roles name[], audited boolean, assign text, hidden name[])
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+  select p.organization_column, p.owner_column,
+      array(select r.permission from unnest(array['select', 'insert', 'update', 'delete']) with ordinality u (command, position)
+        left join access.rules r on r.relation = p.relation and r.command = u.command order by u.position),
+      coalesce((select max(r.assurance) from access.rules r where r.relation = p.relation), 1),
+      p.roles, p.audited, (select max(r.assign) from access.rules r where r.relation = p.relation), p.hidden
+    from access.protections p
+    where p.relation = kept.relation
+$function$
+comment 'What access.protect() was given for a table; no row if it is under no rules.'
+
 -- function access_private.key_holds(api_key access.api_keys)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.key_holds(api_key access.api_keys)
@@ -1344,6 +2030,51 @@ AS $function$
       order by u.name)
 $function$
 comment 'Which of its permissions a key has now, by whose it is. Whether the key itself still stands is another question.'
+
+-- function access_private.line_for_key(relation regclass, organization name)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.line_for_key(relation regclass, organization name)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+  select format('alter table %s %sadd primary key (%s);', access_private.table_name(line_for_key.relation),
+      case when not exists (select from pg_attribute a where a.attrelid = line_for_key.relation and a.attname = 'id' and not a.attisdropped)
+        then 'add column id uuid default platform.uuid_v7(), ' else '' end,
+      concat_ws(', ', quote_ident(organization), 'id', (
+        -- A partitioned table's key holds what it is divided by.
+        select string_agg(quote_ident(a.attname), ', ' order by k.position)
+          from pg_partitioned_table p cross join unnest(p.partattrs) with ordinality k (attnum, position)
+          join pg_attribute a on a.attrelid = p.partrelid and a.attnum = k.attnum
+          where p.partrelid = line_for_key.relation and a.attname <> all (array['id', organization]))))
+$function$
+comment 'The line that gives a table a primary key which begins with the organization.'
+
+-- function access_private.line_for_organization(relation regclass, organization name)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.line_for_organization(relation regclass, organization name)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+declare
+  v_table text := access_private.table_name(relation);
+  v_has_rows boolean := false;
+begin
+  if has_table_privilege(relation, 'select') then
+    execute format('select exists (select from %s)', v_table) into v_has_rows;
+  end if;
+  -- Rows that are there already are somebody's, and only people know whose.
+  return case when not v_has_rows
+    then format('alter table %s add column %I uuid not null default request.organization_id() references access.organizations (id) on delete cascade;',
+      v_table, organization)
+    else format('alter table %s add column %I uuid not null default ''…'' references access.organizations (id) on delete cascade; alter table %1$s alter column %2$I set default request.organization_id();',
+      v_table, organization) end;
+end $function$
+comment 'The line that adds the column for the organization; … stands for the organization of the rows that are there.'
 
 -- function access_private.live_invitation(token bytea)
 owner safetypin_definer
@@ -1470,6 +2201,133 @@ AS $function$
           and h.valid @> not_held.valid * tstzrange(clock_timestamp(), 'infinity', '[]'))
 $function$
 comment 'Which of these permissions the asker does not hold for the whole of that time, as far as it is ahead: nobody hands on what they do not hold, nor for longer.'
+
+-- function access_private.obstacles(relation regclass, organization name, owner name, permissions text[], assurance integer, roles name[], hidden name[])
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.obstacles(relation regclass, organization name, owner name, permissions text[], assurance integer, roles name[], hidden name[])
+ RETURNS TABLE(what text, line text)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+-- A table is named with its schema in each line, whatever the search path of who runs it.
+declare
+  v_table text := access_private.table_name(relation);
+  v_class pg_class;
+  v_column pg_attribute;
+  v_parent text;
+  v_new text;
+begin
+  select c.* into v_class from pg_class c where c.oid = obstacles.relation;
+  if v_class.relkind not in ('r', 'p') then
+    return query select format('%s is not a table', v_table), case v_class.relkind
+      when 'v' then format('alter view %s set (security_invoker = true);', v_table)
+      when 'm' then format('drop materialized view %s;', v_table)
+      when 'f' then format('drop foreign table %s;', v_table) end;
+    return;
+  end if;
+  if v_class.relpersistence = 't' then
+    return query select format('%s is temporary: it is gone before anybody could reach it', quote_ident(v_class.relname)),
+      format('drop table %s;', v_table);
+    return;
+  end if;
+  if v_class.relispartition then
+    select access_private.table_name(a.relid) into v_parent from pg_partition_ancestors(relation) with ordinality a (relid, level) order by a.level desc limit 1;
+    return query select format('%s is a part of %s, and under the rules of that', v_table, v_parent), format('select access.protect(%L);', v_parent);
+    return;
+  end if;
+  return query
+    select format('%s inherits from %s: its rows are read through that one, past its rules', v_table, access_private.table_name(i.inhparent)),
+        format('alter table %s no inherit %s;', v_table, access_private.table_name(i.inhparent))
+      from pg_inherits i where i.inhrelid = obstacles.relation;
+
+  -- A host may have a column of our name that says something else.
+  v_new := case when organization = 'organization_id' then 'tenant_id' else 'organization_id' end;
+  select a.* into v_column from pg_attribute a
+    where a.attrelid = obstacles.relation and a.attname = organization and a.attnum > 0 and not a.attisdropped;
+  if not found then
+    return query select format('%s needs a column %I of type uuid, not null', v_table, organization),
+      access_private.line_for_organization(relation, organization);
+  elsif v_column.atttypid <> 'uuid'::regtype then
+    return query select format('%s needs a column of type uuid, not null, that says whose a row is: %I is of type %s; add one, and say organization => %L',
+        v_table, organization, format_type(v_column.atttypid, v_column.atttypmod), v_new),
+      access_private.line_for_organization(relation, v_new);
+  elsif not v_column.attnotnull then
+    return query select format('%s needs a column %I of type uuid, not null: it may be null', v_table, organization),
+      format('alter table %s alter column %I set not null;', v_table, organization);
+  elsif v_column.attgenerated <> '' then
+    return query select format('%s.%I is generated', v_table, organization), format('alter table %s alter column %I drop expression;', v_table, organization);
+  end if;
+  if owner is not null then
+    select a.* into v_column from pg_attribute a
+      where a.attrelid = obstacles.relation and a.attname = owner and a.attnum > 0 and not a.attisdropped;
+    if not found then
+      return query select format('%s needs a column %I of type uuid', v_table, owner),
+        format('alter table %s add column %I uuid default request.user_id() references identity.people (id) on delete set null;', v_table, owner);
+    elsif v_column.atttypid <> 'uuid'::regtype then
+      return query select format('%s needs a column of type uuid for whose own row it is: %I is of type %s', v_table, owner,
+        format_type(v_column.atttypid, v_column.atttypmod)),
+        format('alter table %s alter column %I type uuid using %2$I::text::uuid;', v_table, owner);
+    end if;
+  end if;
+  if not exists (select from pg_index i where i.indrelid = obstacles.relation and i.indisprimary) then
+    return query select format('%s needs a primary key', v_table), access_private.line_for_key(relation, organization);
+  end if;
+  return query
+    select format('%s has no column %I to hide', v_table, h), null::text from unnest(hidden) h
+      where not exists (select from pg_attribute a where a.attrelid = obstacles.relation and a.attname = h and a.attnum > 0 and not a.attisdropped);
+  if hidden <> '{}' and exists (select from keyring.doors() d where d.relation = obstacles.relation) then
+    return query select format('%s has sealed columns, which are read with the whole row: no column of it can be hidden', v_table), null::text;
+  end if;
+
+  -- Policies add up, and what a rule does is done in the name of the table's owner, past all policies.
+  return query
+    select format('%s has policies of its own for these roles: %I', v_table, p.polname), format('drop policy %I on %s;', p.polname, v_table)
+      from pg_policy p
+      where p.polrelid = obstacles.relation and p.polname !~ '^safetypin_(may|tenant)_(select|insert|update|delete)$'
+        and p.polroles && (select array_agg(r.oid) || 0::oid from pg_roles r where r.rolname = any (roles || access_private.run_time_roles()))
+        and not (p.polname in ('safetypin_work', 'safetypin_work_update') and p.polroles = array['safetypin_jobs'::regrole::oid]
+          and pg_get_expr(p.polqual, p.polrelid) = format('( SELECT keyring.at_work((%L::regclass)::oid) AS at_work)', p.polrelid::regclass)
+          and coalesce(pg_get_expr(p.polwithcheck, p.polrelid), pg_get_expr(p.polqual, p.polrelid)) = pg_get_expr(p.polqual, p.polrelid))
+      order by p.polname;
+  return query
+    select format('%s has a rule, which acts in its owner''s name past all policies: %I', v_table, w.rulename), format('drop rule %I on %s;', w.rulename, v_table)
+      from pg_rewrite w where w.ev_class = obstacles.relation order by w.rulename;
+  return query
+    select format('there is no permission %s', p), format('select access.define_permission(%L, ''…'');', p)
+      from (select distinct u.p from unnest(permissions) u (p) where u.p is not null) u
+      where not exists (select from access.permissions c where c.name = u.p);
+  if coalesce(assurance not between 1 and 3, true) then
+    return query select format('assurance is from 1 to 3, not %s', assurance), null::text;
+  end if;
+  return query
+    select case when o.oid is null then format('there is no role %I', r) else format('no policy holds the role %I', r) end, null::text
+      from unnest(roles) r left join pg_roles o on o.rolname = r
+      where o.oid is null or o.rolsuper or o.rolbypassrls or pg_has_role(o.oid, v_class.relowner, 'member');
+  if coalesce(roles, '{}') = '{}' then
+    return query select 'rules are for at least one role', null::text;
+  end if;
+end $function$
+comment 'Why a table cannot be under these rules, each with the line that changes it where there is one.'
+
+-- function access_private.operate(slug text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.operate(slug text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid;
+begin
+  select o.id into v_id from access.organizations o where o.slug = operate.slug;
+  if not found then
+    raise exception 'no organization %', operate.slug using errcode = 'P0002';
+  end if;
+  perform access_private.take_turn(v_id);
+  return v_id;
+end $function$
+comment 'The organization of a slug, whose turn this transaction has then. P0002 if there is none.'
 
 -- function access_private.outranks(organization_id uuid, person_id uuid)
 owner safetypin_definer
@@ -1697,6 +2555,36 @@ begin
 end $function$
 comment 'Whether the organization''s plan has room for one more; takes the organization''s turn. A function that adds one refuses with LIMIT_REACHED when not.'
 
+-- function access_private.run(relation regclass, lines text[])
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.run(relation regclass, lines text[])
+ RETURNS SETOF text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET client_min_messages TO 'warning'
+AS $function$
+declare
+  v_line text;
+begin
+  foreach v_line in array lines loop
+    execute v_line;
+    return next v_line;
+  end loop;
+end $function$
+comment 'Runs lines that a function before this one made of names in the catalog, with the rights of who calls.'
+
+-- function access_private.run_time_roles()
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.run_time_roles()
+ RETURNS name[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select array['safetypin_authenticator', 'safetypin_anonymous', 'safetypin_member', 'safetypin_jobs', 'safetypin_auditor']::name[]
+$function$
+comment 'The roles that people and jobs work as.'
+
 -- function access_private.scope_reasons(permissions text[])
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.scope_reasons(permissions text[])
@@ -1849,6 +2737,23 @@ begin
 end $function$
 comment 'The role that a setting names in an organization; null if none.'
 
+-- function access_private.slug(name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.slug(name text)
+ RETURNS text
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- Letters lose their accents by being taken apart (NFKD); the few that do not come apart are named here.
+  select coalesce(nullif(rtrim(left(btrim(regexp_replace(lower(replace(replace(replace(replace(
+        translate(regexp_replace(normalize(slug.name, nfkd), E'[\u0300-\u036f]', '', 'g'), 'øØłŁđĐðÐıħĦÆŒÞẞ', 'oOlLdDdDihHæœþß'),
+        'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th') collate "C"),
+      '[^a-z0-9]+', '-', 'g'), '-'), 40), '-'), ''), 'organization')
+    || '-' || (select string_agg(substr('abcdefghijklmnopqrstuvwxyz234567', (get_byte(r.bytes, i) & 31) + 1, 1), '')
+      from (select uuid_send(gen_random_uuid()) as bytes) r, generate_series(0, 5) i)
+$function$
+comment 'A name in ASCII with 30 random bits behind it: whoever asks for one learns nothing about whose there are.'
+
 -- function access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean)
@@ -1867,6 +2772,41 @@ AS $function$
     limit 1
 $function$
 comment 'The role with the fewest permissions that gives all of these; of the built-in ones only, for who may not see roles.'
+
+-- function access_private.table_name(relation regclass)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.table_name(relation regclass)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select format('%I.%I', n.nspname, c.relname)
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = table_name.relation
+$function$
+comment 'Schema and name of a table, quoted, whatever the search path.'
+
+-- function access_private.take_table(relation regclass)
+owner safetypin_owner
+CREATE OR REPLACE FUNCTION access_private.take_table(relation regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_owner name;
+begin
+  select o.rolname into v_owner from pg_class c join pg_roles o on o.oid = c.relowner where c.oid = take_table.relation;
+  if not pg_has_role(current_user, v_owner, 'usage') then
+    raise exception 'must be owner of table %', access_private.table_name(relation) using errcode = '42501', hint = format('set role %I;', v_owner);
+  end if;
+  -- Two who protect one table take turns; readers and writers go on.
+  if exists (select from pg_class c where c.oid = take_table.relation and c.relkind in ('r', 'p')) then
+    execute format('lock table only %s in share update exclusive mode', access_private.table_name(relation));
+  end if;
+end $function$
+comment 'Who protects a table waits for another who does. 42501 for who does not own it.'
 
 -- function access_private.take_turn(organization_id uuid)
 owner safetypin_definer
@@ -1958,6 +2898,46 @@ begin
 end $function$
 comment 'Roles were given or taken: works out anew what their holders may do.'
 
+-- function access_private.tg_memberships__keep_out()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.tg_memberships__keep_out()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+begin
+  insert into access_private.kept_out as k (organization_id, lookup, person_id)
+    select c.organization_id, e.lookup, e.person_id
+      from changed c
+      join access.organizations o on o.id = c.organization_id
+      join identity_private.emails e on e.person_id = c.person_id
+      order by c.organization_id, e.lookup
+    on conflict on constraint kept_out_pkey do update set person_id = excluded.person_id, since = excluded.since;
+  return null;
+end $function$
+comment 'Members left or were removed: they do not come back by their address alone.'
+
+-- function access_private.tg_memberships__let_in()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.tg_memberships__let_in()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+begin
+  delete from access_private.kept_out k
+    using changed c
+    where k.organization_id = c.organization_id
+      and (k.person_id = c.person_id
+        or k.lookup in (select e.lookup from identity_private.emails e where e.person_id = c.person_id));
+  return null;
+end $function$
+comment 'Somebody became a member, however: what kept her out is over.'
+
 -- function access_private.tg_memberships__work_out()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.tg_memberships__work_out()
@@ -1988,6 +2968,25 @@ begin
   return null;
 end $function$
 comment 'Members left, or a membership is another person''s: works out anew what they may do.'
+
+-- function access_private.tg_organizations__slug()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.tg_organizations__slug()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+begin
+  loop
+    new.slug := access_private.slug(new.name);
+    exit when not exists (select from access.organizations o where o.slug = new.slug);
+  end loop;
+  return new;
+end $function$
+comment 'The server alone makes slugs.'
 
 -- function access_private.tg_role_permissions__work_out()
 owner safetypin_definer
@@ -2250,7 +3249,38 @@ AS $function$
 begin
   return api_steps.set_setting(name, value, false);
 end $function$
-comment 'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be) or NOT_HELD, for a role that permits more than the caller may do.'
+comment 'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be), NOT_HELD, for a role that permits more than the caller may do, or ABOVE_CEILING, for one of domain.join_role that permits more than members have.'
+
+-- function api.close_organization()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.close_organization()
+ RETURNS api.closing_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_closes_at timestamptz;
+begin
+  -- Sessions that begin wait for it: each ends with the organization.
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.close'), false) then
+    return ('REFUSED', access_private.refused('organization.close', '{NOT_PERMITTED}'), null)::api.closing_result;
+  end if;
+  update access.organizations o
+    set closes_at = clock_timestamp() + make_interval(secs => platform.limit_value('organization.grace_seconds')),
+        updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.closes_at = 'infinity'
+    returning o.closes_at into v_closes_at;
+  if not found then
+    select o.closes_at into v_closes_at from access.organizations o where o.id = v_organization;
+    return ('REFUSED', '{CLOSING}', v_closes_at)::api.closing_result;
+  end if;
+  perform audit_private.append('organization.close', details => jsonb_build_object('closes_at', v_closes_at));
+  return ('CHANGED', '{}', v_closes_at)::api.closing_result;
+end $function$
+comment 'Closes the active organization after a time of grace, until which everything works and reopenOrganization takes it back. closesAt says when; sessions in it end then at the latest. REFUSED with NOT_PERMITTED, or CLOSING if it is closing already.'
 
 -- function api.create_organization(name text)
 owner safetypin_definer
@@ -2445,9 +3475,9 @@ begin
 end $function$
 comment 'Removes a role, and takes it from whoever holds it. Needs role.delete, and to hold without an end all that it permits. REFUSED with NOT_PERMITTED, NOT_FOUND, BUILT_IN or NOT_HELD.'
 
--- function api.explain_access(person_id uuid, permission text, command text, table_name text, row_id uuid, row_key text, column_name text, owner_id uuid, key_id uuid)
+-- function api.explain_access(person_id uuid, permission text, command text, table_name text, row_id uuid, row_key text, column_name text, owner_id uuid)
 owner safetypin_owner
-CREATE OR REPLACE FUNCTION api.explain_access(person_id uuid DEFAULT NULL::uuid, permission text DEFAULT NULL::text, command text DEFAULT NULL::text, table_name text DEFAULT NULL::text, row_id uuid DEFAULT NULL::uuid, row_key text DEFAULT NULL::text, column_name text DEFAULT NULL::text, owner_id uuid DEFAULT NULL::uuid, key_id uuid DEFAULT NULL::uuid)
+CREATE OR REPLACE FUNCTION api.explain_access(person_id uuid DEFAULT NULL::uuid, permission text DEFAULT NULL::text, command text DEFAULT NULL::text, table_name text DEFAULT NULL::text, row_id uuid DEFAULT NULL::uuid, row_key text DEFAULT NULL::text, column_name text DEFAULT NULL::text, owner_id uuid DEFAULT NULL::uuid)
  RETURNS api.access_explanation
  LANGUAGE plpgsql
  STABLE
@@ -2460,13 +3490,13 @@ declare
   v_row record;
 begin
   if v_key is null then
-    return api_steps.explain_access(person_id, key_id, permission, command, table_name, column_name, owner_id, null, null);
+    return api_steps.explain_access(person_id, permission, command, table_name, column_name, owner_id, null, null);
   end if;
   v_place := access.explain_place(table_name, lower(command));
   v_row := access.row_seen(v_place.relation, v_place.key_column, v_place.organization_column, v_place.owner_column, v_key);
-  return api_steps.explain_access(person_id, key_id, permission, command, table_name, column_name, owner_id, v_row.seen, v_row.owner_id);
+  return api_steps.explain_access(person_id, permission, command, table_name, column_name, owner_id, v_row.seen, v_row.owner_id);
 end $function$
-comment 'Why a member of the active organization may or may not do something now: hold a permission, or run a command (select, insert, update, delete) on a table (schema.table) under access.protect(), on a column of it, on one row by rowId (rowKey where keys are no UUIDs), or adding one in the name of ownerId. About oneself without personId, or an API key of one''s own by keyId; about others it needs access.explain. A row that the asker cannot see does not exist here. An update or delete is of rows that the statement names, which must be readable too.'
+comment 'Why a member of the active organization may or may not do something now: hold a permission, or run a command (select, insert, update, delete) on a table (schema.table) under access.protect(), on a column of it, on one row by rowId (rowKey where keys are no UUIDs), or adding one in the name of ownerId. About oneself without personId; about others it needs access.explain. A row that the asker cannot see does not exist here. An update or delete is of rows that the statement names, which must be readable too.'
 
 -- function api.grant_role(membership_id uuid, role_id uuid, valid_from timestamp with time zone, valid_until timestamp with time zone)
 owner safetypin_definer
@@ -2584,7 +3614,7 @@ begin
   end if;
   insert into access.invitations (organization_id, id, role_id, role_valid_until, invited_by, expires_at)
     values (v_organization, v_id, v_role, v_until, request.user_id(),
-      clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds')));
+      clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds')));
   insert into access_private.invitation_addresses (organization_id, invitation_id, address, lookup)
     values (v_organization, v_id,
       keyring_private.seal('access.invitations.address', v_organization, v_id, v_organization, v_address), v_lookup);
@@ -2855,6 +3885,63 @@ begin
 end $function$
 comment 'Removes a service account and ends its keys; what it did stays under its id. Demands service_account.remove. REFUSED with NOT_PERMITTED or NOT_FOUND.'
 
+-- function api.rename_organization(name text, version integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.rename_organization(name text, version integer)
+ RETURNS api.changed_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_version integer;
+begin
+  if not coalesce(request.can('organization.update'), false) then
+    return ('REFUSED', access_private.refused('organization.rename', '{NOT_PERMITTED}'), null)::api.changed_result;
+  end if;
+  if not access_private.valid_name(name) then
+    return ('REFUSED', '{NAME_INVALID}', null)::api.changed_result;
+  end if;
+  update access.organizations o
+    set name = btrim(rename_organization.name), updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.version = rename_organization.version
+    returning o.version into v_version;
+  if not found then
+    raise exception 'the organization changed in the meantime' using errcode = 'STALE';
+  end if;
+  perform audit_private.append('organization.rename');
+  return ('CHANGED', '{}', v_version)::api.changed_result;
+end $function$
+comment 'Renames the active organization; its slug stays. Version as it was read: STALE_VERSION if somebody changed it since. REFUSED with NOT_PERMITTED or NAME_INVALID.'
+
+-- function api.reopen_organization()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.reopen_organization()
+ RETURNS api.closing_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+begin
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.close'), false) then
+    return ('REFUSED', access_private.refused('organization.reopen', '{NOT_PERMITTED}'), null)::api.closing_result;
+  end if;
+  update access.organizations o
+    set closes_at = 'infinity', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.closes_at < 'infinity' and o.closes_at > clock_timestamp();
+  if not found then
+    return ('REFUSED', '{NOT_CLOSING}', null)::api.closing_result;
+  end if;
+  perform audit_private.append('organization.reopen');
+  return ('CHANGED', '{}', null)::api.closing_result;
+end $function$
+comment 'Takes the closing of the active organization back, as long as it is not over. REFUSED with NOT_PERMITTED or NOT_CLOSING.'
+
 -- function api.request_password_reset(email text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.request_password_reset(email text)
@@ -2908,7 +3995,7 @@ begin
     where t.organization_id = v_organization and t.invitation_id = v_invitation.id and t.consumed_at is null;
   update access.invitations i
     set invited_by = request.user_id(),
-        expires_at = clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds'))
+        expires_at = clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds'))
     where i.organization_id = v_organization and i.id = v_invitation.id;
   perform access_private.ask_for_invitation_mail('invitation', v_organization, v_invitation.id);
   perform audit_private.append('invitation.resend', v_organization, details => jsonb_build_object('invitation', v_invitation.id));
@@ -3088,6 +4175,65 @@ begin
 end $function$
 comment 'Ends a session of one''s own; its next statement is refused.'
 
+-- function api.transfer_ownership(membership_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.transfer_ownership(membership_id uuid)
+ RETURNS api.transfer_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid := request.signed_in_id();
+  v_own uuid;
+  v_owner uuid;
+  v_to uuid;
+  v_status text;
+  v_reason text;
+begin
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.transfer'), false) then
+    return ('REFUSED', access_private.refused('organization.transfer', '{NOT_PERMITTED}'))::api.transfer_result;
+  end if;
+  select r.id into v_owner from access.roles r
+    where r.organization_id = v_organization and r.built_in and r.name = 'owner';
+  select m.id into v_own from access.memberships m where m.organization_id = v_organization and m.person_id = v_person;
+  select m.person_id, p.status into v_to, v_status
+    from access.memberships m
+    join identity.people p on p.id = m.person_id
+    where m.organization_id = v_organization and m.id = transfer_ownership.membership_id and m.id <> v_own;
+  v_reason := case
+    when v_to is null then 'NOT_FOUND'
+    when v_status <> 'active' then 'NOT_ACTIVE'
+    when access_private.not_held(
+        access_private.held_by_role(v_organization, v_owner), tstzrange(clock_timestamp(), 'infinity')) <> '{}' then 'NOT_HELD'
+    end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('organization.transfer', array[v_reason]))::api.transfer_result;
+  end if;
+  -- Given first: there is an owner at each moment.
+  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+    select v_organization, transfer_ownership.membership_id, v_owner, v_person
+    where not exists (
+      select from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = transfer_ownership.membership_id
+          and mr.role_id = v_owner and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity');
+  -- Whoever had nothing but this stays as an admin, rather than as somebody who may not even look.
+  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+    select v_organization, v_own, r.id, v_person
+    from access.roles r
+    where r.organization_id = v_organization and r.built_in and r.name = 'admin' and not exists (
+      select from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id <> v_owner
+          and mr.valid_from <= clock_timestamp() and mr.valid_until > clock_timestamp());
+  delete from access.membership_roles mr
+    where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id = v_owner;
+  perform audit_private.append('organization.transfer', details => jsonb_build_object('to', v_to));
+  return ('CHANGED', '{}')::api.transfer_result;
+end $function$
+comment 'Makes another member an owner of the active organization and takes that from the caller, in one transaction; other roles stay, and whoever has none becomes an admin. REFUSED with NOT_PERMITTED, NOT_FOUND, NOT_ACTIVE or NOT_HELD.'
+
 -- function api.update_role(id uuid, version integer, name text, description text, permissions text[])
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.update_role(id uuid, version integer, name text DEFAULT NULL::text, description text DEFAULT NULL::text, permissions text[] DEFAULT NULL::text[])
@@ -3203,9 +4349,10 @@ begin
   if v_done.organization_name is not null then
     perform access_private.found_organization(v_done.organization_name, v_done.person_id);
   end if;
+  perform access_private.join_by_address(v_done.person_id);
   return 'VERIFIED';
 end $function$
-comment 'Makes person and organization of a registration whose address was proved.'
+comment 'Makes person and organization of a registration whose address was proved; by the address, she may join another.'
 
 -- function api_steps.create_api_key(name text, permissions text[], expires_at timestamp with time zone, service_account_id uuid, secret_hash bytea, prefix text)
 owner safetypin_definer
@@ -3315,9 +4462,9 @@ begin
 end $function$
 comment 'Records that this shell was closed and ends its session. AUTHN for nobody.'
 
--- function api_steps.explain_access(person_id uuid, key_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid)
+-- function api_steps.explain_access(person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION api_steps.explain_access(person_id uuid, key_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid)
+CREATE OR REPLACE FUNCTION api_steps.explain_access(person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid)
  RETURNS api.access_explanation
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -3327,17 +4474,9 @@ AS $function$
 -- organization. What it is told of the row it believes: who would lie is answered about a row that is not there.
 declare
   v_organization uuid := access_private.acting_in();
-  v_person uuid := coalesce(explain_access.person_id, request.user_id());
-  v_self boolean := v_person = request.user_id();
-  v_key access.api_keys;
+  v_self boolean := coalesce(explain_access.person_id = request.user_id(), explain_access.person_id is null);
   v_explained record;
 begin
-  if explain_access.key_id is not null then
-    select k.* into v_key from access.api_keys k
-      where k.organization_id = v_organization and k.id = explain_access.key_id;
-    v_person := v_key.person_id;
-    v_self := coalesce(v_person = request.user_id(), false);
-  end if;
   if not v_self and not coalesce(request.can('access.explain'), false) then
     -- Nothing can be recorded in a transaction that only reads; nothing is told there either.
     if not current_setting('transaction_read_only')::boolean then
@@ -3346,18 +4485,14 @@ begin
     return ('REFUSED', 'NOT_PERMITTED',
       access_private.explain_sentence('REFUSED', 'NOT_PERMITTED', null, null, null, null, null), null, '[]')::api.access_explanation;
   end if;
-  -- One's own key is not oneself: it does less, and has no session.
-  v_self := v_self and v_key.id is null;
-  v_explained := access_private.explain(v_organization, v_person, v_key, explain_access.permission, explain_access.command,
-    explain_access.table_name, explain_access.column_name, explain_access.owner_id, explain_access.row_seen,
-    explain_access.row_owner, v_self,
-    case
-      when v_self then request.assurance()
-      when v_key.id is not null then 1
+  v_explained := access_private.explain(v_organization, coalesce(explain_access.person_id, request.user_id()),
+    explain_access.permission, explain_access.command, explain_access.table_name, explain_access.column_name,
+    explain_access.owner_id, explain_access.row_seen, explain_access.row_owner, v_self,
+    case when v_self then request.assurance()
       -- The strongest session there is, for who may see sessions; without one, what a password gives.
       when coalesce(request.can('session.read'), false) then coalesce((
         select max(s.assurance) from sessions.sessions s
-        where s.person_id = v_person and s.organization_id = v_organization and s.ends_at > clock_timestamp()), 1)
+        where s.person_id = explain_access.person_id and s.organization_id = v_organization and s.ends_at > clock_timestamp()), 1)
       else 1 end,
     coalesce(request.can('role.read'), false), false);
   return (v_explained.verdict, v_explained.reason, v_explained.sentence, v_explained.change, v_explained.deciding)::api.access_explanation;
@@ -3932,6 +5067,11 @@ begin
   if v_role is not null and access_private.not_held(
       access_private.held_by_role(v_organization, v_role), tstzrange(clock_timestamp(), 'infinity')) <> '{}' then
     return ('REFUSED', access_private.refused('setting.change', '{NOT_HELD}'), null,
+      access_private.setting_allows(v_definition))::api.setting_result;
+  end if;
+  -- Those who join by address had nobody look at them. Asked again when somebody joins.
+  if v_role is not null and v_definition.name = 'domain.join_role' and not access_private.below_ceiling(v_organization, v_role) then
+    return ('REFUSED', access_private.refused('setting.change', '{ABOVE_CEILING}'), null,
       access_private.setting_allows(v_definition))::api.setting_result;
   end if;
   v_old := access_private.setting(v_organization, v_definition.name);
@@ -6236,6 +7376,7 @@ declare
   v_owner name;
   v_table text;
   v_attribute pg_attribute;
+  v_role text;
   v_declared text;
   v_type text;
   v_force boolean;
@@ -6418,6 +7559,12 @@ begin
   v_hidden := array[keyring.part_name("column", '_sealed')]
     || case when v_indexed then array[keyring.part_name("column", '_index_a'), keyring.part_name("column", '_index_b')] else '{}' end;
   execute format('alter table %s %s', v_table, (select string_agg(format('add column %I bytea', h), ', ') from unnest(v_hidden) h));
+  -- Whoever may read the column goes on reading rows as a whole.
+  for v_role in
+    select case when x.grantee = 0 then 'public' else x.grantee::regrole::text end from aclexplode(v_attribute.attacl) x where x.privilege_type = 'SELECT'
+  loop
+    execute format('grant select (%s) on %s to %s', (select string_agg(quote_ident(h), ', ') from unnest(v_hidden) h), v_table, v_role);
+  end loop;
   -- A default is kept, as text. ANALYZE keeps samples of values: what it has goes with the old type, and it takes no more.
   execute format('alter table %s alter column %I type text using %I::text, alter column %I set statistics 0, alter column %I set statistics 0',
     v_table, "column", "column", "column", v_hidden[1]);
@@ -9375,9 +10522,14 @@ begin
       from sessions.sessions s
       where s.organization_id = new.id;
   end if;
+  -- Over by the clock, in an open transaction too, without anybody asking the organization at each statement.
+  if new.closes_at < old.closes_at then
+    update sessions.sessions s set ends_at = new.closes_at
+      where s.organization_id = new.id and s.ends_at > new.closes_at;
+  end if;
   return null;
 end $function$
-comment 'An organization is not active any more: the sessions in it end.'
+comment 'An organization is not active any more: the sessions in it end. It is going to close: they end with it.'
 
 -- function sessions_private.tg_people__end_sessions()
 owner safetypin_definer
@@ -9519,6 +10671,7 @@ person_id uuid -- Member whose key it is; null for the key of a service account.
 last_used_at timestamp with time zone not null -- Last use, to about a minute.
 constraint api_key_use_key_exists FOREIGN KEY (organization_id, key_id) REFERENCES access.api_keys(organization_id, id) ON DELETE CASCADE
 constraint api_key_use_pkey PRIMARY KEY (organization_id, key_id)
+CREATE INDEX api_key_use_organization_id_person_id_idx ON access.api_key_use USING btree (organization_id, person_id)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy safetypin_may_select as permissive for select to safetypin_member using ((( SELECT request.can('api_key.read'::text) AS can) OR (person_id = ( SELECT request.owner_id() AS owner_id))))
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
@@ -9594,6 +10747,19 @@ policy safetypin_tenant_select as restrictive for select to safetypin_member usi
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 comment 'Domains that an organization says are its own, and how far the proof is.'
+
+-- table access.exemptions
+owner safetypin_owner row security forced
+object text not null -- Table, view or function (with the types of its arguments), with its schema.
+reason text not null -- Why it needs no rules, for whoever reviews it.
+constraint exemptions_pkey PRIMARY KEY (object)
+constraint exemptions_reason_length CHECK (((length(reason) >= 10) AND (length(reason) <= 1000)))
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'What is in an exposed schema and under no rules, each with the reason. access.gaps() passes over it.'
 
 -- table access.invitations
 owner safetypin_owner row security forced
@@ -9682,6 +10848,8 @@ CREATE TRIGGER _500_work_out_changed AFTER UPDATE ON access.memberships REFERENC
 CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__work_out()
 CREATE TRIGGER _510_end_sessions AFTER DELETE ON access.memberships FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_memberships__end_sessions()
 CREATE TRIGGER _510_work_out_left AFTER UPDATE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__work_out()
+CREATE TRIGGER _520_keep_out AFTER DELETE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__keep_out()
+CREATE TRIGGER _520_let_in AFTER INSERT ON access.memberships REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__let_in()
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.memberships FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
 comment 'Who belongs to an organization.'
 
@@ -9696,11 +10864,15 @@ created_at timestamp with time zone not null default clock_timestamp() -- When i
 updated_at timestamp with time zone not null default clock_timestamp() -- When it last changed.
 version integer not null default 1 -- Grows with each change; for optimistic locking.
 plan text not null default 'default'::text -- Plan: how many of what it may have. Given by operators.
+slug text not null -- Name for addresses, made by the server; it stays when the name changes.
 constraint organizations_creator_exists FOREIGN KEY (created_by) REFERENCES identity.people(id) ON DELETE SET NULL
 constraint organizations_name_length CHECK (((length(name) >= 1) AND (length(name) <= 1000)))
 constraint organizations_pkey PRIMARY KEY (id)
 constraint organizations_plan_exists FOREIGN KEY (plan) REFERENCES access.plans(name) ON DELETE RESTRICT
+constraint organizations_slug_form CHECK ((slug ~ '^[a-z0-9-]{8,60}$'::text))
+constraint organizations_slug_unique UNIQUE (slug)
 constraint organizations_status_known CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text, 'closed'::text])))
+CREATE INDEX organizations_closing_idx ON access.organizations USING btree (closes_at) WHERE ((status <> 'closed'::text) AND (closes_at < 'infinity'::timestamp with time zone))
 CREATE INDEX organizations_created_by_idx ON access.organizations USING btree (created_by)
 CREATE INDEX organizations_plan_idx ON access.organizations USING btree (plan)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
@@ -9709,7 +10881,8 @@ policy safetypin_tenant_select as restrictive for select to safetypin_member usi
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
-CREATE TRIGGER _500_end_sessions AFTER UPDATE OF status ON access.organizations FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_organizations__end_sessions()
+CREATE TRIGGER _100_slug BEFORE INSERT ON access.organizations FOR EACH ROW EXECUTE FUNCTION access_private.tg_organizations__slug()
+CREATE TRIGGER _500_end_sessions AFTER UPDATE OF status, closes_at ON access.organizations FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_organizations__end_sessions()
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.organizations FOR EACH ROW EXECUTE FUNCTION audit.record_change('id', 'id') -- enabled always
 comment 'An organization: the tenant.'
 
@@ -9759,6 +10932,22 @@ policy select_by_owner as permissive for select to safetypin_owner using (true)
 policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.plans FOR EACH ROW EXECUTE FUNCTION audit.record_change('', 'name') -- enabled always
 comment 'Plans that an organization can have. For operators.'
+
+-- table access.protections
+owner safetypin_owner row security forced
+relation regclass not null -- Protected table.
+organization_column name not null -- Column that says whose row it is.
+owner_column name -- Column with the person whose own row it is.
+roles name[] not null -- Database roles that the rules are for.
+audited boolean not null -- Whether its changes are recorded row by row.
+hidden name[] not null default '{}'::name[] -- Columns that no client reads or writes.
+constraint protections_pkey PRIMARY KEY (relation)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy select_by_owner as permissive for select to safetypin_owner using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Tables under rules: what access.protect() was given besides the rules of each command, so that access.renew() and access.gaps() need not be told.'
 
 -- table access.role_permissions
 owner safetypin_owner row security forced
@@ -9986,6 +11175,22 @@ policy insert_by_definer as permissive for insert to safetypin_definer with chec
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 comment 'Sealed parts of an invitation.'
+
+-- table access_private.kept_out
+owner safetypin_owner row security forced
+organization_id uuid not null -- Organization.
+lookup bytea not null -- Blind index of the address, as in identity_private.emails: it stays when the account goes, or a new account would be a way back.
+person_id uuid -- Whose address it was; null once that person is gone.
+since timestamp with time zone not null default clock_timestamp() -- Since when.
+constraint kept_out_organization_exists FOREIGN KEY (organization_id) REFERENCES access.organizations(id) ON DELETE CASCADE
+constraint kept_out_person_exists FOREIGN KEY (person_id) REFERENCES identity.people(id) ON DELETE SET NULL
+constraint kept_out_pkey PRIMARY KEY (organization_id, lookup)
+CREATE INDEX kept_out_person_idx ON access_private.kept_out USING btree (person_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Who is not a member any more does not come back by address alone; an invitation ends that.'
 
 -- table access_private.ownership
 owner safetypin_owner row security forced with (fillfactor=50)
@@ -10629,10 +11834,10 @@ comment 'Refresh tokens of a session, oldest to newest, as SHA-256.'
 
 -- type api.access_explanation
 verdict api.explained_verdict -- What the statement would do now; REFUSED is no answer, and the reason says why there is none.
-reason text -- In one word. Allowed: HELD, OWN_ROW, OWN_ROWS (only those), ASSIGN. Denied: NOT_HELD, NOT_YET, ENDED, SCOPE and KEY_OVER (of an API key), NOT_OWN, ASSURANCE, ROW_NOT_FOUND, CLOSED (no rule), COLUMN_CLOSED, PARTITION, NOT_GRANTED, OTHER_ROLES, PERSON_INACTIVE, ORGANIZATION_INACTIVE. Refused: NOT_PERMITTED, NOT_FOUND (no such member), QUESTION_UNCLEAR, PERMISSION_UNKNOWN, COMMAND_UNKNOWN, TABLE_UNKNOWN, TABLE_UNRULED, ROW_NOT_FOUND, OWNER_HIDDEN.
+reason text -- In one word. Allowed: HELD, OWN_ROW, OWN_ROWS (only those), ASSIGN. Denied: NOT_HELD, NOT_YET, ENDED, SCOPE (of an API key), NOT_OWN, ASSURANCE, ROW_NOT_FOUND, CLOSED (no rule), COLUMN_CLOSED, PARTITION, NOT_GRANTED, OTHER_ROLES, PERSON_INACTIVE, ORGANIZATION_INACTIVE. Refused: NOT_PERMITTED, NOT_FOUND (no such member), QUESTION_UNCLEAR, PERMISSION_UNKNOWN, COMMAND_UNKNOWN, TABLE_UNKNOWN, TABLE_UNRULED, ROW_NOT_FOUND, OWNER_HIDDEN.
 sentence text -- For people.
 change text -- The smallest change that would allow it; null where it is allowed or none would.
-deciding jsonb -- The rows that decided, a list of objects by kind: organization, person, key, session, row, rule, grant.
+deciding jsonb -- The rows that decided, a list of objects by kind: organization, person, session, row, rule, grant.
 
 -- type api.api_key_reach
 id uuid -- API key.
@@ -10659,6 +11864,11 @@ comment 'Whether something was changed.'
 outcome api.changed_outcome
 reasons text[]
 version integer
+
+-- type api.closing_result
+outcome api.changed_outcome
+reasons text[]
+closes_at timestamp with time zone -- When the organization is over; null if it goes on.
 
 -- type api.created_outcome
 owner safetypin_owner enum 'CREATED', 'REFUSED'
@@ -10756,6 +11966,10 @@ outcome api.changed_outcome
 reasons text[]
 value jsonb
 allowed text -- What it can be, for people; null unless the value was refused.
+
+-- type api.transfer_result
+outcome api.changed_outcome
+reasons text[]
 
 -- type api_steps.accepted_invitation
 outcome text

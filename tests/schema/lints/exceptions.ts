@@ -72,6 +72,7 @@ export const exceptions: Readonly<Record<string, Readonly<Record<string, string>
     'access.exemptions': 'access.exempt appends table.exempt',
     'access_private.ownership':
       'counts turns, so that changes of members and roles take them; says nothing about anybody',
+    'access_private.kept_out': 'the end of the membership is an event',
     'access_private.domain_owners':
       'becoming and ceasing to be one are events (domain.verify, domain.lose, domain.remove)',
     'access_private.held_permissions': 'worked out from memberships and roles, which are audited',
