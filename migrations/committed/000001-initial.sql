@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:cd564fe04e6a7840d1daa5789197108ecfdc68ab
+--! Hash: sha1:1e5426c26f3ca7f1a1e819f6ea4db02972d37f7d
 --! Message: initial
 
 --! Included all.sql
@@ -7298,7 +7298,9 @@ declare
   v_and text := case when stored then ' AND ' else ' and ' end;
   v_or text := case when stored then ' OR ' else ' or ' end;
   v_can text := format(v_ask, permission);
-  v_own text := quote_ident(owner) || case when stored then ' = ( SELECT request.owner_id() AS owner_id)' else ' = (select request.owner_id())' end;
+  -- In one's own name an API key inserts too, with the permission; rows of one's own it does not reach for being that.
+  v_who text := case command when 'insert' then 'user_id' else 'owner_id' end;
+  v_own text := quote_ident(owner) || format(case when stored then ' = ( SELECT request.%1$I() AS %1$I)' else ' = (select request.%1$I())' end, v_who);
   v_condition text;
 begin
   if stored then
@@ -7606,7 +7608,7 @@ begin
   return query select * from access_private.differing_policies(relation, organization, owner, permissions, assurance, roles, assign);
   return query
     select 40, format('%I has no default', a.attname), format('alter table %s alter column %I set default %s;', v_table, a.attname,
-        case when a.attname = organization then 'request.organization_id()' else 'request.owner_id()' end)
+        case when a.attname = organization then 'request.organization_id()' else 'request.user_id()' end)
       from pg_attribute a
       where a.attrelid = differences.relation and not a.atthasdef and a.attidentity = ''
         and (a.attname = organization and differences.relation <> 'access.organizations'::regclass or a.attname = owner and permissions[2] is not null);
@@ -8390,7 +8392,9 @@ create or replace function access.clean_up(batch integer) returns integer
 as $$
 declare
   v_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.invitation_seconds'));
+  v_keys_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.api_key_seconds'));
   v_count integer;
+  v_total integer := 0;
 begin
   if request.task() is distinct from 'access__clean_up' then
     raise exception 'only the job of this name may do this' using errcode = 'DENYD';
@@ -8404,10 +8408,17 @@ begin
            limit least(greatest(batch, 1), 10000) for update skip locked) old
     where i.organization_id = old.organization_id and i.id = old.id;
   get diagnostics v_count = row_count;
-  return v_count;
+  v_total := v_total + v_count;
+  delete from access.api_keys k
+    using (select o.organization_id, o.id from access.api_keys o
+           where least(o.revoked_at, o.expires_at) < v_keys_over
+           limit least(greatest(batch, 1), 10000) for update skip locked) old
+    where k.organization_id = old.organization_id and k.id = old.id;
+  get diagnostics v_count = row_count;
+  return v_total + v_count;
 end $$;
 comment on function access.clean_up(integer) is
-  'Task access__clean_up: removes a batch of invitations that are over, with their addresses; returns how many. DENYD outside it.';
+  'Task access__clean_up: removes a batch of invitations that are over, with their addresses, and of API keys that ended long ago; returns how many. DENYD outside it.';
 
 reset role;
 reset row_security;
@@ -9087,148 +9098,6 @@ reset role;
 reset row_security;
 revoke create on schema access, access_private from safetypin_definer;
 --! EndIncluded access/domain-checks.sql
---! Included access/domain-joining.sql
--- Purpose: joining by address: whoever proves an address at a domain that an organization owns becomes a member, if the
--- organization wants that, with a role that permits no more than members have.
-
-create table if not exists access_private.kept_out (
-  organization_id uuid not null constraint kept_out_organization_exists references access.organizations (id) on delete cascade,
-  lookup bytea not null,
-  person_id uuid constraint kept_out_person_exists references identity.people (id) on delete set null,
-  since timestamptz not null default clock_timestamp(),
-  constraint kept_out_pkey primary key (organization_id, lookup)
-);
-create index if not exists kept_out_person_idx on access_private.kept_out (person_id);
-alter table access_private.kept_out enable row level security, force row level security;
-comment on table access_private.kept_out is 'Who is not a member any more does not come back by address alone; an invitation ends that.';
-comment on column access_private.kept_out.organization_id is 'Organization.';
-comment on column access_private.kept_out.lookup is 'Blind index of the address, as in identity_private.emails: it stays when the account goes, or a new account would be a way back.';
-comment on column access_private.kept_out.person_id is 'Whose address it was; null once that person is gone.';
-comment on column access_private.kept_out.since is 'Since when.';
-
-grant create on schema access_private to safetypin_definer;
-set local role safetypin_definer;
-set local row_security = on;
-
-create or replace function access_private.tg_memberships__keep_out() returns trigger
-  language plpgsql security definer
-  set search_path = pg_catalog, pg_temp
-  set row_security = on
-as $$
-begin
-  insert into access_private.kept_out as k (organization_id, lookup, person_id)
-    select c.organization_id, e.lookup, e.person_id
-      from changed c
-      join access.organizations o on o.id = c.organization_id
-      join identity_private.emails e on e.person_id = c.person_id
-      order by c.organization_id, e.lookup
-    on conflict on constraint kept_out_pkey do update set person_id = excluded.person_id, since = excluded.since;
-  return null;
-end $$;
-comment on function access_private.tg_memberships__keep_out() is 'Members left or were removed: they do not come back by their address alone.';
-
-create or replace function access_private.tg_memberships__let_in() returns trigger
-  language plpgsql security definer
-  set search_path = pg_catalog, pg_temp
-  set row_security = on
-as $$
-begin
-  delete from access_private.kept_out k
-    using changed c
-    where k.organization_id = c.organization_id
-      and (k.person_id = c.person_id
-        or k.lookup in (select e.lookup from identity_private.emails e where e.person_id = c.person_id));
-  return null;
-end $$;
-comment on function access_private.tg_memberships__let_in() is 'Somebody became a member, however: what kept her out is over.';
-
-create or replace function access_private.below_ceiling(organization_id uuid, role_id uuid) returns boolean
-  language sql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-  select not exists (
-    select from access.role_permissions rp
-      join access.permissions p on p.name = rp.permission
-      where rp.organization_id = below_ceiling.organization_id and rp.role_id = below_ceiling.role_id
-        and not p.default_roles && array['member', 'viewer'])
-$$;
-comment on function access_private.below_ceiling(uuid, uuid) is
-  'Whether a role permits nothing but what the built-in roles member and viewer are made with.';
-
-create or replace function access_private.join_by_address(person_id uuid) returns uuid[]
-  language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan
-as $$
-declare
-  v_email record;
-  v_domain access_private.domain_owners;
-  v_organization uuid;
-  v_role uuid;
-  v_room boolean;
-  v_reason text;
-  v_membership uuid;
-  v_joined uuid[] := '{}';
-begin
-  for v_email in
-    select e.lookup, access_private.ascii_domain(split_part(
-        keyring_private.open('identity.emails.address', platform.no_organization(), e.id, e.address), '@', 2)) as domain
-      from identity_private.emails e
-      join identity.people p on p.id = e.person_id and p.status = 'active'
-      where e.person_id = join_by_address.person_id and e.verified_at is not null
-      order by e.id
-  loop
-    select o.organization_id into v_organization from access_private.domain_owners o where o.domain = v_email.domain;
-    continue when not found or access_private.setting_role(v_organization, 'domain.join_role') is null;
-    perform access_private.take_turn(v_organization);
-    -- Decided by what stands now: roles, settings and members do not change until the end of the transaction.
-    v_role := access_private.setting_role(v_organization, 'domain.join_role');
-    v_room := access_private.room(v_organization, 'members');
-    select o.* into v_domain from access_private.domain_owners o
-      where o.domain = v_email.domain and o.organization_id = v_organization and o.holds_until > clock_timestamp()
-        and not exists (select from access.shared_domains s where s.domain = o.domain);
-    continue when not found or v_role is null or not access_private.living(v_organization)
-      or exists (select from access.memberships m
-        where m.organization_id = v_organization and m.person_id = join_by_address.person_id);
-    v_reason := case
-      when exists (select from access_private.kept_out k where k.organization_id = v_organization
-        and (k.lookup = v_email.lookup or k.person_id = join_by_address.person_id)) then 'KEPT_OUT'
-      when not access_private.below_ceiling(v_organization, v_role) then 'ABOVE_CEILING'
-      when not v_room then 'LIMIT_REACHED'
-      end;
-    if v_reason is not null then
-      perform audit_private.append('access.refuse', v_organization, join_by_address.person_id,
-        jsonb_build_object('what', 'domain.join', 'reasons', array[v_reason]), 'access.domains', v_domain.domain_id::text);
-      continue;
-    end if;
-    v_membership := platform.uuid_v7();
-    insert into access.memberships (organization_id, id, person_id) values (v_organization, v_membership, join_by_address.person_id);
-    insert into access.membership_roles (organization_id, membership_id, role_id) values (v_organization, v_membership, v_role);
-    perform audit_private.append('member.join', v_organization, join_by_address.person_id,
-      jsonb_build_object('membership', v_membership, 'role', v_role, 'domain', v_domain.domain_id));
-    v_joined := v_joined || v_organization;
-  end loop;
-  return v_joined;
-end $$;
-comment on function access_private.join_by_address(uuid) is
-  'Called when a person has proved an address: makes her a member of the organization that owns its domain, if its setting domain.join_role names a role below the ceiling. Not who was a member before. Returns which organizations.';
-
-reset role;
-reset row_security;
-revoke create on schema access_private from safetypin_definer;
-
--- The functions belong to the definer; making a trigger of one needs EXECUTE for the table's owner.
-set local role safetypin_definer;
-set local row_security = on;
-grant execute on function access_private.tg_memberships__keep_out(), access_private.tg_memberships__let_in() to safetypin_owner;
-reset role;
-reset row_security;
-
-create or replace trigger _520_keep_out after delete on access.memberships
-  referencing old table as changed for each statement execute function access_private.tg_memberships__keep_out();
-create or replace trigger _520_let_in after insert on access.memberships
-  referencing new table as changed for each statement execute function access_private.tg_memberships__let_in();
---! EndIncluded access/domain-joining.sql
 
 --! Included sessions/schema.sql
 -- Purpose: sessions: how a proved identity becomes an open request, and how it ends.
@@ -9972,10 +9841,9 @@ begin
   if v_done.organization_name is not null then
     perform access_private.found_organization(v_done.organization_name, v_done.person_id);
   end if;
-  perform access_private.join_by_address(v_done.person_id);
   return 'VERIFIED';
 end $$;
-comment on function api_steps.complete(uuid) is 'Makes person and organization of a registration whose address was proved; by the address, she may join another.';
+comment on function api_steps.complete(uuid) is 'Makes person and organization of a registration whose address was proved.';
 
 create or replace function api_steps.verify_email(token bytea) returns text
   language plpgsql volatile security definer
@@ -11531,11 +11399,6 @@ begin
     return ('REFUSED', access_private.refused('setting.change', '{NOT_HELD}'), null,
       access_private.setting_allows(v_definition))::api.setting_result;
   end if;
-  -- Those who join by address had nobody look at them. Asked again when somebody joins.
-  if v_role is not null and v_definition.name = 'domain.join_role' and not access_private.below_ceiling(v_organization, v_role) then
-    return ('REFUSED', access_private.refused('setting.change', '{ABOVE_CEILING}'), null,
-      access_private.setting_allows(v_definition))::api.setting_result;
-  end if;
   v_old := access_private.setting(v_organization, v_definition.name);
   if reset then
     delete from access.settings s where s.organization_id = v_organization and s.name = v_definition.name;
@@ -11562,7 +11425,7 @@ begin
   return api_steps.set_setting(name, value, false);
 end $$;
 comment on function api.change_setting(text, jsonb) is
-  'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be), NOT_HELD, for a role that permits more than the caller may do, or ABOVE_CEILING, for one of domain.join_role that permits more than members have.';
+  'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be) or NOT_HELD, for a role that permits more than the caller may do.';
 
 create or replace function api.reset_setting(name text) returns api.setting_result
   language plpgsql volatile security definer
@@ -12334,6 +12197,7 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('keep.credential_seconds',    86400, 'seconds',    3600, 31536000, 'How long credentials are kept after their end, and refresh tokens after the end of their session.'),
   ('keep.session_seconds',     7776000, 'seconds',    86400, 315360000, 'How long a session is kept after its end.'),
   ('keep.invitation_seconds',  7776000, 'seconds',    86400, 315360000, 'How long an invitation is kept after it was accepted or revoked, or ran out.'),
+  ('keep.api_key_seconds',     7776000, 'seconds',    86400, 315360000, 'How long an API key is kept after its end.'),
   ('keep.failed_job_seconds',  2592000, 'seconds',    86400, 31536000, 'How long a job is kept that was given up.')
 on conflict (name) do nothing;
 
@@ -12548,7 +12412,6 @@ insert into audit.actions (name, category, severity, description) values
   ('domain.fail', 'administration', 'warning', 'The proof of a verified domain is not there any more.'),
   ('domain.lose', 'administration', 'alert', 'An organization lost a domain.'),
   ('domain.remove', 'administration', 'notice', 'A domain was removed from an organization.'),
-  ('member.join', 'administration', 'notice', 'Somebody became a member by an address at a domain of the organization.'),
   ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
   ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
   ('service_account.create', 'administration', 'notice', 'A service account was made.'),
@@ -12646,7 +12509,7 @@ select platform_private.admit('safetypin_definer', 'access.invitations', 'select
 select platform_private.admit('safetypin_definer', 'access_private.invitation_addresses', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.service_accounts', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.service_accounts', 'select');
-select platform_private.admit('safetypin_definer', 'access.api_keys', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access.api_keys', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'access.api_keys', 'select');
 select platform_private.admit('safetypin_definer', 'access_private.api_key_secrets', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'access_private.api_key_secrets', 'select');
@@ -12660,7 +12523,6 @@ select platform_private.admit('safetypin_definer', 'access.domains', 'select', '
 select platform_private.admit('safetypin_definer', 'access_private.domain_owners', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access.shared_domains', 'select', 'insert', 'delete');
 select platform_private.admit('safetypin_owner', 'access.shared_domains', 'select', 'insert');
-select platform_private.admit('safetypin_definer', 'access_private.kept_out', 'select', 'insert', 'update', 'delete');
 --! EndIncluded access/policies.sql
 --! Included access/grants.sql
 -- Purpose: who may reach organizations.
@@ -12799,7 +12661,7 @@ select access.protect('access.domains',
 -- Purpose: domains at which anybody has an address: no organization gets one of these, whoever runs its DNS. The large
 -- ones and the best known for addresses that are thrown away; operators add what is missing
 -- (access.share_domain), and theirs stay. Public suffixes need no list: a domain stands for itself alone, never for
--- what is under it, and only a registry can write under its own suffix. And the setting about joining.
+-- what is under it, and only a registry can write under its own suffix.
 
 set local row_security = on;
 
@@ -12860,13 +12722,6 @@ on conflict (domain) do nothing;
 create or replace trigger _800_audit after insert or update or delete on access.shared_domains
   for each row execute function audit.record_change('', 'domain');
 alter table access.shared_domains enable always trigger _800_audit;
-
-insert into access.setting_definitions (name, type, description, read_permission, write_permission) values
-  ('domain.join_role', 'role',
-    'Role of those who join by proving an address at a domain of the organization; null: nobody does. It must permit no more than members have.',
-    'domain.read', 'domain.update')
-on conflict (name) do update
-  set description = excluded.description, read_permission = excluded.read_permission, write_permission = excluded.write_permission;
 
 reset row_security;
 --! EndIncluded access/domain-seed.sql

@@ -14,7 +14,9 @@ declare
   v_and text := case when stored then ' AND ' else ' and ' end;
   v_or text := case when stored then ' OR ' else ' or ' end;
   v_can text := format(v_ask, permission);
-  v_own text := quote_ident(owner) || case when stored then ' = ( SELECT request.owner_id() AS owner_id)' else ' = (select request.owner_id())' end;
+  -- In one's own name an API key inserts too, with the permission; rows of one's own it does not reach for being that.
+  v_who text := case when command = 'insert' and permission is not null then 'user_id' else 'owner_id' end;
+  v_own text := quote_ident(owner) || format(case when stored then ' = ( SELECT request.%1$I() AS %1$I)' else ' = (select request.%1$I())' end, v_who);
   v_condition text;
 begin
   if stored then

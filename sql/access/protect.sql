@@ -111,7 +111,7 @@ begin
   return query select * from access_private.differing_policies(relation, organization, owner, permissions, assurance, roles, assign);
   return query
     select 40, format('%I has no default', a.attname), format('alter table %s alter column %I set default %s;', v_table, a.attname,
-        case when a.attname = organization then 'request.organization_id()' else 'request.owner_id()' end)
+        case when a.attname = organization then 'request.organization_id()' else 'request.user_id()' end)
       from pg_attribute a
       where a.attrelid = differences.relation and not a.atthasdef and a.attidentity = ''
         and (a.attname = organization and differences.relation <> 'access.organizations'::regclass or a.attname = owner and permissions[2] is not null);

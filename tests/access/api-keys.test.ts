@@ -702,3 +702,46 @@ describe('beside a key', () => {
     expect(await can(live.credential, 'row.read')).toBe(true);
   });
 });
+
+describe('rows of a table under rules', () => {
+  it('a personal key adds in its person’s name, and reaches what it has the permission for', async () => {
+    const dba = await db.connect('owner');
+    await dba.query(`create schema notes;
+      create table notes.notes (
+        organization_id uuid not null, id uuid not null default platform.uuid_v7(), author_id uuid not null, text text, primary key (organization_id, id));
+      select access.protect('notes.notes', owner => 'author_id')`);
+    const add = (by: Buffer, author?: string) =>
+      refusal(
+        author === undefined
+          ? app.rows(by, "insert into notes.notes (text) values ('x')")
+          : app.rows(by, "insert into notes.notes (text, author_id) values ('x', $1)", [author]),
+      );
+    const seen = (by: Buffer) => app.rows(by, 'select author_id from notes.notes').then((rows) => rows.length);
+    const [writer, reader] = [
+      await make(member.credential, ['row.create']),
+      await make(member.credential, ['row.read']),
+    ];
+    expect(await add(owner.credential)).toBe('no refusal');
+    expect(await add(member.credential)).toBe('no refusal');
+    expect(await add(writer.credential)).toBe('no refusal');
+    expect(await add(writer.credential, owner.id)).toBe('42501');
+    expect(await add(reader.credential)).toBe('42501');
+    // She would see her own without a permission; her key sees all with it, and none without.
+    expect([await seen(reader.credential), await seen(writer.credential)]).toEqual([3, 0]);
+    expect(
+      (await app.rows(writer.credential, 'update notes.notes set text = null returning id').catch(() => [])).length,
+    ).toBe(0);
+    // A service account has no name of its own in there.
+    const robot = await account(owner.credential, ['row.create', 'row.assign']);
+    const plain = await make(owner.credential, ['row.create'], { account: robot.id });
+    const assigning = await make(owner.credential, ['row.create', 'row.assign'], { account: robot.id });
+    expect([await add(plain.credential), await add(plain.credential, owner.id)]).toEqual(['42501', '42501']);
+    expect(await add(assigning.credential, owner.id)).toBe('no refusal');
+    // A key of another organization meets nothing.
+    const foreign = await make(stranger.credential, ['row.read', 'row.create']);
+    expect(await seen(foreign.credential)).toBe(0);
+    await withoutGuard(db, 'request.owner_id()', "where c.kind <> '3'", '', async () => {
+      expect(await seen(writer.credential)).toBe(2);
+    });
+  });
+});

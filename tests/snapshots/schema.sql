@@ -19,7 +19,9 @@ CREATE OR REPLACE FUNCTION access.clean_up(batch integer)
 AS $function$
 declare
   v_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.invitation_seconds'));
+  v_keys_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.api_key_seconds'));
   v_count integer;
+  v_total integer := 0;
 begin
   if request.task() is distinct from 'access__clean_up' then
     raise exception 'only the job of this name may do this' using errcode = 'DENYD';
@@ -33,9 +35,16 @@ begin
            limit least(greatest(batch, 1), 10000) for update skip locked) old
     where i.organization_id = old.organization_id and i.id = old.id;
   get diagnostics v_count = row_count;
-  return v_count;
+  v_total := v_total + v_count;
+  delete from access.api_keys k
+    using (select o.organization_id, o.id from access.api_keys o
+           where least(o.revoked_at, o.expires_at) < v_keys_over
+           limit least(greatest(batch, 1), 10000) for update skip locked) old
+    where k.organization_id = old.organization_id and k.id = old.id;
+  get diagnostics v_count = row_count;
+  return v_total + v_count;
 end $function$
-comment 'Task access__clean_up: removes a batch of invitations that are over, with their addresses; returns how many. DENYD outside it.'
+comment 'Task access__clean_up: removes a batch of invitations that are over, with their addresses, and of API keys that ended long ago; returns how many. DENYD outside it.'
 
 -- function access.close_organizations(batch integer)
 owner safetypin_definer
@@ -791,22 +800,6 @@ begin
 end $function$
 comment 'Puts a mail to the address of an invitation into the outbox, with its job, in this transaction.'
 
--- function access_private.below_ceiling(organization_id uuid, role_id uuid)
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.below_ceiling(organization_id uuid, role_id uuid)
- RETURNS boolean
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  select not exists (
-    select from access.role_permissions rp
-      join access.permissions p on p.name = rp.permission
-      where rp.organization_id = below_ceiling.organization_id and rp.role_id = below_ceiling.role_id
-        and not p.default_roles && array['member', 'viewer'])
-$function$
-comment 'Whether a role permits nothing but what the built-in roles member and viewer are made with.'
-
 -- function access_private.check_domain_task(id uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.check_domain_task(id uuid DEFAULT NULL::uuid)
@@ -906,7 +899,9 @@ declare
   v_and text := case when stored then ' AND ' else ' and ' end;
   v_or text := case when stored then ' OR ' else ' or ' end;
   v_can text := format(v_ask, permission);
-  v_own text := quote_ident(owner) || case when stored then ' = ( SELECT request.owner_id() AS owner_id)' else ' = (select request.owner_id())' end;
+  -- In one's own name an API key inserts too, with the permission; rows of one's own it does not reach for being that.
+  v_who text := case command when 'insert' then 'user_id' else 'owner_id' end;
+  v_own text := quote_ident(owner) || format(case when stored then ' = ( SELECT request.%1$I() AS %1$I)' else ' = (select request.%1$I())' end, v_who);
   v_condition text;
 begin
   if stored then
@@ -957,7 +952,7 @@ begin
   return query select * from access_private.differing_policies(relation, organization, owner, permissions, assurance, roles, assign);
   return query
     select 40, format('%I has no default', a.attname), format('alter table %s alter column %I set default %s;', v_table, a.attname,
-        case when a.attname = organization then 'request.organization_id()' else 'request.owner_id()' end)
+        case when a.attname = organization then 'request.organization_id()' else 'request.user_id()' end)
       from pg_attribute a
       where a.attrelid = differences.relation and not a.atthasdef and a.attidentity = ''
         and (a.attname = organization and differences.relation <> 'access.organizations'::regclass or a.attname = owner and permissions[2] is not null);
@@ -1930,66 +1925,6 @@ AS $function$
 $function$
 comment 'Whether members have the grant of the database that a command needs, on a column or on any.'
 
--- function access_private.join_by_address(person_id uuid)
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.join_by_address(person_id uuid)
- RETURNS uuid[]
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET plan_cache_mode TO 'force_generic_plan'
-AS $function$
-declare
-  v_email record;
-  v_domain access_private.domain_owners;
-  v_organization uuid;
-  v_role uuid;
-  v_room boolean;
-  v_reason text;
-  v_membership uuid;
-  v_joined uuid[] := '{}';
-begin
-  for v_email in
-    select e.lookup, access_private.ascii_domain(split_part(
-        keyring_private.open('identity.emails.address', platform.no_organization(), e.id, e.address), '@', 2)) as domain
-      from identity_private.emails e
-      join identity.people p on p.id = e.person_id and p.status = 'active'
-      where e.person_id = join_by_address.person_id and e.verified_at is not null
-      order by e.id
-  loop
-    select o.organization_id into v_organization from access_private.domain_owners o where o.domain = v_email.domain;
-    continue when not found or access_private.setting_role(v_organization, 'domain.join_role') is null;
-    perform access_private.take_turn(v_organization);
-    -- Decided by what stands now: roles, settings and members do not change until the end of the transaction.
-    v_role := access_private.setting_role(v_organization, 'domain.join_role');
-    v_room := access_private.room(v_organization, 'members');
-    select o.* into v_domain from access_private.domain_owners o
-      where o.domain = v_email.domain and o.organization_id = v_organization and o.holds_until > clock_timestamp()
-        and not exists (select from access.shared_domains s where s.domain = o.domain);
-    continue when not found or v_role is null or not access_private.living(v_organization)
-      or exists (select from access.memberships m
-        where m.organization_id = v_organization and m.person_id = join_by_address.person_id);
-    v_reason := case
-      when exists (select from access_private.kept_out k where k.organization_id = v_organization
-        and (k.lookup = v_email.lookup or k.person_id = join_by_address.person_id)) then 'KEPT_OUT'
-      when not access_private.below_ceiling(v_organization, v_role) then 'ABOVE_CEILING'
-      when not v_room then 'LIMIT_REACHED'
-      end;
-    if v_reason is not null then
-      perform audit_private.append('access.refuse', v_organization, join_by_address.person_id,
-        jsonb_build_object('what', 'domain.join', 'reasons', array[v_reason]), 'access.domains', v_domain.domain_id::text);
-      continue;
-    end if;
-    v_membership := platform.uuid_v7();
-    insert into access.memberships (organization_id, id, person_id) values (v_organization, v_membership, join_by_address.person_id);
-    insert into access.membership_roles (organization_id, membership_id, role_id) values (v_organization, v_membership, v_role);
-    perform audit_private.append('member.join', v_organization, join_by_address.person_id,
-      jsonb_build_object('membership', v_membership, 'role', v_role, 'domain', v_domain.domain_id));
-    v_joined := v_joined || v_organization;
-  end loop;
-  return v_joined;
-end $function$
-comment 'Called when a person has proved an address: makes her a member of the organization that owns its domain, if its setting domain.join_role names a role below the ceiling. Not who was a member before. Returns which organizations.'
-
 -- function access_private.kept(relation regclass)
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access_private.kept(relation regclass)
@@ -2898,46 +2833,6 @@ begin
 end $function$
 comment 'Roles were given or taken: works out anew what their holders may do.'
 
--- function access_private.tg_memberships__keep_out()
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.tg_memberships__keep_out()
- RETURNS trigger
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET row_security TO 'on'
-AS $function$
-begin
-  insert into access_private.kept_out as k (organization_id, lookup, person_id)
-    select c.organization_id, e.lookup, e.person_id
-      from changed c
-      join access.organizations o on o.id = c.organization_id
-      join identity_private.emails e on e.person_id = c.person_id
-      order by c.organization_id, e.lookup
-    on conflict on constraint kept_out_pkey do update set person_id = excluded.person_id, since = excluded.since;
-  return null;
-end $function$
-comment 'Members left or were removed: they do not come back by their address alone.'
-
--- function access_private.tg_memberships__let_in()
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.tg_memberships__let_in()
- RETURNS trigger
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET row_security TO 'on'
-AS $function$
-begin
-  delete from access_private.kept_out k
-    using changed c
-    where k.organization_id = c.organization_id
-      and (k.person_id = c.person_id
-        or k.lookup in (select e.lookup from identity_private.emails e where e.person_id = c.person_id));
-  return null;
-end $function$
-comment 'Somebody became a member, however: what kept her out is over.'
-
 -- function access_private.tg_memberships__work_out()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.tg_memberships__work_out()
@@ -3249,7 +3144,7 @@ AS $function$
 begin
   return api_steps.set_setting(name, value, false);
 end $function$
-comment 'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be), NOT_HELD, for a role that permits more than the caller may do, or ABOVE_CEILING, for one of domain.join_role that permits more than members have.'
+comment 'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be) or NOT_HELD, for a role that permits more than the caller may do.'
 
 -- function api.close_organization()
 owner safetypin_definer
@@ -4349,10 +4244,9 @@ begin
   if v_done.organization_name is not null then
     perform access_private.found_organization(v_done.organization_name, v_done.person_id);
   end if;
-  perform access_private.join_by_address(v_done.person_id);
   return 'VERIFIED';
 end $function$
-comment 'Makes person and organization of a registration whose address was proved; by the address, she may join another.'
+comment 'Makes person and organization of a registration whose address was proved.'
 
 -- function api_steps.create_api_key(name text, permissions text[], expires_at timestamp with time zone, service_account_id uuid, secret_hash bytea, prefix text)
 owner safetypin_definer
@@ -5067,11 +4961,6 @@ begin
   if v_role is not null and access_private.not_held(
       access_private.held_by_role(v_organization, v_role), tstzrange(clock_timestamp(), 'infinity')) <> '{}' then
     return ('REFUSED', access_private.refused('setting.change', '{NOT_HELD}'), null,
-      access_private.setting_allows(v_definition))::api.setting_result;
-  end if;
-  -- Those who join by address had nobody look at them. Asked again when somebody joins.
-  if v_role is not null and v_definition.name = 'domain.join_role' and not access_private.below_ceiling(v_organization, v_role) then
-    return ('REFUSED', access_private.refused('setting.change', '{ABOVE_CEILING}'), null,
       access_private.setting_allows(v_definition))::api.setting_result;
   end if;
   v_old := access_private.setting(v_organization, v_definition.name);
@@ -10704,6 +10593,7 @@ constraint api_keys_service_account_exists FOREIGN KEY (organization_id, service
 CREATE INDEX api_keys_created_by_idx ON access.api_keys USING btree (created_by)
 CREATE INDEX api_keys_person_idx ON access.api_keys USING btree (organization_id, person_id)
 CREATE INDEX api_keys_service_account_idx ON access.api_keys USING btree (organization_id, service_account_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy safetypin_may_select as permissive for select to safetypin_member using ((( SELECT request.can('api_key.read'::text) AS can) OR (person_id = ( SELECT request.owner_id() AS owner_id))))
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
@@ -10848,8 +10738,6 @@ CREATE TRIGGER _500_work_out_changed AFTER UPDATE ON access.memberships REFERENC
 CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__work_out()
 CREATE TRIGGER _510_end_sessions AFTER DELETE ON access.memberships FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_memberships__end_sessions()
 CREATE TRIGGER _510_work_out_left AFTER UPDATE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__work_out()
-CREATE TRIGGER _520_keep_out AFTER DELETE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__keep_out()
-CREATE TRIGGER _520_let_in AFTER INSERT ON access.memberships REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__let_in()
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.memberships FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
 comment 'Who belongs to an organization.'
 
@@ -11175,22 +11063,6 @@ policy insert_by_definer as permissive for insert to safetypin_definer with chec
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 comment 'Sealed parts of an invitation.'
-
--- table access_private.kept_out
-owner safetypin_owner row security forced
-organization_id uuid not null -- Organization.
-lookup bytea not null -- Blind index of the address, as in identity_private.emails: it stays when the account goes, or a new account would be a way back.
-person_id uuid -- Whose address it was; null once that person is gone.
-since timestamp with time zone not null default clock_timestamp() -- Since when.
-constraint kept_out_organization_exists FOREIGN KEY (organization_id) REFERENCES access.organizations(id) ON DELETE CASCADE
-constraint kept_out_person_exists FOREIGN KEY (person_id) REFERENCES identity.people(id) ON DELETE SET NULL
-constraint kept_out_pkey PRIMARY KEY (organization_id, lookup)
-CREATE INDEX kept_out_person_idx ON access_private.kept_out USING btree (person_id)
-policy delete_by_definer as permissive for delete to safetypin_definer using (true)
-policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
-policy select_by_definer as permissive for select to safetypin_definer using (true)
-policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
-comment 'Who is not a member any more does not come back by address alone; an invitation ends that.'
 
 -- table access_private.ownership
 owner safetypin_owner row security forced with (fillfactor=50)
