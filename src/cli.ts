@@ -13,6 +13,7 @@ import { claim } from './platform/claim.ts';
 import { connectionUrl, OWNER_OPTIONS, retarget } from './platform/connection.ts';
 import { openDataDirectory } from './platform/data-directory.ts';
 import { examine, refuseUnsafe } from './platform/doctor/doctor.ts';
+import { findGaps, gapLine } from './platform/doctor/gaps.ts';
 import { sqlstateOf } from './platform/errors.ts';
 import { databaseNamed, explainServerError } from './platform/external.ts';
 import { Lifetime } from './platform/lifetime.ts';
@@ -216,9 +217,23 @@ program
   .option('--json', 'as JSON')
   .action((options: { json?: boolean }) =>
     withDatabase(async (access, config) => {
-      const findings = await examine(access, { pooled: config.databasePooled });
+      const findings = await examine(access, { pooled: config.databasePooled, schemas: config.schemas });
       print(options.json ? JSON.stringify(findings, null, 2) : findingsTable(findings, painter(process.stdout)));
       if (findings.some(({ level }) => level === 'wrong')) process.exitCode = 1;
+    }),
+  );
+
+program
+  .command('gaps')
+  .description('say where rules do not hold, one line each with the SQL to run; exits with 1 when they have gaps')
+  .option('--json', 'as JSON')
+  .action((options: { json?: boolean }) =>
+    withDatabase(async (access, config) => {
+      const gaps = await findGaps(access, config.schemas);
+      if (options.json) print(JSON.stringify(gaps, null, 2));
+      else for (const gap of gaps) print(gapLine(gap));
+      if (gaps.length > 0) process.exitCode = 1;
+      else if (!options.json) say('every table is as its rules say');
     }),
   );
 

@@ -35,9 +35,10 @@ async function start(lifetime: Lifetime): Promise<void> {
   lifetime.own(access.close);
   void access.lost.then((why) => lifetime.fail(new StartupError(`${why}; start again to recover`)));
 
-  const { migrate, patienceOf, refuseUnsafe, readKeys, startServer, startWorker } = await modules;
+  const { migrate, patienceOf, refuseUnsafe, refuseGaps, readKeys, startServer, startWorker } = await modules;
   await migrate(access, progress, patienceOf(config));
   if (config.environment === 'production') await refuseUnsafe(access, config.databasePooled);
+  await refuseGaps(access, config.schemas);
   lifetime.signal.throwIfAborted();
   const keys = await readKeys(provider);
 
@@ -62,7 +63,7 @@ async function start(lifetime: Lifetime): Promise<void> {
 }
 
 async function loadModules() {
-  const [{ migrate }, { patienceOf }, { refuseUnsafe }, { readKeys }, { startServer }, { startWorker }] =
+  const [{ migrate }, { patienceOf }, { refuseUnsafe, refuseGaps }, { readKeys }, { startServer }, { startWorker }] =
     await Promise.all([
       import('./platform/migrate/migrate.ts'),
       import('./platform/migrate/patience.ts'),
@@ -71,7 +72,7 @@ async function loadModules() {
       import('./http/server.ts'),
       import('./worker/runner.ts'),
     ]);
-  return { migrate, patienceOf, refuseUnsafe, readKeys, startServer, startWorker };
+  return { migrate, patienceOf, refuseUnsafe, refuseGaps, readKeys, startServer, startWorker };
 }
 
 /** What a refused address means to whoever chose it. */

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1e5426c26f3ca7f1a1e819f6ea4db02972d37f7d
+--! Hash: sha1:516ac5327955ec5bc03604e5fc03c8489a30c364
 --! Message: initial
 
 --! Included all.sql
@@ -5693,11 +5693,8 @@ create table if not exists access.organizations (
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
   version integer not null default 1,
-  plan text not null default 'default' constraint organizations_plan_exists references access.plans (name) on delete restrict,
-  slug text not null constraint organizations_slug_unique unique
-    constraint organizations_slug_form check (slug ~ '^[a-z0-9-]{8,60}$')
+  plan text not null default 'default' constraint organizations_plan_exists references access.plans (name) on delete restrict
 );
-create index if not exists organizations_closing_idx on access.organizations (closes_at) where status <> 'closed' and closes_at < 'infinity';
 create index if not exists organizations_plan_idx on access.organizations (plan);
 create index if not exists organizations_created_by_idx on access.organizations (created_by);
 alter table access.organizations enable row level security, force row level security;
@@ -5710,7 +5707,6 @@ comment on column access.organizations.created_by is 'Who founded it; null once 
 comment on column access.organizations.created_at is 'When it was founded.';
 comment on column access.organizations.updated_at is 'When it last changed.';
 comment on column access.organizations.version is 'Grows with each change; for optimistic locking.';
-comment on column access.organizations.slug is 'Name for addresses, made by the server; it stays when the name changes.';
 comment on column access.organizations.plan is 'Plan: how many of what it may have. Given by operators.';
 
 create table if not exists access.roles (
@@ -6394,13 +6390,15 @@ set local role safetypin_definer;
 set local row_security = on;
 
 create or replace function access_private.table_name(relation regclass) returns text
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
-  select format('%I.%I', n.nspname, c.relname)
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.oid = table_name.relation
-$$;
+begin
+  return (
+    select format('%I.%I', n.nspname, c.relname)
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where c.oid = table_name.relation);
+end $$;
 comment on function access_private.table_name(regclass) is 'Schema and name of a table, quoted, whatever the search path.';
 
 create or replace function access.define_permission(name text, description text, roles text[] default '{owner,admin}') returns void
@@ -6517,16 +6515,19 @@ declare
   v_owner oid;
 begin
   select format('%I.%I', n.nspname, c.relname), c.relowner into v_object, v_owner
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(exempt.object);
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where format('%I.%I', n.nspname, c.relname) = exempt.object;
   if not found then
-    select p.oid::regprocedure::text, p.proowner into v_object, v_owner from pg_proc p where p.oid = to_regprocedure(exempt.object);
+    -- By the text: the definer may not use a host's schema.
+    select p.oid::regprocedure::text, p.proowner into v_object, v_owner
+      from pg_proc p where p.prosecdef and p.oid::regprocedure::text = exempt.object;
   end if;
   -- What is gone, or was renamed, is taken off by its old name.
   if v_object is null and reason is null then
     v_object := exempt.object;
   elsif v_object is null then
-    raise exception 'there is no table, view or function %', exempt.object using errcode = 'TABLE',
-      hint = 'Name it with its schema, and a function with the types of its arguments: clinic.due(date).';
+    raise exception 'there is no table or view, and no function that runs as its owner, named %', exempt.object using errcode = 'TABLE',
+      hint = 'Name it as access.gaps() does: with its schema, and a function with the types of its arguments.';
   elsif not pg_has_role(session_user, v_owner, 'member') then
     raise exception 'only the owner of % can exempt it', v_object using errcode = '42501';
   end if;
@@ -7131,6 +7132,7 @@ create or replace function access_private.obstacles(
 ) returns table (what text, line text)
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
   set quote_all_identifiers = off
 as $$
 -- A table is named with its schema in each line, whatever the search path of who runs it.
@@ -7298,9 +7300,7 @@ declare
   v_and text := case when stored then ' AND ' else ' and ' end;
   v_or text := case when stored then ' OR ' else ' or ' end;
   v_can text := format(v_ask, permission);
-  -- In one's own name an API key inserts too, with the permission; rows of one's own it does not reach for being that.
-  v_who text := case command when 'insert' then 'user_id' else 'owner_id' end;
-  v_own text := quote_ident(owner) || format(case when stored then ' = ( SELECT request.%1$I() AS %1$I)' else ' = (select request.%1$I())' end, v_who);
+  v_own text := quote_ident(owner) || case when stored then ' = ( SELECT request.owner_id() AS owner_id)' else ' = (select request.owner_id())' end;
   v_condition text;
 begin
   if stored then
@@ -7333,164 +7333,180 @@ comment on function access_private.condition(text, name, text, text, integer, bo
 create or replace function access_private.differing_policies(
   relation regclass, organization name, owner name, permissions text[], assurance integer, roles name[], assign text
 ) returns table (place integer, what text, line text)
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
   set quote_all_identifiers = off
 as $$
-  -- One restrictive policy for the tenant and one permissive for the rest, so that the index on the tenant serves.
-  with commands as (
-    select c.command, c.sign::"char" as sign, c.permission
-      from unnest(array['select', 'insert', 'update', 'delete'], '{r,a,w,d}'::text[], permissions) as c (command, sign, permission)
-      where c.permission is not null or c.command = 'select' and owner is not null
-  ), due as (
-    select format('safetypin_tenant_%s', c.command)::name as name, c.command, c.sign, false as permissive,
-        format('(%I = (select request.organization_id()))', organization) as condition,
-        format('(%I = ( SELECT request.organization_id() AS organization_id))', organization) as stored
-      from commands c
+#variable_conflict use_column
+begin
+  return query
+    -- One restrictive policy for the tenant and one permissive for the rest, so that the index on the tenant serves.
+    with commands as (
+      select c.command, c.sign::"char" as sign, c.permission
+        from unnest(array['select', 'insert', 'update', 'delete'], '{r,a,w,d}'::text[], permissions) as c (command, sign, permission)
+        where c.permission is not null or c.command = 'select' and owner is not null
+    ), due as (
+      select format('safetypin_tenant_%s', c.command)::name as name, c.command, c.sign, false as permissive,
+          format('(%I = (select request.organization_id()))', organization) as condition,
+          format('(%I = ( SELECT request.organization_id() AS organization_id))', organization) as stored
+        from commands c
+      union all
+      select format('safetypin_may_%s', c.command)::name, c.command, c.sign, true,
+          '(' || access_private.condition(c.command, owner, c.permission, assign, assurance, false) || ')',
+          access_private.condition(c.command, owner, c.permission, assign, assurance, true)
+        from commands c
+    ), have as (
+      select p.polname as name, p.polcmd as sign, p.polpermissive as permissive,
+          pg_get_expr(p.polqual, p.polrelid) as using, pg_get_expr(p.polwithcheck, p.polrelid) as check,
+          (select array_agg(o order by o) from unnest(p.polroles) o) as roles
+        from pg_policy p
+        where p.polrelid = differing_policies.relation and p.polname ~ '^safetypin_(may|tenant)_(select|insert|update|delete)$'
+    ), same as (
+      select d.name
+        from due d
+        join have h on h.name = d.name and h.sign = d.sign and h.permissive = d.permissive
+        where h.using is not distinct from case when d.command <> 'insert' then d.stored end
+          and h.check is not distinct from case when d.command in ('insert', 'update') then d.stored end
+          and h.roles = (select array_agg(r.oid order by r.oid) from pg_roles r where r.rolname = any (differing_policies.roles))
+    )
+    select 30, format('the policy %I is not what the rule says', h.name),
+        format('drop policy %I on %s;', h.name, access_private.table_name(differing_policies.relation))
+      from have h
+      where h.name not in (select s.name from same s)
     union all
-    select format('safetypin_may_%s', c.command)::name, c.command, c.sign, true,
-        '(' || access_private.condition(c.command, owner, c.permission, assign, assurance, false) || ')',
-        access_private.condition(c.command, owner, c.permission, assign, assurance, true)
-      from commands c
-  ), have as (
-    select p.polname as name, p.polcmd as sign, p.polpermissive as permissive,
-        pg_get_expr(p.polqual, p.polrelid) as using, pg_get_expr(p.polwithcheck, p.polrelid) as check,
-        (select array_agg(o order by o) from unnest(p.polroles) o) as roles
-      from pg_policy p
-      where p.polrelid = differing_policies.relation and p.polname ~ '^safetypin_(may|tenant)_(select|insert|update|delete)$'
-  ), same as (
-    select d.name
+    select 60, format('there is no policy for %s', d.command), format('create policy %I on %s%s for %s to %s%s%s;',
+        d.name, access_private.table_name(differing_policies.relation), case when d.permissive then '' else ' as restrictive' end, d.command,
+        (select string_agg(quote_ident(r), ', ') from unnest(differing_policies.roles) r),
+        case when d.command <> 'insert' then ' using ' || d.condition else '' end,
+        case when d.command in ('insert', 'update') then ' with check ' || d.condition else '' end)
       from due d
-      join have h on h.name = d.name and h.sign = d.sign and h.permissive = d.permissive
-      where h.using is not distinct from case when d.command <> 'insert' then d.stored end
-        and h.check is not distinct from case when d.command in ('insert', 'update') then d.stored end
-        and h.roles = (select array_agg(r.oid order by r.oid) from pg_roles r where r.rolname = any (differing_policies.roles))
-  )
-  select 30, format('the policy %I is not what the rule says', h.name),
-      format('drop policy %I on %s;', h.name, access_private.table_name(differing_policies.relation))
-    from have h
-    where h.name not in (select s.name from same s)
-  union all
-  select 60, format('there is no policy for %s', d.command), format('create policy %I on %s%s for %s to %s%s%s;',
-      d.name, access_private.table_name(differing_policies.relation), case when d.permissive then '' else ' as restrictive' end, d.command,
-      (select string_agg(quote_ident(r), ', ') from unnest(differing_policies.roles) r),
-      case when d.command <> 'insert' then ' using ' || d.condition else '' end,
-      case when d.command in ('insert', 'update') then ' with check ' || d.condition else '' end)
-    from due d
-    where d.name not in (select s.name from same s)
-$$;
+      where d.name not in (select s.name from same s);
+end $$;
 comment on function access_private.differing_policies(regclass, name, name, text[], integer, name[], text) is
   'The policies that are not what the rules of a table say, and the lines that make them so.';
 
 create or replace function access_private.client_columns(
   relation regclass, organization name, owner name, permissions text[], hidden name[]
 ) returns table (kind text, number smallint)
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
-  -- By column, for reading too: a column that is added later is nobody's until somebody says so. Keys, the tenant and
-  -- generated columns are never written by a client, nor what stands beside a sealed column (see keyring/doors.sql), and
-  -- whose row it is never changes.
-  with mine as (
-    select a.attnum, a.attname,
-        a.attgenerated = '' and a.attname <> organization and a.attname <> all (hidden) and a.attname not in (
-          select h from keyring.doors() d cross join unnest(array[d.sealed, d.index_a, d.index_b]) h
-          where d.relation = client_columns.relation and h is not null) as written,
-        a.attidentity, a.atthasdef,
-        exists (select from pg_index i where i.indrelid = a.attrelid and i.indisprimary and a.attnum = any (i.indkey)) as key
-      from pg_attribute a
-      where a.attrelid = client_columns.relation and a.attnum > 0 and not a.attisdropped
-  )
-  select 'SELECT', m.attnum from mine m where (permissions[1] is not null or owner is not null) and m.attname <> all (hidden)
-  union all
-  select 'INSERT', m.attnum from mine m
-    where permissions[2] is not null and m.written and m.attidentity <> 'a' and (not m.key or not m.atthasdef and m.attidentity = '')
-  union all
-  select 'UPDATE', m.attnum from mine m
-    where permissions[3] is not null and m.written and m.attidentity = '' and not m.key and m.attname is distinct from owner
-$$;
+#variable_conflict use_column
+begin
+  return query
+    -- By column, for reading too: a column that is added later is nobody's until somebody says so. Keys, the tenant and
+    -- generated columns are never written by a client, nor what stands beside a sealed column (see keyring/doors.sql), and
+    -- whose row it is never changes.
+    with mine as (
+      select a.attnum, a.attname,
+          a.attgenerated = '' and a.attname <> organization and a.attname <> all (hidden) and a.attname not in (
+            select h from keyring.doors() d cross join unnest(array[d.sealed, d.index_a, d.index_b]) h
+            where d.relation = client_columns.relation and h is not null) as written,
+          a.attidentity, a.atthasdef,
+          exists (select from pg_index i where i.indrelid = a.attrelid and i.indisprimary and a.attnum = any (i.indkey)) as key
+        from pg_attribute a
+        where a.attrelid = client_columns.relation and a.attnum > 0 and not a.attisdropped
+    )
+    select 'SELECT', m.attnum from mine m where (permissions[1] is not null or owner is not null) and m.attname <> all (hidden)
+    union all
+    select 'INSERT', m.attnum from mine m
+      where permissions[2] is not null and m.written and m.attidentity <> 'a' and (not m.key or not m.atthasdef and m.attidentity = '')
+    union all
+    select 'UPDATE', m.attnum from mine m
+      where permissions[3] is not null and m.written and m.attidentity = '' and not m.key and m.attname is distinct from owner;
+end $$;
 comment on function access_private.client_columns(regclass, name, name, text[], name[]) is 'Which columns of a table under rules clients may read, insert and update.';
 
 create or replace function access_private.heirs(relation regclass) returns setof oid
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
-  with recursive heirs as (
-    select i.inhrelid from pg_inherits i where i.inhparent = heirs.relation
-    union
-    select i.inhrelid from pg_inherits i join heirs h on i.inhparent = h.inhrelid
-  )
-  select inhrelid from heirs
-$$;
+#variable_conflict use_column
+begin
+  return query
+    with recursive heirs as (
+      select i.inhrelid from pg_inherits i where i.inhparent = heirs.relation
+      union
+      select i.inhrelid from pg_inherits i join heirs h on i.inhparent = h.inhrelid
+    )
+    select inhrelid from heirs;
+end $$;
 comment on function access_private.heirs(regclass) is 'The parts of a table and what inherits from it, all the way down.';
 
 create or replace function access_private.differing_grants(
   relation regclass, organization name, owner name, permissions text[], roles name[], hidden name[]
 ) returns table (place integer, what text, line text)
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
   set quote_all_identifiers = off
 as $$
-  with who as (
-    select o.oid, quote_ident(o.rolname) as name, o.rolname = any (roles) as ruled
-      from pg_roles o where o.rolname = any (roles || access_private.run_time_roles())
+#variable_conflict use_column
+begin
+  return query
+    with who as (
+      select o.oid, quote_ident(o.rolname) as name, o.rolname = any (roles) as ruled
+        from pg_roles o where o.rolname = any (roles || access_private.run_time_roles())
+      union all
+      select 0, 'public', true
+    ), wanted as (
+      select w.oid, c.kind, c.number
+        from who w cross join access_private.client_columns(relation, organization, owner, permissions, hidden) c
+        where w.ruled and w.oid <> 0
+      union all
+      select w.oid, 'DELETE', 0 from who w where w.ruled and w.oid <> 0 and permissions[4] is not null
+    ), have as (
+      select x.grantee as oid, x.privilege_type as kind, 0 as number, x.is_grantable
+        from pg_class c cross join aclexplode(c.relacl) x where c.oid = differing_grants.relation
+      union all
+      select x.grantee, x.privilege_type, a.attnum, x.is_grantable
+        from pg_attribute a cross join aclexplode(a.attacl) x where a.attrelid = differing_grants.relation and not a.attisdropped
+    ), excess as (
+      -- Of other roles, what no policy holds: without a policy the rest gives them nothing.
+      select h.*
+        from have h join who w on w.oid = h.oid
+        where (h.is_grantable or not exists (select from wanted n where (n.oid, n.kind, n.number) = (h.oid, h.kind, h.number)))
+          and (w.ruled or h.kind in ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN'))
+    ), lacking as (
+      select n.*
+        from wanted n
+        where not exists (select from have h where (h.oid, h.kind, h.number) = (n.oid, n.kind, n.number) and not h.is_grantable)
+          -- What is revoked of the table is revoked of its columns.
+          or exists (select from excess e where (e.oid, e.kind, e.number) = (n.oid, n.kind, 0))
+    ), lines as (
+      select 20 as place, e.oid, lower(e.kind) as kind, null::text as columns, bool_or(e.is_grantable) as cascades
+        from excess e where e.number = 0 group by e.oid, e.kind
+      union all
+      select 21, e.oid, lower(e.kind), string_agg(quote_ident(a.attname), ', ' order by a.attnum), bool_or(e.is_grantable)
+        from excess e join pg_attribute a on a.attrelid = differing_grants.relation and a.attnum = e.number
+        where e.number > 0 and not exists (select from excess t where (t.oid, t.kind, t.number) = (e.oid, e.kind, 0))
+        group by e.oid, e.kind
+      union all
+      select 70, l.oid, lower(l.kind), string_agg(quote_ident(a.attname), ', ' order by a.attnum), false
+        from lacking l left join pg_attribute a on a.attrelid = differing_grants.relation and a.attnum = l.number and l.number > 0
+        group by l.oid, l.kind
+    ), told as (
+      select l.place, w.name, bool_or(l.cascades) as cascades,
+          string_agg(l.kind || coalesce(' (' || l.columns || ')', ''), ', ' order by array_position(array['select', 'insert', 'update', 'delete'], l.kind), l.kind) as rights
+        from lines l join who w on w.oid = l.oid
+        group by l.place, w.name
+    )
+    select t.place, format(case when t.place = 70 then '%s may not yet: %s' else '%s may more than the rules say: %s' end, t.name, t.rights),
+        format(case when t.place = 70 then 'grant %s on table %s to %s;' else 'revoke %s on table %s from %s%s;' end,
+          t.rights, access_private.table_name(differing_grants.relation), t.name, case when t.cascades then ' cascade' else '' end)
+      from told t
     union all
-    select 0, 'public', true
-  ), wanted as (
-    select w.oid, c.kind, c.number
-      from who w cross join access_private.client_columns(relation, organization, owner, permissions, hidden) c
-      where w.ruled and w.oid <> 0
-    union all
-    select w.oid, 'DELETE', 0 from who w where w.ruled and w.oid <> 0 and permissions[4] is not null
-  ), have as (
-    select x.grantee as oid, x.privilege_type as kind, 0 as number, x.is_grantable
-      from pg_class c cross join aclexplode(c.relacl) x where c.oid = differing_grants.relation
-    union all
-    select x.grantee, x.privilege_type, a.attnum, x.is_grantable
-      from pg_attribute a cross join aclexplode(a.attacl) x where a.attrelid = differing_grants.relation and not a.attisdropped
-  ), excess as (
-    -- Of other roles, what no policy holds: without a policy the rest gives them nothing.
-    select h.*
-      from have h join who w on w.oid = h.oid
-      where (h.is_grantable or not exists (select from wanted n where (n.oid, n.kind, n.number) = (h.oid, h.kind, h.number)))
-        and (w.ruled or h.kind in ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN'))
-  ), lacking as (
-    select n.*
-      from wanted n
-      where not exists (select from have h where (h.oid, h.kind, h.number) = (n.oid, n.kind, n.number) and not h.is_grantable)
-        -- What is revoked of the table is revoked of its columns.
-        or exists (select from excess e where (e.oid, e.kind, e.number) = (n.oid, n.kind, 0))
-  ), lines as (
-    select 20 as place, e.oid, lower(e.kind) as kind, null::text as columns, bool_or(e.is_grantable) as cascades
-      from excess e where e.number = 0 group by e.oid, e.kind
-    union all
-    select 21, e.oid, lower(e.kind), string_agg(quote_ident(a.attname), ', ' order by a.attnum), bool_or(e.is_grantable)
-      from excess e join pg_attribute a on a.attrelid = differing_grants.relation and a.attnum = e.number
-      where e.number > 0 and not exists (select from excess t where (t.oid, t.kind, t.number) = (e.oid, e.kind, 0))
-      group by e.oid, e.kind
-    union all
-    select 70, l.oid, lower(l.kind), string_agg(quote_ident(a.attname), ', ' order by a.attnum), false
-      from lacking l left join pg_attribute a on a.attrelid = differing_grants.relation and a.attnum = l.number and l.number > 0
-      group by l.oid, l.kind
-  ), told as (
-    select l.place, w.name, bool_or(l.cascades) as cascades,
-        string_agg(l.kind || coalesce(' (' || l.columns || ')', ''), ', ' order by array_position(array['select', 'insert', 'update', 'delete'], l.kind), l.kind) as rights
-      from lines l join who w on w.oid = l.oid
-      group by l.place, w.name
-  )
-  select t.place, format(case when t.place = 70 then '%s may not yet: %s' else '%s may more than the rules say: %s' end, t.name, t.rights),
-      format(case when t.place = 70 then 'grant %s on table %s to %s;' else 'revoke %s on table %s from %s%s;' end,
-        t.rights, access_private.table_name(differing_grants.relation), t.name, case when t.cascades then ' cascade' else '' end)
-    from told t
-  union all
-  -- The parts of a table are behind it: by their own name they know no rules.
-  select 22, format('%s is reached past the rules by %s', access_private.table_name(h.inhrelid), w.name),
-      format('revoke all on table %s from %s;', access_private.table_name(h.inhrelid), w.name)
-    from access_private.heirs(relation) h (inhrelid)
-    join pg_class c on c.oid = h.inhrelid
-    join who w on exists (select from aclexplode(c.relacl) x where x.grantee = w.oid)
-      or exists (select from pg_attribute a cross join aclexplode(a.attacl) x where a.attrelid = c.oid and x.grantee = w.oid)
-$$;
+    -- The parts of a table are behind it: by their own name they know no rules.
+    select 22, format('%s is reached past the rules by %s', access_private.table_name(h.inhrelid), w.name),
+        format('revoke all on table %s from %s;', access_private.table_name(h.inhrelid), w.name)
+      from access_private.heirs(relation) h (inhrelid)
+      join pg_class c on c.oid = h.inhrelid
+      join who w on exists (select from aclexplode(c.relacl) x where x.grantee = w.oid)
+        or exists (select from pg_attribute a cross join aclexplode(a.attacl) x where a.attrelid = c.oid and x.grantee = w.oid);
+end $$;
 comment on function access_private.differing_grants(regclass, name, name, text[], name[], name[]) is
   'What roles may on a table under rules, more or less than the rules say, and the lines that make it so.';
 --! EndIncluded access/differences.sql
@@ -7500,44 +7516,48 @@ comment on function access_private.differing_grants(regclass, name, name, text[]
 
 create or replace function access_private.differing_indexes(relation regclass, organization name, owner name)
   returns table (place integer, what text, line text)
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
   set quote_all_identifiers = off
 as $$
-  with numbers as (
-    select a.attname, a.attnum from pg_attribute a where a.attrelid = differing_indexes.relation and a.attnum > 0 and not a.attisdropped
-  ), key as (
-    select n.attnum, k.position
-      from pg_index i cross join unnest(i.indkey) with ordinality k (attnum, position) join numbers n on n.attnum = k.attnum
-      where i.indrelid = differing_indexes.relation and i.indisprimary and n.attname <> organization
-  ), due as (
-    select 1 as rank, array[(select n.attnum from numbers n where n.attname = organization)] || (select min(k.attnum) from key k
-        where k.position = (select min(f.position) from key f)) as columns
-    union all
-    select 2, array[(select n.attnum from numbers n where n.attname = organization), (select n.attnum from numbers n where n.attname = owner)]
-      where owner is not null
-    union all
-    -- What is removed over there looks here for what refers to it.
-    select 3, c.conkey from pg_constraint c where c.conrelid = differing_indexes.relation and c.contype = 'f'
-  ), wanted as (
-    select min(d.rank) as rank, array_remove(d.columns, null) as columns from due d group by 2
-  )
-  select 80, format('no index begins with (%s)', c.names), format('create index on %s (%s);', access_private.table_name(differing_indexes.relation), c.names)
-    from wanted w
-    cross join lateral (
-      select string_agg(quote_ident(n.attname), ', ' order by u.position) as names
-        from unnest(w.columns) with ordinality u (attnum, position) join numbers n on n.attnum = u.attnum) c
-    where not exists (
-        select from pg_index i join pg_class x on x.oid = i.indexrelid join pg_am m on m.oid = x.relam
-          where i.indrelid = differing_indexes.relation and i.indpred is null and i.indisvalid and m.amname = 'btree'
-            -- The policy of the tenant needs it first; for a foreign key the order says nothing.
-            and (w.rank = 3 or i.indkey[0] = w.columns[1])
-            and (select array_agg(k order by k) from unnest((i.indkey::smallint[])[0:cardinality(w.columns) - 1]) k)
-              = (select array_agg(k order by k) from unnest(w.columns) k))
-      -- One that is to be made serves the shorter one too.
-      and not exists (select from wanted l where cardinality(l.columns) > cardinality(w.columns) and l.columns[1:cardinality(w.columns)] = w.columns)
-    order by w.rank
-$$;
+#variable_conflict use_column
+begin
+  return query
+    with numbers as (
+      select a.attname, a.attnum from pg_attribute a where a.attrelid = differing_indexes.relation and a.attnum > 0 and not a.attisdropped
+    ), key as (
+      select n.attnum, k.position
+        from pg_index i cross join unnest(i.indkey) with ordinality k (attnum, position) join numbers n on n.attnum = k.attnum
+        where i.indrelid = differing_indexes.relation and i.indisprimary and n.attname <> organization
+    ), due as (
+      select 1 as rank, array[(select n.attnum from numbers n where n.attname = organization)] || (select min(k.attnum) from key k
+          where k.position = (select min(f.position) from key f)) as columns
+      union all
+      select 2, array[(select n.attnum from numbers n where n.attname = organization), (select n.attnum from numbers n where n.attname = owner)]
+        where owner is not null
+      union all
+      -- What is removed over there looks here for what refers to it.
+      select 3, c.conkey from pg_constraint c where c.conrelid = differing_indexes.relation and c.contype = 'f'
+    ), wanted as (
+      select min(d.rank) as rank, array_remove(d.columns, null) as columns from due d group by 2
+    )
+    select 80, format('no index begins with (%s)', c.names), format('create index on %s (%s);', access_private.table_name(differing_indexes.relation), c.names)
+      from wanted w
+      cross join lateral (
+        select string_agg(quote_ident(n.attname), ', ' order by u.position) as names
+          from unnest(w.columns) with ordinality u (attnum, position) join numbers n on n.attnum = u.attnum) c
+      where not exists (
+          select from pg_index i join pg_class x on x.oid = i.indexrelid join pg_am m on m.oid = x.relam
+            where i.indrelid = differing_indexes.relation and i.indpred is null and i.indisvalid and m.amname = 'btree'
+              -- The policy of the tenant needs it first; for a foreign key the order says nothing.
+              and (w.rank = 3 or i.indkey[0] = w.columns[1])
+              and (select array_agg(k order by k) from unnest((i.indkey::smallint[])[0:cardinality(w.columns) - 1]) k)
+                = (select array_agg(k order by k) from unnest(w.columns) k))
+        -- One that is to be made serves the shorter one too.
+        and not exists (select from wanted l where cardinality(l.columns) > cardinality(w.columns) and l.columns[1:cardinality(w.columns)] = w.columns)
+      order by w.rank;
+end $$;
 comment on function access_private.differing_indexes(regclass, name, name) is
   'Indexes that a table under rules lacks: for the tenant with the key, for the owner, and for foreign keys.';
 
@@ -7545,6 +7565,7 @@ create or replace function access_private.differing_trigger(relation regclass, o
   returns table (place integer, what text, line text)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
   set quote_all_identifiers = off
 as $$
 declare
@@ -7593,6 +7614,7 @@ create or replace function access_private.differences(
 ) returns table (place integer, what text, line text)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
   set row_security = on
   set quote_all_identifiers = off
 as $$
@@ -7608,7 +7630,7 @@ begin
   return query select * from access_private.differing_policies(relation, organization, owner, permissions, assurance, roles, assign);
   return query
     select 40, format('%I has no default', a.attname), format('alter table %s alter column %I set default %s;', v_table, a.attname,
-        case when a.attname = organization then 'request.organization_id()' else 'request.user_id()' end)
+        case when a.attname = organization then 'request.organization_id()' else 'request.owner_id()' end)
       from pg_attribute a
       where a.attrelid = differences.relation and not a.atthasdef and a.attidentity = ''
         and (a.attname = organization and differences.relation <> 'access.organizations'::regclass or a.attname = owner and permissions[2] is not null);
@@ -7755,18 +7777,22 @@ comment on function access.protect(regclass, name, name, text, text, text, text,
 
 create or replace function access_private.kept(relation regclass) returns table (
     organization name, owner name, permissions text[], assurance integer, roles name[], audited boolean, assign text, hidden name[])
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
   set row_security = on
 as $$
-  select p.organization_column, p.owner_column,
-      array(select r.permission from unnest(array['select', 'insert', 'update', 'delete']) with ordinality u (command, position)
-        left join access.rules r on r.relation = p.relation and r.command = u.command order by u.position),
-      coalesce((select max(r.assurance) from access.rules r where r.relation = p.relation), 1),
-      p.roles, p.audited, (select max(r.assign) from access.rules r where r.relation = p.relation), p.hidden
-    from access.protections p
-    where p.relation = kept.relation
-$$;
+#variable_conflict use_column
+begin
+  return query
+    select p.organization_column, p.owner_column,
+        array(select r.permission from unnest(array['select', 'insert', 'update', 'delete']) with ordinality u (command, position)
+          left join access.rules r on r.relation = p.relation and r.command = u.command order by u.position),
+        coalesce((select max(r.assurance) from access.rules r where r.relation = p.relation), 1),
+        p.roles, p.audited, (select max(r.assign) from access.rules r where r.relation = p.relation), p.hidden
+      from access.protections p
+      where p.relation = kept.relation;
+end $$;
 comment on function access_private.kept(regclass) is 'What access.protect() was given for a table; no row if it is under no rules.';
 
 create or replace function access.renew(relation regclass) returns setof text
@@ -7818,7 +7844,7 @@ comment on function access.unprotect(regclass) is
 -- Purpose: what became different since it was put under rules, and what in an exposed schema never was. For a server
 -- that starts and for a host's CI: one pass over the catalog, and nothing is changed.
 
-create or replace function access_private.gaps_of_protected() returns table (object text, what text, line text)
+create or replace function access_private.gaps_of_protected() returns table (object text, what text, line text, stops boolean)
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
   set row_security = on
@@ -7832,19 +7858,20 @@ begin
   loop
     select k.* into v from access_private.kept(v_relation) k;
     return query
-      select access_private.table_name(v_relation), o.what, o.line
+      select access_private.table_name(v_relation), o.what, o.line, true
         from access_private.obstacles(v_relation, v.organization, v.owner, v.permissions || v.assign, v.assurance, v.roles, v.hidden) o;
     -- Whoever takes the column away that the rest is about hears of that alone.
     continue when found;
     return query
-      select access_private.table_name(v_relation), d.what, d.line
+      -- An index that is missing is slow, and lets nobody past.
+      select access_private.table_name(v_relation), d.what, d.line, d.place <> 80
         from access_private.differences(v_relation, v.organization, v.owner, v.permissions, v.assurance, v.roles, v.audited, v.assign, v.hidden) d
         order by d.place, d.line;
   end loop;
 end $$;
 comment on function access_private.gaps_of_protected() is 'What is not as the rules of the tables under rules say.';
 
-create or replace function access_private.gaps_of_schemas(schemas name[]) returns table (object text, what text, line text)
+create or replace function access_private.gaps_of_schemas(schemas name[]) returns table (object text, what text, line text, stops boolean)
   language sql stable
   set search_path = pg_catalog, pg_temp
   set row_security = on
@@ -7869,7 +7896,7 @@ as $$
             select from pg_trigger t where t.tgfoid = p.oid and not t.tgisinternal and (
               t.tgrelid in (select x.relation from access.protections x) or t.tgrelid in (select h.oid from here h))))
   )
-  select g.name, g.what, g.line
+  select g.name, g.what, g.line, true
     from (
       select h.name, 'not under rules' as what, format('select access.protect(%L);', coalesce((
             select access_private.table_name(a.relid) from pg_partition_ancestors(h.oid) with ordinality a (relid, level) where h.relispartition order by a.level desc limit 1),
@@ -7897,7 +7924,7 @@ as $$
 $$;
 comment on function access_private.gaps_of_schemas(name[]) is 'What in these schemas is neither under rules nor exempt, and what goes past rules anywhere.';
 
-create or replace function access.gaps(schemas name[] default '{}') returns table (object text, what text, line text)
+create or replace function access.gaps(schemas name[] default '{}') returns table (object text, what text, line text, stops boolean)
   language sql volatile
   set search_path = pg_catalog, pg_temp
 as $$
@@ -7906,7 +7933,7 @@ as $$
   select * from access_private.gaps_of_schemas(gaps.schemas)
 $$;
 comment on function access.gaps(name[]) is
-  'Where rules do not hold, each with the line to run: tables under rules that are not as their rules say any more, and in these schemas whatever is neither under rules nor exempt (access.exempt). No row means none. Changes nothing.';
+  'Where rules do not hold, each with the line to run: tables under rules that are not as their rules say any more, and in these schemas whatever is neither under rules nor exempt (access.exempt). No row means none. A server does not start with one that stops it. Changes nothing.';
 --! EndIncluded access/gaps.sql
 --! Included access/triggers.sql
 -- Purpose: what a change of roles and memberships brings about, whichever function makes it. By statement, with the rows
@@ -8062,168 +8089,6 @@ create or replace trigger _600_keep_owner_changed after update on access.members
 create or replace trigger _600_keep_owner_gone after delete on access.membership_roles
   referencing old table as changed for each statement execute function access_private.tg_keep_owner();
 --! EndIncluded access/triggers.sql
---! Included access/organizations.sql
--- Purpose: names of organizations for addresses, what operators do with organizations, and their end.
-
-grant create on schema access, access_private to safetypin_definer;
-set local role safetypin_definer;
-set local row_security = on;
-
-create or replace function access_private.slug(name text) returns text
-  language sql volatile
-  set search_path = pg_catalog, pg_temp
-as $$
-  -- Letters lose their accents by being taken apart (NFKD); the few that do not come apart are named here.
-  select coalesce(nullif(rtrim(left(btrim(regexp_replace(lower(replace(replace(replace(replace(
-        translate(regexp_replace(normalize(slug.name, nfkd), E'[\u0300-\u036f]', '', 'g'), 'øØłŁđĐðÐıħĦÆŒÞẞ', 'oOlLdDdDihHæœþß'),
-        'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th') collate "C"),
-      '[^a-z0-9]+', '-', 'g'), '-'), 40), '-'), ''), 'organization')
-    || '-' || (select string_agg(substr('abcdefghijklmnopqrstuvwxyz234567', (get_byte(r.bytes, i) & 31) + 1, 1), '')
-      from (select uuid_send(gen_random_uuid()) as bytes) r, generate_series(0, 5) i)
-$$;
-comment on function access_private.slug(text) is
-  'A name in ASCII with 30 random bits behind it: whoever asks for one learns nothing about whose there are.';
-
-create or replace function access_private.tg_organizations__slug() returns trigger
-  language plpgsql security definer
-  set search_path = pg_catalog, pg_temp
-  set row_security = on
-  set plan_cache_mode = force_generic_plan
-as $$
-begin
-  loop
-    new.slug := access_private.slug(new.name);
-    exit when not exists (select from access.organizations o where o.slug = new.slug);
-  end loop;
-  return new;
-end $$;
-comment on function access_private.tg_organizations__slug() is 'The server alone makes slugs.';
-
-create or replace function access.list_organizations()
-  returns table (slug text, name text, status text, plan text, members integer, created_at timestamptz, closes_at timestamptz)
-  language sql stable security definer
-  set search_path = pg_catalog, pg_temp
-  set row_security = on
-as $$
--- Borrows reading all organizations; granted to the owner alone.
-  select o.slug, o.name, o.status, o.plan, access_private.used(o.id, 'members'), o.created_at, nullif(o.closes_at, 'infinity')
-    from access.organizations o
-    order by o.created_at, o.id
-$$;
-comment on function access.list_organizations() is 'All organizations, oldest first. For operators.';
-
-create or replace function access_private.operate(slug text) returns uuid
-  language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_id uuid;
-begin
-  select o.id into v_id from access.organizations o where o.slug = operate.slug;
-  if not found then
-    raise exception 'no organization %', operate.slug using errcode = 'P0002';
-  end if;
-  perform access_private.take_turn(v_id);
-  return v_id;
-end $$;
-comment on function access_private.operate(text) is 'The organization of a slug, whose turn this transaction has then. P0002 if there is none.';
-
-create or replace function access.suspend_organization(slug text) returns boolean
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-  set row_security = on
-as $$
--- Borrows changing organizations; granted to the owner alone.
-declare
-  v_id uuid := access_private.operate(slug);
-begin
-  update access.organizations o
-    set status = 'suspended', updated_at = clock_timestamp(), version = o.version + 1
-    where o.id = v_id and o.status = 'active';
-  if found then
-    perform audit_private.append('organization.suspend', v_id);
-  end if;
-  return found;
-end $$;
-comment on function access.suspend_organization(text) is
-  'Nobody acts in the organization from the next statement on; its sessions end. False if it was not active; P0002 if there is none. For operators; recorded.';
-
-create or replace function access.resume_organization(slug text) returns boolean
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-  set row_security = on
-as $$
--- As for suspend_organization().
-declare
-  v_id uuid := access_private.operate(slug);
-begin
-  update access.organizations o
-    set status = 'active', updated_at = clock_timestamp(), version = o.version + 1
-    where o.id = v_id and o.status = 'suspended';
-  if found then
-    perform audit_private.append('organization.resume', v_id);
-  end if;
-  return found;
-end $$;
-comment on function access.resume_organization(text) is
-  'Takes a suspension back: people sign in anew. False if it was not suspended; P0002 if there is none. For operators; recorded.';
-
-create or replace function access.give_plan(slug text, plan text) returns boolean
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-  set row_security = on
-as $$
--- As for suspend_organization().
-declare
-  v_id uuid := access_private.operate(slug);
-begin
-  if not exists (select from access.plans p where p.name = give_plan.plan) then
-    raise exception 'no plan %', give_plan.plan using errcode = 'P0002';
-  end if;
-  update access.organizations o
-    set plan = give_plan.plan, updated_at = clock_timestamp(), version = o.version + 1
-    where o.id = v_id and o.plan <> give_plan.plan;
-  if found then
-    perform audit_private.append('organization.plan', v_id, details => jsonb_build_object('plan', give_plan.plan));
-  end if;
-  return found;
-end $$;
-comment on function access.give_plan(text, text) is
-  'Gives an organization a plan; nothing is taken from one that has more than the plan allows. False if it had that plan; P0002 if there is no such organization or plan. For operators; recorded.';
-
-create or replace function access.close_organizations(batch integer) returns integer
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_count integer;
-begin
-  if request.task() is distinct from 'access__close_organizations' then
-    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
-  end if;
-  with closed as (
-    update access.organizations o
-      set status = 'closed', updated_at = clock_timestamp(), version = o.version + 1
-      from (select c.id from access.organizations c
-            where c.closes_at <= clock_timestamp() and c.status <> 'closed'
-            order by c.id
-            limit least(greatest(batch, 1), 1000) for no key update skip locked) over
-      where o.id = over.id
-      returning o.id)
-  select count(*) filter (where audit_private.append('organization.end', c.id) is not null)::integer into v_count from closed c;
-  return v_count;
-end $$;
-comment on function access.close_organizations(integer) is
-  'Task access__close_organizations: says closed of organizations that are over already by the clock; returns how many. DENYD outside it.';
-
-grant execute on function access_private.tg_organizations__slug() to safetypin_owner;
-reset role;
-reset row_security;
-revoke create on schema access, access_private from safetypin_definer;
-
-create or replace trigger _100_slug before insert on access.organizations
-  for each row execute function access_private.tg_organizations__slug();
---! EndIncluded access/organizations.sql
 --! Included access/invitations.sql
 -- Purpose: invitations: whom somebody asked to join, as what, and until when that holds. The address is sealed under the
 -- organization, apart; the token is made when the mail is written (identity.compose_mail) and kept as its hash.
@@ -8392,9 +8257,7 @@ create or replace function access.clean_up(batch integer) returns integer
 as $$
 declare
   v_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.invitation_seconds'));
-  v_keys_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.api_key_seconds'));
   v_count integer;
-  v_total integer := 0;
 begin
   if request.task() is distinct from 'access__clean_up' then
     raise exception 'only the job of this name may do this' using errcode = 'DENYD';
@@ -8408,17 +8271,10 @@ begin
            limit least(greatest(batch, 1), 10000) for update skip locked) old
     where i.organization_id = old.organization_id and i.id = old.id;
   get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  delete from access.api_keys k
-    using (select o.organization_id, o.id from access.api_keys o
-           where least(o.revoked_at, o.expires_at) < v_keys_over
-           limit least(greatest(batch, 1), 10000) for update skip locked) old
-    where k.organization_id = old.organization_id and k.id = old.id;
-  get diagnostics v_count = row_count;
-  return v_total + v_count;
+  return v_count;
 end $$;
 comment on function access.clean_up(integer) is
-  'Task access__clean_up: removes a batch of invitations that are over, with their addresses, and of API keys that ended long ago; returns how many. DENYD outside it.';
+  'Task access__clean_up: removes a batch of invitations that are over, with their addresses; returns how many. DENYD outside it.';
 
 reset role;
 reset row_security;
@@ -9620,14 +9476,9 @@ begin
       from sessions.sessions s
       where s.organization_id = new.id;
   end if;
-  -- Over by the clock, in an open transaction too, without anybody asking the organization at each statement.
-  if new.closes_at < old.closes_at then
-    update sessions.sessions s set ends_at = new.closes_at
-      where s.organization_id = new.id and s.ends_at > new.closes_at;
-  end if;
   return null;
 end $$;
-comment on function sessions_private.tg_organizations__end_sessions() is 'An organization is not active any more: the sessions in it end. It is going to close: they end with it.';
+comment on function sessions_private.tg_organizations__end_sessions() is 'An organization is not active any more: the sessions in it end.';
 
 create or replace function sessions_private.tg_sessions__cap() returns trigger
   language plpgsql security definer
@@ -9673,7 +9524,7 @@ create or replace trigger _500_end_sessions after update of status on identity.p
   for each row execute function sessions_private.tg_people__end_sessions();
 create or replace trigger _510_end_sessions after delete on access.memberships
   for each row execute function sessions_private.tg_memberships__end_sessions();
-create or replace trigger _500_end_sessions after update of status, closes_at on access.organizations
+create or replace trigger _500_end_sessions after update of status on access.organizations
   for each row execute function sessions_private.tg_organizations__end_sessions();
 create or replace trigger _200_cap before insert or update of organization_id, ends_at on sessions.sessions
   for each row execute function sessions_private.tg_sessions__cap();
@@ -10373,25 +10224,18 @@ reset row_security;
 revoke create on schema api, api_steps from safetypin_definer;
 --! EndIncluded api/functions.sql
 --! Included api/organizations.sql
--- Purpose: founding, renaming, closing and handing over organizations, and which are one's own.
+-- Purpose: founding organizations, and which are one's own.
 
 do $$
 begin
   if to_regtype('api.plan_use') is null then
     create type api.plan_use as (what text, used integer, most integer);
   end if;
-  if to_regtype('api.closing_result') is null then
-    create type api.closing_result as (outcome api.changed_outcome, reasons text[], closes_at timestamptz);
-    create type api.transfer_result as (outcome api.changed_outcome, reasons text[]);
-  end if;
 end $$;
 comment on type api.plan_use is 'Something that the plan limits.';
 comment on column api.plan_use.what is 'members, roles and so on.';
 comment on column api.plan_use.used is 'How many there are.';
 comment on column api.plan_use.most is 'How many there may be.';
-comment on type api.closing_result is 'What became of closing or reopening: reasons are empty unless it was refused.';
-comment on column api.closing_result.closes_at is 'When the organization is over; null if it goes on.';
-comment on type api.transfer_result is 'What became of handing over: reasons are empty unless it was refused.';
 
 grant create on schema api to safetypin_definer;
 set local role safetypin_definer;
@@ -10450,141 +10294,6 @@ begin
 end $$;
 comment on function api.plan_usage() is
   'What the plan of the active organization limits, and how much of it is used. Demands plan.read.';
-
-create or replace function api.rename_organization(name text, version integer) returns api.changed_result
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan
-as $$
-declare
-  v_organization uuid := access_private.acting_in();
-  v_version integer;
-begin
-  if not coalesce(request.can('organization.update'), false) then
-    return ('REFUSED', access_private.refused('organization.rename', '{NOT_PERMITTED}'), null)::api.changed_result;
-  end if;
-  if not access_private.valid_name(name) then
-    return ('REFUSED', '{NAME_INVALID}', null)::api.changed_result;
-  end if;
-  update access.organizations o
-    set name = btrim(rename_organization.name), updated_at = clock_timestamp(), version = o.version + 1
-    where o.id = v_organization and o.version = rename_organization.version
-    returning o.version into v_version;
-  if not found then
-    raise exception 'the organization changed in the meantime' using errcode = 'STALE';
-  end if;
-  perform audit_private.append('organization.rename');
-  return ('CHANGED', '{}', v_version)::api.changed_result;
-end $$;
-comment on function api.rename_organization(text, integer) is
-  'Renames the active organization; its slug stays. Version as it was read: STALE_VERSION if somebody changed it since. REFUSED with NOT_PERMITTED or NAME_INVALID.';
-
-create or replace function api.close_organization() returns api.closing_result
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_organization uuid := access_private.acting_in();
-  v_closes_at timestamptz;
-begin
-  -- Sessions that begin wait for it: each ends with the organization.
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.close'), false) then
-    return ('REFUSED', access_private.refused('organization.close', '{NOT_PERMITTED}'), null)::api.closing_result;
-  end if;
-  update access.organizations o
-    set closes_at = clock_timestamp() + make_interval(secs => platform.limit_value('organization.grace_seconds')),
-        updated_at = clock_timestamp(), version = o.version + 1
-    where o.id = v_organization and o.closes_at = 'infinity'
-    returning o.closes_at into v_closes_at;
-  if not found then
-    select o.closes_at into v_closes_at from access.organizations o where o.id = v_organization;
-    return ('REFUSED', '{CLOSING}', v_closes_at)::api.closing_result;
-  end if;
-  perform audit_private.append('organization.close', details => jsonb_build_object('closes_at', v_closes_at));
-  return ('CHANGED', '{}', v_closes_at)::api.closing_result;
-end $$;
-comment on function api.close_organization() is
-  'Closes the active organization after a time of grace, until which everything works and reopenOrganization takes it back. closesAt says when; sessions in it end then at the latest. REFUSED with NOT_PERMITTED, or CLOSING if it is closing already.';
-
-create or replace function api.reopen_organization() returns api.closing_result
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_organization uuid := access_private.acting_in();
-begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.close'), false) then
-    return ('REFUSED', access_private.refused('organization.reopen', '{NOT_PERMITTED}'), null)::api.closing_result;
-  end if;
-  update access.organizations o
-    set closes_at = 'infinity', updated_at = clock_timestamp(), version = o.version + 1
-    where o.id = v_organization and o.closes_at < 'infinity' and o.closes_at > clock_timestamp();
-  if not found then
-    return ('REFUSED', '{NOT_CLOSING}', null)::api.closing_result;
-  end if;
-  perform audit_private.append('organization.reopen');
-  return ('CHANGED', '{}', null)::api.closing_result;
-end $$;
-comment on function api.reopen_organization() is
-  'Takes the closing of the active organization back, as long as it is not over. REFUSED with NOT_PERMITTED or NOT_CLOSING.';
-
-create or replace function api.transfer_ownership(membership_id uuid) returns api.transfer_result
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_organization uuid := access_private.acting_in();
-  v_person uuid := request.signed_in_id();
-  v_own uuid;
-  v_owner uuid;
-  v_to uuid;
-  v_status text;
-  v_reason text;
-begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.transfer'), false) then
-    return ('REFUSED', access_private.refused('organization.transfer', '{NOT_PERMITTED}'))::api.transfer_result;
-  end if;
-  select r.id into v_owner from access.roles r
-    where r.organization_id = v_organization and r.built_in and r.name = 'owner';
-  select m.id into v_own from access.memberships m where m.organization_id = v_organization and m.person_id = v_person;
-  select m.person_id, p.status into v_to, v_status
-    from access.memberships m
-    join identity.people p on p.id = m.person_id
-    where m.organization_id = v_organization and m.id = transfer_ownership.membership_id and m.id <> v_own;
-  v_reason := case
-    when v_to is null then 'NOT_FOUND'
-    when v_status <> 'active' then 'NOT_ACTIVE'
-    when access_private.not_held(
-        access_private.held_by_role(v_organization, v_owner), tstzrange(clock_timestamp(), 'infinity')) <> '{}' then 'NOT_HELD'
-    end;
-  if v_reason is not null then
-    return ('REFUSED', access_private.refused('organization.transfer', array[v_reason]))::api.transfer_result;
-  end if;
-  -- Given first: there is an owner at each moment.
-  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
-    select v_organization, transfer_ownership.membership_id, v_owner, v_person
-    where not exists (
-      select from access.membership_roles mr
-        where mr.organization_id = v_organization and mr.membership_id = transfer_ownership.membership_id
-          and mr.role_id = v_owner and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity');
-  -- Whoever had nothing but this stays as an admin, rather than as somebody who may not even look.
-  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
-    select v_organization, v_own, r.id, v_person
-    from access.roles r
-    where r.organization_id = v_organization and r.built_in and r.name = 'admin' and not exists (
-      select from access.membership_roles mr
-        where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id <> v_owner
-          and mr.valid_from <= clock_timestamp() and mr.valid_until > clock_timestamp());
-  delete from access.membership_roles mr
-    where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id = v_owner;
-  perform audit_private.append('organization.transfer', details => jsonb_build_object('to', v_to));
-  return ('CHANGED', '{}')::api.transfer_result;
-end $$;
-comment on function api.transfer_ownership(uuid) is
-  'Makes another member an owner of the active organization and takes that from the caller, in one transaction; other roles stay, and whoever has none becomes an admin. REFUSED with NOT_PERMITTED, NOT_FOUND, NOT_ACTIVE or NOT_HELD.';
 
 reset role;
 reset row_security;
@@ -11017,7 +10726,7 @@ begin
   end if;
   insert into access.invitations (organization_id, id, role_id, role_valid_until, invited_by, expires_at)
     values (v_organization, v_id, v_role, v_until, request.user_id(),
-      clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds')));
+      clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds')));
   insert into access_private.invitation_addresses (organization_id, invitation_id, address, lookup)
     values (v_organization, v_id,
       keyring_private.seal('access.invitations.address', v_organization, v_id, v_organization, v_address), v_lookup);
@@ -11063,7 +10772,7 @@ begin
     where t.organization_id = v_organization and t.invitation_id = v_invitation.id and t.consumed_at is null;
   update access.invitations i
     set invited_by = request.user_id(),
-        expires_at = clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds'))
+        expires_at = clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds'))
     where i.organization_id = v_organization and i.id = v_invitation.id;
   perform access_private.ask_for_invitation_mail('invitation', v_organization, v_invitation.id);
   perform audit_private.append('invitation.resend', v_organization, details => jsonb_build_object('invitation', v_invitation.id));
@@ -12164,6 +11873,7 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('token.verification_seconds', 86400, 'seconds',    600, 604800, 'Life of a token that proves an e-mail address.'),
   ('token.reset_seconds',         1800, 'seconds',    300, 86400,  'Life of a token that resets a password.'),
   ('token.code_seconds',           600, 'seconds',    120, 3600,   'Life of a six-digit code sent by mail.'),
+  ('token.invitation_seconds',  604800, 'seconds',    3600, 2592000, 'Life of an invitation to an organization.'),
   ('invitation.per_hour',          100, 'invitations', 1, 100000,  'Invitations that one organization sends in an hour.'),
   ('mail.per_address_per_hour',      5, 'mails',      1, 100,      'Mails of one kind that one address gets in an hour.'),
   ('session.access_seconds',       600, 'seconds',    60, 3600,    'Life of an access token (RFC 9068).'),
@@ -12175,7 +11885,6 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('transport_key.seconds',      86400, 'seconds',    600, 172800, 'Life of the key that seals the application key on its way.'),
   ('organization.name_length',     200, 'characters', 1, 1000,     'Longest name of an organization.'),
   ('person.name_length',           200, 'characters', 1, 1000,     'Longest display name of a person.'),
-  ('organization.grace_seconds', 2592000, 'seconds',   0, 31536000, 'How long an organization goes on after it was closed, and can be reopened.'),
   ('organization.per_person',       50, 'organizations', 1, 10000, 'Organizations that one person may create.'),
   ('role.name_length',             100, 'characters', 1, 100,      'Longest name of a role.'),
   ('role.per_member',              100, 'roles',      1, 10000,    'Grants of roles that one member has and that are not over.'),
@@ -12197,7 +11906,6 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('keep.credential_seconds',    86400, 'seconds',    3600, 31536000, 'How long credentials are kept after their end, and refresh tokens after the end of their session.'),
   ('keep.session_seconds',     7776000, 'seconds',    86400, 315360000, 'How long a session is kept after its end.'),
   ('keep.invitation_seconds',  7776000, 'seconds',    86400, 315360000, 'How long an invitation is kept after it was accepted or revoked, or ran out.'),
-  ('keep.api_key_seconds',     7776000, 'seconds',    86400, 315360000, 'How long an API key is kept after its end.'),
   ('keep.failed_job_seconds',  2592000, 'seconds',    86400, 31536000, 'How long a job is kept that was given up.')
 on conflict (name) do nothing;
 
@@ -12210,7 +11918,6 @@ insert into platform.tasks (name, scheduled, seconds, attempts, payload, needs_a
   ('keyring__work',             true,  300, 5,  '{}',   true,  'Rotates keys, seals and unseals columns that have rows, in batches.'),
   ('keyring__compare_openings', true, 60, 5, '{}', true, 'Compares what was read of sensitive columns with what was recorded.'),
   ('identity__clean_up',        true,  300, 5,  '{}',   true,  'Removes attempts, lockouts, tokens, mails and registrations that have run out.'),
-  ('access__close_organizations', true, 60, 5, '{}', true, 'Marks organizations closed whose time is over.'),
   ('access__clean_up',          true,  300, 5,  '{}',   true,  'Removes invitations that are over.'),
   ('access__check_domain',      false, 60,  5,  '{id}', true,  'Asks DNS whether one domain is proved.'),
   ('access__check_domains',     true,  300, 5,  '{}',   true,  'Asks DNS whether the domains that are due are proved.'),
@@ -12383,14 +12090,6 @@ insert into audit.actions (name, category, severity, description) values
   ('shell.end', 'session', 'info', 'An operator closed a shell for SQL.'),
   ('token.refresh', 'session', 'info', 'A refresh token was exchanged.'),
   ('token.replay', 'session', 'alert', 'An old refresh token was presented; its session was ended.'),
-  ('organization.rename', 'administration', 'notice', 'An organization was renamed.'),
-  ('organization.close', 'administration', 'alert', 'An organization is going to close.'),
-  ('organization.reopen', 'administration', 'alert', 'The closing of an organization was taken back.'),
-  ('organization.end', 'administration', 'notice', 'An organization that was closed is marked so.'),
-  ('organization.transfer', 'administration', 'alert', 'An owner handed an organization over.'),
-  ('organization.suspend', 'administration', 'alert', 'An operator suspended an organization.'),
-  ('organization.resume', 'administration', 'alert', 'An operator took a suspension back.'),
-  ('organization.plan', 'administration', 'notice', 'An operator gave an organization a plan.'),
   ('setting.change', 'administration', 'notice', 'A setting of an organization was changed, or set back.'),
   ('organization.create', 'administration', 'notice', 'An organization was founded.'),
   ('role.create', 'administration', 'notice', 'A role was made.'),
@@ -12509,7 +12208,7 @@ select platform_private.admit('safetypin_definer', 'access.invitations', 'select
 select platform_private.admit('safetypin_definer', 'access_private.invitation_addresses', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.service_accounts', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.service_accounts', 'select');
-select platform_private.admit('safetypin_definer', 'access.api_keys', 'select', 'insert', 'update', 'delete');
+select platform_private.admit('safetypin_definer', 'access.api_keys', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.api_keys', 'select');
 select platform_private.admit('safetypin_definer', 'access_private.api_key_secrets', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'access_private.api_key_secrets', 'select');
@@ -12539,10 +12238,6 @@ grant execute on function access.define_permission(text, text, text[]),
 -- Steps of explaining: what they borrow ends at the rules; rows are looked up with the rights of who asks.
 grant execute on function access.explain_place(text, text) to safetypin_member, safetypin_owner;
 grant execute on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) to safetypin_owner;
--- For operators.
-grant execute on function access.list_organizations(), access.suspend_organization(text), access.resume_organization(text),
-  access.give_plan(text, text) to safetypin_owner;
-grant execute on function access.close_organizations(integer) to safetypin_jobs;
 -- Of the active organization; which one is asked for must be readable.
 grant execute on function access.setting(text) to safetypin_member, safetypin_owner;
 grant execute on function access.define_setting(text, text, jsonb, text, bigint, bigint, text[], text, text) to safetypin_owner;
@@ -12811,7 +12506,6 @@ grant execute on function
 -- Of oneself, or with access.explain.
 grant execute on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) to safetypin_member;
 grant execute on function api.plan_usage(),
-  api.rename_organization(text, integer), api.close_organization(), api.reopen_organization(), api.transfer_ownership(uuid),
   api.organization_settings(), api.change_setting(text, jsonb), api.reset_setting(text)
   to safetypin_member;
 

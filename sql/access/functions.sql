@@ -6,13 +6,15 @@ set local role safetypin_definer;
 set local row_security = on;
 
 create or replace function access_private.table_name(relation regclass) returns text
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
-  select format('%I.%I', n.nspname, c.relname)
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.oid = table_name.relation
-$$;
+begin
+  return (
+    select format('%I.%I', n.nspname, c.relname)
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where c.oid = table_name.relation);
+end $$;
 comment on function access_private.table_name(regclass) is 'Schema and name of a table, quoted, whatever the search path.';
 
 create or replace function access.define_permission(name text, description text, roles text[] default '{owner,admin}') returns void
@@ -129,16 +131,19 @@ declare
   v_owner oid;
 begin
   select format('%I.%I', n.nspname, c.relname), c.relowner into v_object, v_owner
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(exempt.object);
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where format('%I.%I', n.nspname, c.relname) = exempt.object;
   if not found then
-    select p.oid::regprocedure::text, p.proowner into v_object, v_owner from pg_proc p where p.oid = to_regprocedure(exempt.object);
+    -- By the text: the definer may not use a host's schema.
+    select p.oid::regprocedure::text, p.proowner into v_object, v_owner
+      from pg_proc p where p.prosecdef and p.oid::regprocedure::text = exempt.object;
   end if;
   -- What is gone, or was renamed, is taken off by its old name.
   if v_object is null and reason is null then
     v_object := exempt.object;
   elsif v_object is null then
-    raise exception 'there is no table, view or function %', exempt.object using errcode = 'TABLE',
-      hint = 'Name it with its schema, and a function with the types of its arguments: clinic.due(date).';
+    raise exception 'there is no table or view, and no function that runs as its owner, named %', exempt.object using errcode = 'TABLE',
+      hint = 'Name it as access.gaps() does: with its schema, and a function with the types of its arguments.';
   elsif not pg_has_role(session_user, v_owner, 'member') then
     raise exception 'only the owner of % can exempt it', v_object using errcode = '42501';
   end if;

@@ -1,7 +1,7 @@
 -- Purpose: what became different since it was put under rules, and what in an exposed schema never was. For a server
 -- that starts and for a host's CI: one pass over the catalog, and nothing is changed.
 
-create or replace function access_private.gaps_of_protected() returns table (object text, what text, line text)
+create or replace function access_private.gaps_of_protected() returns table (object text, what text, line text, stops boolean)
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
   set row_security = on
@@ -15,19 +15,20 @@ begin
   loop
     select k.* into v from access_private.kept(v_relation) k;
     return query
-      select access_private.table_name(v_relation), o.what, o.line
+      select access_private.table_name(v_relation), o.what, o.line, true
         from access_private.obstacles(v_relation, v.organization, v.owner, v.permissions || v.assign, v.assurance, v.roles, v.hidden) o;
     -- Whoever takes the column away that the rest is about hears of that alone.
     continue when found;
     return query
-      select access_private.table_name(v_relation), d.what, d.line
+      -- An index that is missing is slow, and lets nobody past.
+      select access_private.table_name(v_relation), d.what, d.line, d.place <> 80
         from access_private.differences(v_relation, v.organization, v.owner, v.permissions, v.assurance, v.roles, v.audited, v.assign, v.hidden) d
         order by d.place, d.line;
   end loop;
 end $$;
 comment on function access_private.gaps_of_protected() is 'What is not as the rules of the tables under rules say.';
 
-create or replace function access_private.gaps_of_schemas(schemas name[]) returns table (object text, what text, line text)
+create or replace function access_private.gaps_of_schemas(schemas name[]) returns table (object text, what text, line text, stops boolean)
   language sql stable
   set search_path = pg_catalog, pg_temp
   set row_security = on
@@ -52,7 +53,7 @@ as $$
             select from pg_trigger t where t.tgfoid = p.oid and not t.tgisinternal and (
               t.tgrelid in (select x.relation from access.protections x) or t.tgrelid in (select h.oid from here h))))
   )
-  select g.name, g.what, g.line
+  select g.name, g.what, g.line, true
     from (
       select h.name, 'not under rules' as what, format('select access.protect(%L);', coalesce((
             select access_private.table_name(a.relid) from pg_partition_ancestors(h.oid) with ordinality a (relid, level) where h.relispartition order by a.level desc limit 1),
@@ -80,7 +81,7 @@ as $$
 $$;
 comment on function access_private.gaps_of_schemas(name[]) is 'What in these schemas is neither under rules nor exempt, and what goes past rules anywhere.';
 
-create or replace function access.gaps(schemas name[] default '{}') returns table (object text, what text, line text)
+create or replace function access.gaps(schemas name[] default '{}') returns table (object text, what text, line text, stops boolean)
   language sql volatile
   set search_path = pg_catalog, pg_temp
 as $$
@@ -89,4 +90,4 @@ as $$
   select * from access_private.gaps_of_schemas(gaps.schemas)
 $$;
 comment on function access.gaps(name[]) is
-  'Where rules do not hold, each with the line to run: tables under rules that are not as their rules say any more, and in these schemas whatever is neither under rules nor exempt (access.exempt). No row means none. Changes nothing.';
+  'Where rules do not hold, each with the line to run: tables under rules that are not as their rules say any more, and in these schemas whatever is neither under rules nor exempt (access.exempt). No row means none. A server does not start with one that stops it. Changes nothing.';

@@ -5,6 +5,7 @@ create or replace function access_private.obstacles(
 ) returns table (what text, line text)
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
   set quote_all_identifiers = off
 as $$
 -- A table is named with its schema in each line, whatever the search path of who runs it.

@@ -3,44 +3,48 @@
 
 create or replace function access_private.differing_indexes(relation regclass, organization name, owner name)
   returns table (place integer, what text, line text)
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
   set quote_all_identifiers = off
 as $$
-  with numbers as (
-    select a.attname, a.attnum from pg_attribute a where a.attrelid = differing_indexes.relation and a.attnum > 0 and not a.attisdropped
-  ), key as (
-    select n.attnum, k.position
-      from pg_index i cross join unnest(i.indkey) with ordinality k (attnum, position) join numbers n on n.attnum = k.attnum
-      where i.indrelid = differing_indexes.relation and i.indisprimary and n.attname <> organization
-  ), due as (
-    select 1 as rank, array[(select n.attnum from numbers n where n.attname = organization)] || (select min(k.attnum) from key k
-        where k.position = (select min(f.position) from key f)) as columns
-    union all
-    select 2, array[(select n.attnum from numbers n where n.attname = organization), (select n.attnum from numbers n where n.attname = owner)]
-      where owner is not null
-    union all
-    -- What is removed over there looks here for what refers to it.
-    select 3, c.conkey from pg_constraint c where c.conrelid = differing_indexes.relation and c.contype = 'f'
-  ), wanted as (
-    select min(d.rank) as rank, array_remove(d.columns, null) as columns from due d group by 2
-  )
-  select 80, format('no index begins with (%s)', c.names), format('create index on %s (%s);', access_private.table_name(differing_indexes.relation), c.names)
-    from wanted w
-    cross join lateral (
-      select string_agg(quote_ident(n.attname), ', ' order by u.position) as names
-        from unnest(w.columns) with ordinality u (attnum, position) join numbers n on n.attnum = u.attnum) c
-    where not exists (
-        select from pg_index i join pg_class x on x.oid = i.indexrelid join pg_am m on m.oid = x.relam
-          where i.indrelid = differing_indexes.relation and i.indpred is null and i.indisvalid and m.amname = 'btree'
-            -- The policy of the tenant needs it first; for a foreign key the order says nothing.
-            and (w.rank = 3 or i.indkey[0] = w.columns[1])
-            and (select array_agg(k order by k) from unnest((i.indkey::smallint[])[0:cardinality(w.columns) - 1]) k)
-              = (select array_agg(k order by k) from unnest(w.columns) k))
-      -- One that is to be made serves the shorter one too.
-      and not exists (select from wanted l where cardinality(l.columns) > cardinality(w.columns) and l.columns[1:cardinality(w.columns)] = w.columns)
-    order by w.rank
-$$;
+#variable_conflict use_column
+begin
+  return query
+    with numbers as (
+      select a.attname, a.attnum from pg_attribute a where a.attrelid = differing_indexes.relation and a.attnum > 0 and not a.attisdropped
+    ), key as (
+      select n.attnum, k.position
+        from pg_index i cross join unnest(i.indkey) with ordinality k (attnum, position) join numbers n on n.attnum = k.attnum
+        where i.indrelid = differing_indexes.relation and i.indisprimary and n.attname <> organization
+    ), due as (
+      select 1 as rank, array[(select n.attnum from numbers n where n.attname = organization)] || (select min(k.attnum) from key k
+          where k.position = (select min(f.position) from key f)) as columns
+      union all
+      select 2, array[(select n.attnum from numbers n where n.attname = organization), (select n.attnum from numbers n where n.attname = owner)]
+        where owner is not null
+      union all
+      -- What is removed over there looks here for what refers to it.
+      select 3, c.conkey from pg_constraint c where c.conrelid = differing_indexes.relation and c.contype = 'f'
+    ), wanted as (
+      select min(d.rank) as rank, array_remove(d.columns, null) as columns from due d group by 2
+    )
+    select 80, format('no index begins with (%s)', c.names), format('create index on %s (%s);', access_private.table_name(differing_indexes.relation), c.names)
+      from wanted w
+      cross join lateral (
+        select string_agg(quote_ident(n.attname), ', ' order by u.position) as names
+          from unnest(w.columns) with ordinality u (attnum, position) join numbers n on n.attnum = u.attnum) c
+      where not exists (
+          select from pg_index i join pg_class x on x.oid = i.indexrelid join pg_am m on m.oid = x.relam
+            where i.indrelid = differing_indexes.relation and i.indpred is null and i.indisvalid and m.amname = 'btree'
+              -- The policy of the tenant needs it first; for a foreign key the order says nothing.
+              and (w.rank = 3 or i.indkey[0] = w.columns[1])
+              and (select array_agg(k order by k) from unnest((i.indkey::smallint[])[0:cardinality(w.columns) - 1]) k)
+                = (select array_agg(k order by k) from unnest(w.columns) k))
+        -- One that is to be made serves the shorter one too.
+        and not exists (select from wanted l where cardinality(l.columns) > cardinality(w.columns) and l.columns[1:cardinality(w.columns)] = w.columns)
+      order by w.rank;
+end $$;
 comment on function access_private.differing_indexes(regclass, name, name) is
   'Indexes that a table under rules lacks: for the tenant with the key, for the owner, and for foreign keys.';
 
@@ -48,6 +52,7 @@ create or replace function access_private.differing_trigger(relation regclass, o
   returns table (place integer, what text, line text)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
   set quote_all_identifiers = off
 as $$
 declare
@@ -96,6 +101,7 @@ create or replace function access_private.differences(
 ) returns table (place integer, what text, line text)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
   set row_security = on
   set quote_all_identifiers = off
 as $$
@@ -258,18 +264,22 @@ comment on function access.protect(regclass, name, name, text, text, text, text,
 
 create or replace function access_private.kept(relation regclass) returns table (
     organization name, owner name, permissions text[], assurance integer, roles name[], audited boolean, assign text, hidden name[])
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
   set row_security = on
 as $$
-  select p.organization_column, p.owner_column,
-      array(select r.permission from unnest(array['select', 'insert', 'update', 'delete']) with ordinality u (command, position)
-        left join access.rules r on r.relation = p.relation and r.command = u.command order by u.position),
-      coalesce((select max(r.assurance) from access.rules r where r.relation = p.relation), 1),
-      p.roles, p.audited, (select max(r.assign) from access.rules r where r.relation = p.relation), p.hidden
-    from access.protections p
-    where p.relation = kept.relation
-$$;
+#variable_conflict use_column
+begin
+  return query
+    select p.organization_column, p.owner_column,
+        array(select r.permission from unnest(array['select', 'insert', 'update', 'delete']) with ordinality u (command, position)
+          left join access.rules r on r.relation = p.relation and r.command = u.command order by u.position),
+        coalesce((select max(r.assurance) from access.rules r where r.relation = p.relation), 1),
+        p.roles, p.audited, (select max(r.assign) from access.rules r where r.relation = p.relation), p.hidden
+      from access.protections p
+      where p.relation = kept.relation;
+end $$;
 comment on function access_private.kept(regclass) is 'What access.protect() was given for a table; no row if it is under no rules.';
 
 create or replace function access.renew(relation regclass) returns setof text

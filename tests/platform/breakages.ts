@@ -29,6 +29,13 @@ export const BREAKAGES: readonly Breakage[] = [
     said: 'warn: readings of sensitive columns wait to be compared with their records: is a worker running?',
   },
   {
+    name: 'PG-20 rules that were changed by hand',
+    breaking: 'alter table access.roles disable row level security',
+    mending: 'alter table access.roles enable row level security',
+    check: 'rules',
+    said: 'wrong: access.roles: row-level security is off; run: alter table access.roles enable row level security;',
+  },
+  {
     name: 'roles',
     breaking: 'alter role safetypin_member bypassrls',
     mending: 'alter role safetypin_member nobypassrls',

@@ -19,9 +19,7 @@ CREATE OR REPLACE FUNCTION access.clean_up(batch integer)
 AS $function$
 declare
   v_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.invitation_seconds'));
-  v_keys_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.api_key_seconds'));
   v_count integer;
-  v_total integer := 0;
 begin
   if request.task() is distinct from 'access__clean_up' then
     raise exception 'only the job of this name may do this' using errcode = 'DENYD';
@@ -35,44 +33,9 @@ begin
            limit least(greatest(batch, 1), 10000) for update skip locked) old
     where i.organization_id = old.organization_id and i.id = old.id;
   get diagnostics v_count = row_count;
-  v_total := v_total + v_count;
-  delete from access.api_keys k
-    using (select o.organization_id, o.id from access.api_keys o
-           where least(o.revoked_at, o.expires_at) < v_keys_over
-           limit least(greatest(batch, 1), 10000) for update skip locked) old
-    where k.organization_id = old.organization_id and k.id = old.id;
-  get diagnostics v_count = row_count;
-  return v_total + v_count;
-end $function$
-comment 'Task access__clean_up: removes a batch of invitations that are over, with their addresses, and of API keys that ended long ago; returns how many. DENYD outside it.'
-
--- function access.close_organizations(batch integer)
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION access.close_organizations(batch integer)
- RETURNS integer
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_count integer;
-begin
-  if request.task() is distinct from 'access__close_organizations' then
-    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
-  end if;
-  with closed as (
-    update access.organizations o
-      set status = 'closed', updated_at = clock_timestamp(), version = o.version + 1
-      from (select c.id from access.organizations c
-            where c.closes_at <= clock_timestamp() and c.status <> 'closed'
-            order by c.id
-            limit least(greatest(batch, 1), 1000) for no key update skip locked) over
-      where o.id = over.id
-      returning o.id)
-  select count(*) filter (where audit_private.append('organization.end', c.id) is not null)::integer into v_count from closed c;
   return v_count;
 end $function$
-comment 'Task access__close_organizations: says closed of organizations that are over already by the clock; returns how many. DENYD outside it.'
+comment 'Task access__clean_up: removes a batch of invitations that are over, with their addresses; returns how many. DENYD outside it.'
 
 -- function access.define_permission(name text, description text, roles text[])
 owner safetypin_definer
@@ -182,16 +145,19 @@ declare
   v_owner oid;
 begin
   select format('%I.%I', n.nspname, c.relname), c.relowner into v_object, v_owner
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(exempt.object);
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where format('%I.%I', n.nspname, c.relname) = exempt.object;
   if not found then
-    select p.oid::regprocedure::text, p.proowner into v_object, v_owner from pg_proc p where p.oid = to_regprocedure(exempt.object);
+    -- By the text: the definer may not use a host's schema.
+    select p.oid::regprocedure::text, p.proowner into v_object, v_owner
+      from pg_proc p where p.prosecdef and p.oid::regprocedure::text = exempt.object;
   end if;
   -- What is gone, or was renamed, is taken off by its old name.
   if v_object is null and reason is null then
     v_object := exempt.object;
   elsif v_object is null then
-    raise exception 'there is no table, view or function %', exempt.object using errcode = 'TABLE',
-      hint = 'Name it with its schema, and a function with the types of its arguments: clinic.due(date).';
+    raise exception 'there is no table or view, and no function that runs as its owner, named %', exempt.object using errcode = 'TABLE',
+      hint = 'Name it as access.gaps() does: with its schema, and a function with the types of its arguments.';
   elsif not pg_has_role(session_user, v_owner, 'member') then
     raise exception 'only the owner of % can exempt it', v_object using errcode = '42501';
   end if;
@@ -283,7 +249,7 @@ comment 'Removes the rules of a table. 42501 unless the caller owns it. access.u
 -- function access.gaps(schemas name[])
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access.gaps(schemas name[] DEFAULT '{}'::name[])
- RETURNS TABLE(object text, what text, line text)
+ RETURNS TABLE(object text, what text, line text, stops boolean)
  LANGUAGE sql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
@@ -291,33 +257,7 @@ AS $function$
   union all
   select * from access_private.gaps_of_schemas(gaps.schemas)
 $function$
-comment 'Where rules do not hold, each with the line to run: tables under rules that are not as their rules say any more, and in these schemas whatever is neither under rules nor exempt (access.exempt). No row means none. Changes nothing.'
-
--- function access.give_plan(slug text, plan text)
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION access.give_plan(slug text, plan text)
- RETURNS boolean
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET row_security TO 'on'
-AS $function$
--- As for suspend_organization().
-declare
-  v_id uuid := access_private.operate(slug);
-begin
-  if not exists (select from access.plans p where p.name = give_plan.plan) then
-    raise exception 'no plan %', give_plan.plan using errcode = 'P0002';
-  end if;
-  update access.organizations o
-    set plan = give_plan.plan, updated_at = clock_timestamp(), version = o.version + 1
-    where o.id = v_id and o.plan <> give_plan.plan;
-  if found then
-    perform audit_private.append('organization.plan', v_id, details => jsonb_build_object('plan', give_plan.plan));
-  end if;
-  return found;
-end $function$
-comment 'Gives an organization a plan; nothing is taken from one that has more than the plan allows. False if it had that plan; P0002 if there is no such organization or plan. For operators; recorded.'
+comment 'Where rules do not hold, each with the line to run: tables under rules that are not as their rules say any more, and in these schemas whatever is neither under rules nor exempt (access.exempt). No row means none. A server does not start with one that stops it. Changes nothing.'
 
 -- function access.keep_protection(relation regclass, organization_column name, owner_column name, roles name[], audited boolean, hidden name[])
 owner safetypin_definer
@@ -348,22 +288,6 @@ begin
   end if;
 end $function$
 comment 'Keeps what a table is protected with besides its rules. 42501 unless the caller owns the table. access.protect() calls it.'
-
--- function access.list_organizations()
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION access.list_organizations()
- RETURNS TABLE(slug text, name text, status text, plan text, members integer, created_at timestamp with time zone, closes_at timestamp with time zone)
- LANGUAGE sql
- STABLE SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET row_security TO 'on'
-AS $function$
--- Borrows reading all organizations; granted to the owner alone.
-  select o.slug, o.name, o.status, o.plan, access_private.used(o.id, 'members'), o.created_at, nullif(o.closes_at, 'infinity')
-    from access.organizations o
-    order by o.created_at, o.id
-$function$
-comment 'All organizations, oldest first. For operators.'
 
 -- function access.note_domain_check(organization_id uuid, id uuid, answered boolean, records text[])
 owner safetypin_definer
@@ -477,29 +401,6 @@ begin
     v.assurance, v.roles, v.audited, v.assign, v.hidden);
 end $function$
 comment 'Puts a table under its rules again, after columns were added or something was changed by hand: access.protect() as it was called last. TABLE for a table under none.'
-
--- function access.resume_organization(slug text)
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION access.resume_organization(slug text)
- RETURNS boolean
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET row_security TO 'on'
-AS $function$
--- As for suspend_organization().
-declare
-  v_id uuid := access_private.operate(slug);
-begin
-  update access.organizations o
-    set status = 'active', updated_at = clock_timestamp(), version = o.version + 1
-    where o.id = v_id and o.status = 'suspended';
-  if found then
-    perform audit_private.append('organization.resume', v_id);
-  end if;
-  return found;
-end $function$
-comment 'Takes a suspension back: people sign in anew. False if it was not suspended; P0002 if there is none. For operators; recorded.'
 
 -- function access.row_seen(relation oid, key_column name, organization_column name, owner_column name, key text, OUT seen text, OUT owner_id uuid, OUT organization_id uuid)
 owner safetypin_owner
@@ -622,29 +523,6 @@ begin
   return v_domain;
 end $function$
 comment 'Puts a domain on the list of those where anybody has an address, or takes it off; returns it as DNS has it. From then on nobody joins by it, whoever proved it. 22023 for what is no domain. For operators.'
-
--- function access.suspend_organization(slug text)
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION access.suspend_organization(slug text)
- RETURNS boolean
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET row_security TO 'on'
-AS $function$
--- Borrows changing organizations; granted to the owner alone.
-declare
-  v_id uuid := access_private.operate(slug);
-begin
-  update access.organizations o
-    set status = 'suspended', updated_at = clock_timestamp(), version = o.version + 1
-    where o.id = v_id and o.status = 'active';
-  if found then
-    perform audit_private.append('organization.suspend', v_id);
-  end if;
-  return found;
-end $function$
-comment 'Nobody acts in the organization from the next statement on; its sessions end. False if it was not active; P0002 if there is none. For operators; recorded.'
 
 -- function access.unprotect(relation regclass)
 owner safetypin_owner
@@ -857,31 +735,35 @@ comment 'Makes the domain that was proved now the organization''s; false while a
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access_private.client_columns(relation regclass, organization name, owner name, permissions text[], hidden name[])
  RETURNS TABLE(kind text, number smallint)
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
-  -- By column, for reading too: a column that is added later is nobody's until somebody says so. Keys, the tenant and
-  -- generated columns are never written by a client, nor what stands beside a sealed column (see keyring/doors.sql), and
-  -- whose row it is never changes.
-  with mine as (
-    select a.attnum, a.attname,
-        a.attgenerated = '' and a.attname <> organization and a.attname <> all (hidden) and a.attname not in (
-          select h from keyring.doors() d cross join unnest(array[d.sealed, d.index_a, d.index_b]) h
-          where d.relation = client_columns.relation and h is not null) as written,
-        a.attidentity, a.atthasdef,
-        exists (select from pg_index i where i.indrelid = a.attrelid and i.indisprimary and a.attnum = any (i.indkey)) as key
-      from pg_attribute a
-      where a.attrelid = client_columns.relation and a.attnum > 0 and not a.attisdropped
-  )
-  select 'SELECT', m.attnum from mine m where (permissions[1] is not null or owner is not null) and m.attname <> all (hidden)
-  union all
-  select 'INSERT', m.attnum from mine m
-    where permissions[2] is not null and m.written and m.attidentity <> 'a' and (not m.key or not m.atthasdef and m.attidentity = '')
-  union all
-  select 'UPDATE', m.attnum from mine m
-    where permissions[3] is not null and m.written and m.attidentity = '' and not m.key and m.attname is distinct from owner
-$function$
+#variable_conflict use_column
+begin
+  return query
+    -- By column, for reading too: a column that is added later is nobody's until somebody says so. Keys, the tenant and
+    -- generated columns are never written by a client, nor what stands beside a sealed column (see keyring/doors.sql), and
+    -- whose row it is never changes.
+    with mine as (
+      select a.attnum, a.attname,
+          a.attgenerated = '' and a.attname <> organization and a.attname <> all (hidden) and a.attname not in (
+            select h from keyring.doors() d cross join unnest(array[d.sealed, d.index_a, d.index_b]) h
+            where d.relation = client_columns.relation and h is not null) as written,
+          a.attidentity, a.atthasdef,
+          exists (select from pg_index i where i.indrelid = a.attrelid and i.indisprimary and a.attnum = any (i.indkey)) as key
+        from pg_attribute a
+        where a.attrelid = client_columns.relation and a.attnum > 0 and not a.attisdropped
+    )
+    select 'SELECT', m.attnum from mine m where (permissions[1] is not null or owner is not null) and m.attname <> all (hidden)
+    union all
+    select 'INSERT', m.attnum from mine m
+      where permissions[2] is not null and m.written and m.attidentity <> 'a' and (not m.key or not m.atthasdef and m.attidentity = '')
+    union all
+    select 'UPDATE', m.attnum from mine m
+      where permissions[3] is not null and m.written and m.attidentity = '' and not m.key and m.attname is distinct from owner;
+end $function$
 comment 'Which columns of a table under rules clients may read, insert and update.'
 
 -- function access_private.condition(command text, owner name, permission text, assign text, assurance integer, stored boolean)
@@ -899,9 +781,7 @@ declare
   v_and text := case when stored then ' AND ' else ' and ' end;
   v_or text := case when stored then ' OR ' else ' or ' end;
   v_can text := format(v_ask, permission);
-  -- In one's own name an API key inserts too, with the permission; rows of one's own it does not reach for being that.
-  v_who text := case command when 'insert' then 'user_id' else 'owner_id' end;
-  v_own text := quote_ident(owner) || format(case when stored then ' = ( SELECT request.%1$I() AS %1$I)' else ' = (select request.%1$I())' end, v_who);
+  v_own text := quote_ident(owner) || case when stored then ' = ( SELECT request.owner_id() AS owner_id)' else ' = (select request.owner_id())' end;
   v_condition text;
 begin
   if stored then
@@ -937,6 +817,7 @@ CREATE OR REPLACE FUNCTION access_private.differences(relation regclass, organiz
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
  SET row_security TO 'on'
  SET quote_all_identifiers TO 'off'
 AS $function$
@@ -952,7 +833,7 @@ begin
   return query select * from access_private.differing_policies(relation, organization, owner, permissions, assurance, roles, assign);
   return query
     select 40, format('%I has no default', a.attname), format('alter table %s alter column %I set default %s;', v_table, a.attname,
-        case when a.attname = organization then 'request.organization_id()' else 'request.user_id()' end)
+        case when a.attname = organization then 'request.organization_id()' else 'request.owner_id()' end)
       from pg_attribute a
       where a.attrelid = differences.relation and not a.atthasdef and a.attidentity = ''
         and (a.attname = organization and differences.relation <> 'access.organizations'::regclass or a.attname = owner and permissions[2] is not null);
@@ -1005,169 +886,181 @@ comment 'What a table lacks to be under these rules, each with its line, in orde
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access_private.differing_grants(relation regclass, organization name, owner name, permissions text[], roles name[], hidden name[])
  RETURNS TABLE(place integer, what text, line text)
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
  SET quote_all_identifiers TO 'off'
 AS $function$
-  with who as (
-    select o.oid, quote_ident(o.rolname) as name, o.rolname = any (roles) as ruled
-      from pg_roles o where o.rolname = any (roles || access_private.run_time_roles())
+#variable_conflict use_column
+begin
+  return query
+    with who as (
+      select o.oid, quote_ident(o.rolname) as name, o.rolname = any (roles) as ruled
+        from pg_roles o where o.rolname = any (roles || access_private.run_time_roles())
+      union all
+      select 0, 'public', true
+    ), wanted as (
+      select w.oid, c.kind, c.number
+        from who w cross join access_private.client_columns(relation, organization, owner, permissions, hidden) c
+        where w.ruled and w.oid <> 0
+      union all
+      select w.oid, 'DELETE', 0 from who w where w.ruled and w.oid <> 0 and permissions[4] is not null
+    ), have as (
+      select x.grantee as oid, x.privilege_type as kind, 0 as number, x.is_grantable
+        from pg_class c cross join aclexplode(c.relacl) x where c.oid = differing_grants.relation
+      union all
+      select x.grantee, x.privilege_type, a.attnum, x.is_grantable
+        from pg_attribute a cross join aclexplode(a.attacl) x where a.attrelid = differing_grants.relation and not a.attisdropped
+    ), excess as (
+      -- Of other roles, what no policy holds: without a policy the rest gives them nothing.
+      select h.*
+        from have h join who w on w.oid = h.oid
+        where (h.is_grantable or not exists (select from wanted n where (n.oid, n.kind, n.number) = (h.oid, h.kind, h.number)))
+          and (w.ruled or h.kind in ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN'))
+    ), lacking as (
+      select n.*
+        from wanted n
+        where not exists (select from have h where (h.oid, h.kind, h.number) = (n.oid, n.kind, n.number) and not h.is_grantable)
+          -- What is revoked of the table is revoked of its columns.
+          or exists (select from excess e where (e.oid, e.kind, e.number) = (n.oid, n.kind, 0))
+    ), lines as (
+      select 20 as place, e.oid, lower(e.kind) as kind, null::text as columns, bool_or(e.is_grantable) as cascades
+        from excess e where e.number = 0 group by e.oid, e.kind
+      union all
+      select 21, e.oid, lower(e.kind), string_agg(quote_ident(a.attname), ', ' order by a.attnum), bool_or(e.is_grantable)
+        from excess e join pg_attribute a on a.attrelid = differing_grants.relation and a.attnum = e.number
+        where e.number > 0 and not exists (select from excess t where (t.oid, t.kind, t.number) = (e.oid, e.kind, 0))
+        group by e.oid, e.kind
+      union all
+      select 70, l.oid, lower(l.kind), string_agg(quote_ident(a.attname), ', ' order by a.attnum), false
+        from lacking l left join pg_attribute a on a.attrelid = differing_grants.relation and a.attnum = l.number and l.number > 0
+        group by l.oid, l.kind
+    ), told as (
+      select l.place, w.name, bool_or(l.cascades) as cascades,
+          string_agg(l.kind || coalesce(' (' || l.columns || ')', ''), ', ' order by array_position(array['select', 'insert', 'update', 'delete'], l.kind), l.kind) as rights
+        from lines l join who w on w.oid = l.oid
+        group by l.place, w.name
+    )
+    select t.place, format(case when t.place = 70 then '%s may not yet: %s' else '%s may more than the rules say: %s' end, t.name, t.rights),
+        format(case when t.place = 70 then 'grant %s on table %s to %s;' else 'revoke %s on table %s from %s%s;' end,
+          t.rights, access_private.table_name(differing_grants.relation), t.name, case when t.cascades then ' cascade' else '' end)
+      from told t
     union all
-    select 0, 'public', true
-  ), wanted as (
-    select w.oid, c.kind, c.number
-      from who w cross join access_private.client_columns(relation, organization, owner, permissions, hidden) c
-      where w.ruled and w.oid <> 0
-    union all
-    select w.oid, 'DELETE', 0 from who w where w.ruled and w.oid <> 0 and permissions[4] is not null
-  ), have as (
-    select x.grantee as oid, x.privilege_type as kind, 0 as number, x.is_grantable
-      from pg_class c cross join aclexplode(c.relacl) x where c.oid = differing_grants.relation
-    union all
-    select x.grantee, x.privilege_type, a.attnum, x.is_grantable
-      from pg_attribute a cross join aclexplode(a.attacl) x where a.attrelid = differing_grants.relation and not a.attisdropped
-  ), excess as (
-    -- Of other roles, what no policy holds: without a policy the rest gives them nothing.
-    select h.*
-      from have h join who w on w.oid = h.oid
-      where (h.is_grantable or not exists (select from wanted n where (n.oid, n.kind, n.number) = (h.oid, h.kind, h.number)))
-        and (w.ruled or h.kind in ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN'))
-  ), lacking as (
-    select n.*
-      from wanted n
-      where not exists (select from have h where (h.oid, h.kind, h.number) = (n.oid, n.kind, n.number) and not h.is_grantable)
-        -- What is revoked of the table is revoked of its columns.
-        or exists (select from excess e where (e.oid, e.kind, e.number) = (n.oid, n.kind, 0))
-  ), lines as (
-    select 20 as place, e.oid, lower(e.kind) as kind, null::text as columns, bool_or(e.is_grantable) as cascades
-      from excess e where e.number = 0 group by e.oid, e.kind
-    union all
-    select 21, e.oid, lower(e.kind), string_agg(quote_ident(a.attname), ', ' order by a.attnum), bool_or(e.is_grantable)
-      from excess e join pg_attribute a on a.attrelid = differing_grants.relation and a.attnum = e.number
-      where e.number > 0 and not exists (select from excess t where (t.oid, t.kind, t.number) = (e.oid, e.kind, 0))
-      group by e.oid, e.kind
-    union all
-    select 70, l.oid, lower(l.kind), string_agg(quote_ident(a.attname), ', ' order by a.attnum), false
-      from lacking l left join pg_attribute a on a.attrelid = differing_grants.relation and a.attnum = l.number and l.number > 0
-      group by l.oid, l.kind
-  ), told as (
-    select l.place, w.name, bool_or(l.cascades) as cascades,
-        string_agg(l.kind || coalesce(' (' || l.columns || ')', ''), ', ' order by array_position(array['select', 'insert', 'update', 'delete'], l.kind), l.kind) as rights
-      from lines l join who w on w.oid = l.oid
-      group by l.place, w.name
-  )
-  select t.place, format(case when t.place = 70 then '%s may not yet: %s' else '%s may more than the rules say: %s' end, t.name, t.rights),
-      format(case when t.place = 70 then 'grant %s on table %s to %s;' else 'revoke %s on table %s from %s%s;' end,
-        t.rights, access_private.table_name(differing_grants.relation), t.name, case when t.cascades then ' cascade' else '' end)
-    from told t
-  union all
-  -- The parts of a table are behind it: by their own name they know no rules.
-  select 22, format('%s is reached past the rules by %s', access_private.table_name(h.inhrelid), w.name),
-      format('revoke all on table %s from %s;', access_private.table_name(h.inhrelid), w.name)
-    from access_private.heirs(relation) h (inhrelid)
-    join pg_class c on c.oid = h.inhrelid
-    join who w on exists (select from aclexplode(c.relacl) x where x.grantee = w.oid)
-      or exists (select from pg_attribute a cross join aclexplode(a.attacl) x where a.attrelid = c.oid and x.grantee = w.oid)
-$function$
+    -- The parts of a table are behind it: by their own name they know no rules.
+    select 22, format('%s is reached past the rules by %s', access_private.table_name(h.inhrelid), w.name),
+        format('revoke all on table %s from %s;', access_private.table_name(h.inhrelid), w.name)
+      from access_private.heirs(relation) h (inhrelid)
+      join pg_class c on c.oid = h.inhrelid
+      join who w on exists (select from aclexplode(c.relacl) x where x.grantee = w.oid)
+        or exists (select from pg_attribute a cross join aclexplode(a.attacl) x where a.attrelid = c.oid and x.grantee = w.oid);
+end $function$
 comment 'What roles may on a table under rules, more or less than the rules say, and the lines that make it so.'
 
 -- function access_private.differing_indexes(relation regclass, organization name, owner name)
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access_private.differing_indexes(relation regclass, organization name, owner name)
  RETURNS TABLE(place integer, what text, line text)
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
  SET quote_all_identifiers TO 'off'
 AS $function$
-  with numbers as (
-    select a.attname, a.attnum from pg_attribute a where a.attrelid = differing_indexes.relation and a.attnum > 0 and not a.attisdropped
-  ), key as (
-    select n.attnum, k.position
-      from pg_index i cross join unnest(i.indkey) with ordinality k (attnum, position) join numbers n on n.attnum = k.attnum
-      where i.indrelid = differing_indexes.relation and i.indisprimary and n.attname <> organization
-  ), due as (
-    select 1 as rank, array[(select n.attnum from numbers n where n.attname = organization)] || (select min(k.attnum) from key k
-        where k.position = (select min(f.position) from key f)) as columns
-    union all
-    select 2, array[(select n.attnum from numbers n where n.attname = organization), (select n.attnum from numbers n where n.attname = owner)]
-      where owner is not null
-    union all
-    -- What is removed over there looks here for what refers to it.
-    select 3, c.conkey from pg_constraint c where c.conrelid = differing_indexes.relation and c.contype = 'f'
-  ), wanted as (
-    select min(d.rank) as rank, array_remove(d.columns, null) as columns from due d group by 2
-  )
-  select 80, format('no index begins with (%s)', c.names), format('create index on %s (%s);', access_private.table_name(differing_indexes.relation), c.names)
-    from wanted w
-    cross join lateral (
-      select string_agg(quote_ident(n.attname), ', ' order by u.position) as names
-        from unnest(w.columns) with ordinality u (attnum, position) join numbers n on n.attnum = u.attnum) c
-    where not exists (
-        select from pg_index i join pg_class x on x.oid = i.indexrelid join pg_am m on m.oid = x.relam
-          where i.indrelid = differing_indexes.relation and i.indpred is null and i.indisvalid and m.amname = 'btree'
-            -- The policy of the tenant needs it first; for a foreign key the order says nothing.
-            and (w.rank = 3 or i.indkey[0] = w.columns[1])
-            and (select array_agg(k order by k) from unnest((i.indkey::smallint[])[0:cardinality(w.columns) - 1]) k)
-              = (select array_agg(k order by k) from unnest(w.columns) k))
-      -- One that is to be made serves the shorter one too.
-      and not exists (select from wanted l where cardinality(l.columns) > cardinality(w.columns) and l.columns[1:cardinality(w.columns)] = w.columns)
-    order by w.rank
-$function$
+#variable_conflict use_column
+begin
+  return query
+    with numbers as (
+      select a.attname, a.attnum from pg_attribute a where a.attrelid = differing_indexes.relation and a.attnum > 0 and not a.attisdropped
+    ), key as (
+      select n.attnum, k.position
+        from pg_index i cross join unnest(i.indkey) with ordinality k (attnum, position) join numbers n on n.attnum = k.attnum
+        where i.indrelid = differing_indexes.relation and i.indisprimary and n.attname <> organization
+    ), due as (
+      select 1 as rank, array[(select n.attnum from numbers n where n.attname = organization)] || (select min(k.attnum) from key k
+          where k.position = (select min(f.position) from key f)) as columns
+      union all
+      select 2, array[(select n.attnum from numbers n where n.attname = organization), (select n.attnum from numbers n where n.attname = owner)]
+        where owner is not null
+      union all
+      -- What is removed over there looks here for what refers to it.
+      select 3, c.conkey from pg_constraint c where c.conrelid = differing_indexes.relation and c.contype = 'f'
+    ), wanted as (
+      select min(d.rank) as rank, array_remove(d.columns, null) as columns from due d group by 2
+    )
+    select 80, format('no index begins with (%s)', c.names), format('create index on %s (%s);', access_private.table_name(differing_indexes.relation), c.names)
+      from wanted w
+      cross join lateral (
+        select string_agg(quote_ident(n.attname), ', ' order by u.position) as names
+          from unnest(w.columns) with ordinality u (attnum, position) join numbers n on n.attnum = u.attnum) c
+      where not exists (
+          select from pg_index i join pg_class x on x.oid = i.indexrelid join pg_am m on m.oid = x.relam
+            where i.indrelid = differing_indexes.relation and i.indpred is null and i.indisvalid and m.amname = 'btree'
+              -- The policy of the tenant needs it first; for a foreign key the order says nothing.
+              and (w.rank = 3 or i.indkey[0] = w.columns[1])
+              and (select array_agg(k order by k) from unnest((i.indkey::smallint[])[0:cardinality(w.columns) - 1]) k)
+                = (select array_agg(k order by k) from unnest(w.columns) k))
+        -- One that is to be made serves the shorter one too.
+        and not exists (select from wanted l where cardinality(l.columns) > cardinality(w.columns) and l.columns[1:cardinality(w.columns)] = w.columns)
+      order by w.rank;
+end $function$
 comment 'Indexes that a table under rules lacks: for the tenant with the key, for the owner, and for foreign keys.'
 
 -- function access_private.differing_policies(relation regclass, organization name, owner name, permissions text[], assurance integer, roles name[], assign text)
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access_private.differing_policies(relation regclass, organization name, owner name, permissions text[], assurance integer, roles name[], assign text)
  RETURNS TABLE(place integer, what text, line text)
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
  SET quote_all_identifiers TO 'off'
 AS $function$
-  -- One restrictive policy for the tenant and one permissive for the rest, so that the index on the tenant serves.
-  with commands as (
-    select c.command, c.sign::"char" as sign, c.permission
-      from unnest(array['select', 'insert', 'update', 'delete'], '{r,a,w,d}'::text[], permissions) as c (command, sign, permission)
-      where c.permission is not null or c.command = 'select' and owner is not null
-  ), due as (
-    select format('safetypin_tenant_%s', c.command)::name as name, c.command, c.sign, false as permissive,
-        format('(%I = (select request.organization_id()))', organization) as condition,
-        format('(%I = ( SELECT request.organization_id() AS organization_id))', organization) as stored
-      from commands c
+#variable_conflict use_column
+begin
+  return query
+    -- One restrictive policy for the tenant and one permissive for the rest, so that the index on the tenant serves.
+    with commands as (
+      select c.command, c.sign::"char" as sign, c.permission
+        from unnest(array['select', 'insert', 'update', 'delete'], '{r,a,w,d}'::text[], permissions) as c (command, sign, permission)
+        where c.permission is not null or c.command = 'select' and owner is not null
+    ), due as (
+      select format('safetypin_tenant_%s', c.command)::name as name, c.command, c.sign, false as permissive,
+          format('(%I = (select request.organization_id()))', organization) as condition,
+          format('(%I = ( SELECT request.organization_id() AS organization_id))', organization) as stored
+        from commands c
+      union all
+      select format('safetypin_may_%s', c.command)::name, c.command, c.sign, true,
+          '(' || access_private.condition(c.command, owner, c.permission, assign, assurance, false) || ')',
+          access_private.condition(c.command, owner, c.permission, assign, assurance, true)
+        from commands c
+    ), have as (
+      select p.polname as name, p.polcmd as sign, p.polpermissive as permissive,
+          pg_get_expr(p.polqual, p.polrelid) as using, pg_get_expr(p.polwithcheck, p.polrelid) as check,
+          (select array_agg(o order by o) from unnest(p.polroles) o) as roles
+        from pg_policy p
+        where p.polrelid = differing_policies.relation and p.polname ~ '^safetypin_(may|tenant)_(select|insert|update|delete)$'
+    ), same as (
+      select d.name
+        from due d
+        join have h on h.name = d.name and h.sign = d.sign and h.permissive = d.permissive
+        where h.using is not distinct from case when d.command <> 'insert' then d.stored end
+          and h.check is not distinct from case when d.command in ('insert', 'update') then d.stored end
+          and h.roles = (select array_agg(r.oid order by r.oid) from pg_roles r where r.rolname = any (differing_policies.roles))
+    )
+    select 30, format('the policy %I is not what the rule says', h.name),
+        format('drop policy %I on %s;', h.name, access_private.table_name(differing_policies.relation))
+      from have h
+      where h.name not in (select s.name from same s)
     union all
-    select format('safetypin_may_%s', c.command)::name, c.command, c.sign, true,
-        '(' || access_private.condition(c.command, owner, c.permission, assign, assurance, false) || ')',
-        access_private.condition(c.command, owner, c.permission, assign, assurance, true)
-      from commands c
-  ), have as (
-    select p.polname as name, p.polcmd as sign, p.polpermissive as permissive,
-        pg_get_expr(p.polqual, p.polrelid) as using, pg_get_expr(p.polwithcheck, p.polrelid) as check,
-        (select array_agg(o order by o) from unnest(p.polroles) o) as roles
-      from pg_policy p
-      where p.polrelid = differing_policies.relation and p.polname ~ '^safetypin_(may|tenant)_(select|insert|update|delete)$'
-  ), same as (
-    select d.name
+    select 60, format('there is no policy for %s', d.command), format('create policy %I on %s%s for %s to %s%s%s;',
+        d.name, access_private.table_name(differing_policies.relation), case when d.permissive then '' else ' as restrictive' end, d.command,
+        (select string_agg(quote_ident(r), ', ') from unnest(differing_policies.roles) r),
+        case when d.command <> 'insert' then ' using ' || d.condition else '' end,
+        case when d.command in ('insert', 'update') then ' with check ' || d.condition else '' end)
       from due d
-      join have h on h.name = d.name and h.sign = d.sign and h.permissive = d.permissive
-      where h.using is not distinct from case when d.command <> 'insert' then d.stored end
-        and h.check is not distinct from case when d.command in ('insert', 'update') then d.stored end
-        and h.roles = (select array_agg(r.oid order by r.oid) from pg_roles r where r.rolname = any (differing_policies.roles))
-  )
-  select 30, format('the policy %I is not what the rule says', h.name),
-      format('drop policy %I on %s;', h.name, access_private.table_name(differing_policies.relation))
-    from have h
-    where h.name not in (select s.name from same s)
-  union all
-  select 60, format('there is no policy for %s', d.command), format('create policy %I on %s%s for %s to %s%s%s;',
-      d.name, access_private.table_name(differing_policies.relation), case when d.permissive then '' else ' as restrictive' end, d.command,
-      (select string_agg(quote_ident(r), ', ') from unnest(differing_policies.roles) r),
-      case when d.command <> 'insert' then ' using ' || d.condition else '' end,
-      case when d.command in ('insert', 'update') then ' with check ' || d.condition else '' end)
-    from due d
-    where d.name not in (select s.name from same s)
-$function$
+      where d.name not in (select s.name from same s);
+end $function$
 comment 'The policies that are not what the rules of a table say, and the lines that make them so.'
 
 -- function access_private.differing_trigger(relation regclass, organization name, audited boolean)
@@ -1177,6 +1070,7 @@ CREATE OR REPLACE FUNCTION access_private.differing_trigger(relation regclass, o
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
  SET quote_all_identifiers TO 'off'
 AS $function$
 declare
@@ -1726,7 +1620,7 @@ comment 'Founds an organization with its four roles and its first owner.'
 -- function access_private.gaps_of_protected()
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access_private.gaps_of_protected()
- RETURNS TABLE(object text, what text, line text)
+ RETURNS TABLE(object text, what text, line text, stops boolean)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
@@ -1740,12 +1634,13 @@ begin
   loop
     select k.* into v from access_private.kept(v_relation) k;
     return query
-      select access_private.table_name(v_relation), o.what, o.line
+      select access_private.table_name(v_relation), o.what, o.line, true
         from access_private.obstacles(v_relation, v.organization, v.owner, v.permissions || v.assign, v.assurance, v.roles, v.hidden) o;
     -- Whoever takes the column away that the rest is about hears of that alone.
     continue when found;
     return query
-      select access_private.table_name(v_relation), d.what, d.line
+      -- An index that is missing is slow, and lets nobody past.
+      select access_private.table_name(v_relation), d.what, d.line, d.place <> 80
         from access_private.differences(v_relation, v.organization, v.owner, v.permissions, v.assurance, v.roles, v.audited, v.assign, v.hidden) d
         order by d.place, d.line;
   end loop;
@@ -1755,7 +1650,7 @@ comment 'What is not as the rules of the tables under rules say.'
 -- function access_private.gaps_of_schemas(schemas name[])
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access_private.gaps_of_schemas(schemas name[])
- RETURNS TABLE(object text, what text, line text)
+ RETURNS TABLE(object text, what text, line text, stops boolean)
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1781,7 +1676,7 @@ AS $function$
             select from pg_trigger t where t.tgfoid = p.oid and not t.tgisinternal and (
               t.tgrelid in (select x.relation from access.protections x) or t.tgrelid in (select h.oid from here h))))
   )
-  select g.name, g.what, g.line
+  select g.name, g.what, g.line, true
     from (
       select h.name, 'not under rules' as what, format('select access.protect(%L);', coalesce((
             select access_private.table_name(a.relid) from pg_partition_ancestors(h.oid) with ordinality a (relid, level) where h.relispartition order by a.level desc limit 1),
@@ -1832,17 +1727,21 @@ comment 'Whether somebody active owns the organization without an end, apart fro
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access_private.heirs(relation regclass)
  RETURNS SETOF oid
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
-  with recursive heirs as (
-    select i.inhrelid from pg_inherits i where i.inhparent = heirs.relation
-    union
-    select i.inhrelid from pg_inherits i join heirs h on i.inhparent = h.inhrelid
-  )
-  select inhrelid from heirs
-$function$
+#variable_conflict use_column
+begin
+  return query
+    with recursive heirs as (
+      select i.inhrelid from pg_inherits i where i.inhparent = heirs.relation
+      union
+      select i.inhrelid from pg_inherits i join heirs h on i.inhparent = h.inhrelid
+    )
+    select inhrelid from heirs;
+end $function$
 comment 'The parts of a table and what inherits from it, all the way down.'
 
 -- function access_private.held_by_role(organization_id uuid, role_id uuid)
@@ -1929,19 +1828,23 @@ comment 'Whether members have the grant of the database that a command needs, on
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access_private.kept(relation regclass)
  RETURNS TABLE(organization name, owner name, permissions text[], assurance integer, roles name[], audited boolean, assign text, hidden name[])
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
  SET row_security TO 'on'
 AS $function$
-  select p.organization_column, p.owner_column,
-      array(select r.permission from unnest(array['select', 'insert', 'update', 'delete']) with ordinality u (command, position)
-        left join access.rules r on r.relation = p.relation and r.command = u.command order by u.position),
-      coalesce((select max(r.assurance) from access.rules r where r.relation = p.relation), 1),
-      p.roles, p.audited, (select max(r.assign) from access.rules r where r.relation = p.relation), p.hidden
-    from access.protections p
-    where p.relation = kept.relation
-$function$
+#variable_conflict use_column
+begin
+  return query
+    select p.organization_column, p.owner_column,
+        array(select r.permission from unnest(array['select', 'insert', 'update', 'delete']) with ordinality u (command, position)
+          left join access.rules r on r.relation = p.relation and r.command = u.command order by u.position),
+        coalesce((select max(r.assurance) from access.rules r where r.relation = p.relation), 1),
+        p.roles, p.audited, (select max(r.assign) from access.rules r where r.relation = p.relation), p.hidden
+      from access.protections p
+      where p.relation = kept.relation;
+end $function$
 comment 'What access.protect() was given for a table; no row if it is under no rules.'
 
 -- function access_private.key_holds(api_key access.api_keys)
@@ -2143,6 +2046,7 @@ CREATE OR REPLACE FUNCTION access_private.obstacles(relation regclass, organizat
  RETURNS TABLE(what text, line text)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
  SET quote_all_identifiers TO 'off'
 AS $function$
 -- A table is named with its schema in each line, whatever the search path of who runs it.
@@ -2244,25 +2148,6 @@ begin
   end if;
 end $function$
 comment 'Why a table cannot be under these rules, each with the line that changes it where there is one.'
-
--- function access_private.operate(slug text)
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.operate(slug text)
- RETURNS uuid
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_id uuid;
-begin
-  select o.id into v_id from access.organizations o where o.slug = operate.slug;
-  if not found then
-    raise exception 'no organization %', operate.slug using errcode = 'P0002';
-  end if;
-  perform access_private.take_turn(v_id);
-  return v_id;
-end $function$
-comment 'The organization of a slug, whose turn this transaction has then. P0002 if there is none.'
 
 -- function access_private.outranks(organization_id uuid, person_id uuid)
 owner safetypin_definer
@@ -2672,23 +2557,6 @@ begin
 end $function$
 comment 'The role that a setting names in an organization; null if none.'
 
--- function access_private.slug(name text)
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.slug(name text)
- RETURNS text
- LANGUAGE sql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-  -- Letters lose their accents by being taken apart (NFKD); the few that do not come apart are named here.
-  select coalesce(nullif(rtrim(left(btrim(regexp_replace(lower(replace(replace(replace(replace(
-        translate(regexp_replace(normalize(slug.name, nfkd), E'[\u0300-\u036f]', '', 'g'), 'øØłŁđĐðÐıħĦÆŒÞẞ', 'oOlLdDdDihHæœþß'),
-        'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th') collate "C"),
-      '[^a-z0-9]+', '-', 'g'), '-'), 40), '-'), ''), 'organization')
-    || '-' || (select string_agg(substr('abcdefghijklmnopqrstuvwxyz234567', (get_byte(r.bytes, i) & 31) + 1, 1), '')
-      from (select uuid_send(gen_random_uuid()) as bytes) r, generate_series(0, 5) i)
-$function$
-comment 'A name in ASCII with 30 random bits behind it: whoever asks for one learns nothing about whose there are.'
-
 -- function access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean)
@@ -2712,14 +2580,16 @@ comment 'The role with the fewest permissions that gives all of these; of the bu
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.table_name(relation regclass)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select format('%I.%I', n.nspname, c.relname)
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.oid = table_name.relation
-$function$
+begin
+  return (
+    select format('%I.%I', n.nspname, c.relname)
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where c.oid = table_name.relation);
+end $function$
 comment 'Schema and name of a table, quoted, whatever the search path.'
 
 -- function access_private.take_table(relation regclass)
@@ -2863,25 +2733,6 @@ begin
   return null;
 end $function$
 comment 'Members left, or a membership is another person''s: works out anew what they may do.'
-
--- function access_private.tg_organizations__slug()
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.tg_organizations__slug()
- RETURNS trigger
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET row_security TO 'on'
- SET plan_cache_mode TO 'force_generic_plan'
-AS $function$
-begin
-  loop
-    new.slug := access_private.slug(new.name);
-    exit when not exists (select from access.organizations o where o.slug = new.slug);
-  end loop;
-  return new;
-end $function$
-comment 'The server alone makes slugs.'
 
 -- function access_private.tg_role_permissions__work_out()
 owner safetypin_definer
@@ -3145,37 +2996,6 @@ begin
   return api_steps.set_setting(name, value, false);
 end $function$
 comment 'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be) or NOT_HELD, for a role that permits more than the caller may do.'
-
--- function api.close_organization()
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION api.close_organization()
- RETURNS api.closing_result
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_organization uuid := access_private.acting_in();
-  v_closes_at timestamptz;
-begin
-  -- Sessions that begin wait for it: each ends with the organization.
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.close'), false) then
-    return ('REFUSED', access_private.refused('organization.close', '{NOT_PERMITTED}'), null)::api.closing_result;
-  end if;
-  update access.organizations o
-    set closes_at = clock_timestamp() + make_interval(secs => platform.limit_value('organization.grace_seconds')),
-        updated_at = clock_timestamp(), version = o.version + 1
-    where o.id = v_organization and o.closes_at = 'infinity'
-    returning o.closes_at into v_closes_at;
-  if not found then
-    select o.closes_at into v_closes_at from access.organizations o where o.id = v_organization;
-    return ('REFUSED', '{CLOSING}', v_closes_at)::api.closing_result;
-  end if;
-  perform audit_private.append('organization.close', details => jsonb_build_object('closes_at', v_closes_at));
-  return ('CHANGED', '{}', v_closes_at)::api.closing_result;
-end $function$
-comment 'Closes the active organization after a time of grace, until which everything works and reopenOrganization takes it back. closesAt says when; sessions in it end then at the latest. REFUSED with NOT_PERMITTED, or CLOSING if it is closing already.'
 
 -- function api.create_organization(name text)
 owner safetypin_definer
@@ -3509,7 +3329,7 @@ begin
   end if;
   insert into access.invitations (organization_id, id, role_id, role_valid_until, invited_by, expires_at)
     values (v_organization, v_id, v_role, v_until, request.user_id(),
-      clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds')));
+      clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds')));
   insert into access_private.invitation_addresses (organization_id, invitation_id, address, lookup)
     values (v_organization, v_id,
       keyring_private.seal('access.invitations.address', v_organization, v_id, v_organization, v_address), v_lookup);
@@ -3780,63 +3600,6 @@ begin
 end $function$
 comment 'Removes a service account and ends its keys; what it did stays under its id. Demands service_account.remove. REFUSED with NOT_PERMITTED or NOT_FOUND.'
 
--- function api.rename_organization(name text, version integer)
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION api.rename_organization(name text, version integer)
- RETURNS api.changed_result
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET plan_cache_mode TO 'force_generic_plan'
-AS $function$
-declare
-  v_organization uuid := access_private.acting_in();
-  v_version integer;
-begin
-  if not coalesce(request.can('organization.update'), false) then
-    return ('REFUSED', access_private.refused('organization.rename', '{NOT_PERMITTED}'), null)::api.changed_result;
-  end if;
-  if not access_private.valid_name(name) then
-    return ('REFUSED', '{NAME_INVALID}', null)::api.changed_result;
-  end if;
-  update access.organizations o
-    set name = btrim(rename_organization.name), updated_at = clock_timestamp(), version = o.version + 1
-    where o.id = v_organization and o.version = rename_organization.version
-    returning o.version into v_version;
-  if not found then
-    raise exception 'the organization changed in the meantime' using errcode = 'STALE';
-  end if;
-  perform audit_private.append('organization.rename');
-  return ('CHANGED', '{}', v_version)::api.changed_result;
-end $function$
-comment 'Renames the active organization; its slug stays. Version as it was read: STALE_VERSION if somebody changed it since. REFUSED with NOT_PERMITTED or NAME_INVALID.'
-
--- function api.reopen_organization()
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION api.reopen_organization()
- RETURNS api.closing_result
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_organization uuid := access_private.acting_in();
-begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.close'), false) then
-    return ('REFUSED', access_private.refused('organization.reopen', '{NOT_PERMITTED}'), null)::api.closing_result;
-  end if;
-  update access.organizations o
-    set closes_at = 'infinity', updated_at = clock_timestamp(), version = o.version + 1
-    where o.id = v_organization and o.closes_at < 'infinity' and o.closes_at > clock_timestamp();
-  if not found then
-    return ('REFUSED', '{NOT_CLOSING}', null)::api.closing_result;
-  end if;
-  perform audit_private.append('organization.reopen');
-  return ('CHANGED', '{}', null)::api.closing_result;
-end $function$
-comment 'Takes the closing of the active organization back, as long as it is not over. REFUSED with NOT_PERMITTED or NOT_CLOSING.'
-
 -- function api.request_password_reset(email text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.request_password_reset(email text)
@@ -3890,7 +3653,7 @@ begin
     where t.organization_id = v_organization and t.invitation_id = v_invitation.id and t.consumed_at is null;
   update access.invitations i
     set invited_by = request.user_id(),
-        expires_at = clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds'))
+        expires_at = clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds'))
     where i.organization_id = v_organization and i.id = v_invitation.id;
   perform access_private.ask_for_invitation_mail('invitation', v_organization, v_invitation.id);
   perform audit_private.append('invitation.resend', v_organization, details => jsonb_build_object('invitation', v_invitation.id));
@@ -4069,65 +3832,6 @@ begin
   return 'ENDED';
 end $function$
 comment 'Ends a session of one''s own; its next statement is refused.'
-
--- function api.transfer_ownership(membership_id uuid)
-owner safetypin_definer
-CREATE OR REPLACE FUNCTION api.transfer_ownership(membership_id uuid)
- RETURNS api.transfer_result
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_organization uuid := access_private.acting_in();
-  v_person uuid := request.signed_in_id();
-  v_own uuid;
-  v_owner uuid;
-  v_to uuid;
-  v_status text;
-  v_reason text;
-begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.transfer'), false) then
-    return ('REFUSED', access_private.refused('organization.transfer', '{NOT_PERMITTED}'))::api.transfer_result;
-  end if;
-  select r.id into v_owner from access.roles r
-    where r.organization_id = v_organization and r.built_in and r.name = 'owner';
-  select m.id into v_own from access.memberships m where m.organization_id = v_organization and m.person_id = v_person;
-  select m.person_id, p.status into v_to, v_status
-    from access.memberships m
-    join identity.people p on p.id = m.person_id
-    where m.organization_id = v_organization and m.id = transfer_ownership.membership_id and m.id <> v_own;
-  v_reason := case
-    when v_to is null then 'NOT_FOUND'
-    when v_status <> 'active' then 'NOT_ACTIVE'
-    when access_private.not_held(
-        access_private.held_by_role(v_organization, v_owner), tstzrange(clock_timestamp(), 'infinity')) <> '{}' then 'NOT_HELD'
-    end;
-  if v_reason is not null then
-    return ('REFUSED', access_private.refused('organization.transfer', array[v_reason]))::api.transfer_result;
-  end if;
-  -- Given first: there is an owner at each moment.
-  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
-    select v_organization, transfer_ownership.membership_id, v_owner, v_person
-    where not exists (
-      select from access.membership_roles mr
-        where mr.organization_id = v_organization and mr.membership_id = transfer_ownership.membership_id
-          and mr.role_id = v_owner and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity');
-  -- Whoever had nothing but this stays as an admin, rather than as somebody who may not even look.
-  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
-    select v_organization, v_own, r.id, v_person
-    from access.roles r
-    where r.organization_id = v_organization and r.built_in and r.name = 'admin' and not exists (
-      select from access.membership_roles mr
-        where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id <> v_owner
-          and mr.valid_from <= clock_timestamp() and mr.valid_until > clock_timestamp());
-  delete from access.membership_roles mr
-    where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id = v_owner;
-  perform audit_private.append('organization.transfer', details => jsonb_build_object('to', v_to));
-  return ('CHANGED', '{}')::api.transfer_result;
-end $function$
-comment 'Makes another member an owner of the active organization and takes that from the caller, in one transaction; other roles stay, and whoever has none becomes an admin. REFUSED with NOT_PERMITTED, NOT_FOUND, NOT_ACTIVE or NOT_HELD.'
 
 -- function api.update_role(id uuid, version integer, name text, description text, permissions text[])
 owner safetypin_definer
@@ -10411,14 +10115,9 @@ begin
       from sessions.sessions s
       where s.organization_id = new.id;
   end if;
-  -- Over by the clock, in an open transaction too, without anybody asking the organization at each statement.
-  if new.closes_at < old.closes_at then
-    update sessions.sessions s set ends_at = new.closes_at
-      where s.organization_id = new.id and s.ends_at > new.closes_at;
-  end if;
   return null;
 end $function$
-comment 'An organization is not active any more: the sessions in it end. It is going to close: they end with it.'
+comment 'An organization is not active any more: the sessions in it end.'
 
 -- function sessions_private.tg_people__end_sessions()
 owner safetypin_definer
@@ -10593,7 +10292,6 @@ constraint api_keys_service_account_exists FOREIGN KEY (organization_id, service
 CREATE INDEX api_keys_created_by_idx ON access.api_keys USING btree (created_by)
 CREATE INDEX api_keys_person_idx ON access.api_keys USING btree (organization_id, person_id)
 CREATE INDEX api_keys_service_account_idx ON access.api_keys USING btree (organization_id, service_account_id)
-policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy safetypin_may_select as permissive for select to safetypin_member using ((( SELECT request.can('api_key.read'::text) AS can) OR (person_id = ( SELECT request.owner_id() AS owner_id))))
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
@@ -10752,15 +10450,11 @@ created_at timestamp with time zone not null default clock_timestamp() -- When i
 updated_at timestamp with time zone not null default clock_timestamp() -- When it last changed.
 version integer not null default 1 -- Grows with each change; for optimistic locking.
 plan text not null default 'default'::text -- Plan: how many of what it may have. Given by operators.
-slug text not null -- Name for addresses, made by the server; it stays when the name changes.
 constraint organizations_creator_exists FOREIGN KEY (created_by) REFERENCES identity.people(id) ON DELETE SET NULL
 constraint organizations_name_length CHECK (((length(name) >= 1) AND (length(name) <= 1000)))
 constraint organizations_pkey PRIMARY KEY (id)
 constraint organizations_plan_exists FOREIGN KEY (plan) REFERENCES access.plans(name) ON DELETE RESTRICT
-constraint organizations_slug_form CHECK ((slug ~ '^[a-z0-9-]{8,60}$'::text))
-constraint organizations_slug_unique UNIQUE (slug)
 constraint organizations_status_known CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text, 'closed'::text])))
-CREATE INDEX organizations_closing_idx ON access.organizations USING btree (closes_at) WHERE ((status <> 'closed'::text) AND (closes_at < 'infinity'::timestamp with time zone))
 CREATE INDEX organizations_created_by_idx ON access.organizations USING btree (created_by)
 CREATE INDEX organizations_plan_idx ON access.organizations USING btree (plan)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
@@ -10769,8 +10463,7 @@ policy safetypin_tenant_select as restrictive for select to safetypin_member usi
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
-CREATE TRIGGER _100_slug BEFORE INSERT ON access.organizations FOR EACH ROW EXECUTE FUNCTION access_private.tg_organizations__slug()
-CREATE TRIGGER _500_end_sessions AFTER UPDATE OF status, closes_at ON access.organizations FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_organizations__end_sessions()
+CREATE TRIGGER _500_end_sessions AFTER UPDATE OF status ON access.organizations FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_organizations__end_sessions()
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.organizations FOR EACH ROW EXECUTE FUNCTION audit.record_change('id', 'id') -- enabled always
 comment 'An organization: the tenant.'
 
@@ -11737,11 +11430,6 @@ outcome api.changed_outcome
 reasons text[]
 version integer
 
--- type api.closing_result
-outcome api.changed_outcome
-reasons text[]
-closes_at timestamp with time zone -- When the organization is over; null if it goes on.
-
 -- type api.created_outcome
 owner safetypin_owner enum 'CREATED', 'REFUSED'
 comment 'Whether something was made.'
@@ -11838,10 +11526,6 @@ outcome api.changed_outcome
 reasons text[]
 value jsonb
 allowed text -- What it can be, for people; null unless the value was refused.
-
--- type api.transfer_result
-outcome api.changed_outcome
-reasons text[]
 
 -- type api_steps.accepted_invitation
 outcome text

@@ -26,6 +26,8 @@ export interface Subject {
   /** Whether we were told of a transaction pooler. */
   readonly pooled: boolean;
   readonly now: () => number;
+  /** The host's schemas that the API shows. */
+  readonly schemas: readonly string[];
 }
 
 export interface Check {

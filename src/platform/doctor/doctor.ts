@@ -5,6 +5,7 @@ import { StartupError } from '../startup-error.ts';
 import { type Check, type Finding, type Subject, warn } from './check.ts';
 import { CLUSTER } from './cluster.ts';
 import { DOORS } from './doors.ts';
+import { GAPS } from './gaps.ts';
 import { OBJECTS } from './objects.ts';
 import { PERIMETER } from './perimeter.ts';
 import { POOLER } from './pooling.ts';
@@ -12,14 +13,17 @@ import { ROLES } from './roles.ts';
 import { SERVER } from './server.ts';
 
 export type { Finding, Level } from './check.ts';
+export { refuseGaps } from './gaps.ts';
 
-const CHECKS: readonly Check[] = [...SERVER, ...CLUSTER, ...PERIMETER, ...ROLES, ...OBJECTS, DOORS, ...POOLER];
+const CHECKS: readonly Check[] = [...SERVER, ...CLUSTER, ...PERIMETER, ...ROLES, ...OBJECTS, GAPS, DOORS, ...POOLER];
 
 export interface ExamineOptions {
   /** DATABASE_POOLED. Defaults to false. */
   readonly pooled?: boolean;
   /** Our clock, in milliseconds. Defaults to the machine's. */
   readonly now?: () => number;
+  /** SAFETYPIN_SCHEMAS. Defaults to none. */
+  readonly schemas?: readonly string[];
   /** The name of the only check to make. Defaults to all of them. */
   readonly only?: string;
 }
@@ -27,7 +31,13 @@ export interface ExamineOptions {
 /** Looks at the server, its roles, its settings and the way to it. */
 export async function examine(access: DatabaseAccess, o: ExamineOptions = {}): Promise<Finding[]> {
   return withClient(retarget(access.admin, access.database), async (admin) => {
-    const subject: Subject = { admin, access, pooled: o.pooled ?? false, now: o.now ?? Date.now };
+    const subject: Subject = {
+      admin,
+      access,
+      pooled: o.pooled ?? false,
+      now: o.now ?? Date.now,
+      schemas: o.schemas ?? [],
+    };
     const findings: Finding[] = [];
     const checks = CHECKS.filter(({ name }) => o.only === undefined || name === o.only);
     for (const check of checks) findings.push(...(await look(check, subject)));
