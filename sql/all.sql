@@ -55,8 +55,6 @@
 --!include access/internal.sql
 --!include access/role-steps.sql
 --!include access/functions.sql
---!include access/explain-steps.sql
---!include access/explain.sql
 --!include access/obstacles.sql
 --!include access/differences.sql
 --!include access/protect.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:516ac5327955ec5bc03604e5fc03c8489a30c364
+--! Hash: sha1:ec91929d74df8e9321146f8c35f61bafc2690042
 --! Message: initial
 
 --! Included all.sql
@@ -5693,8 +5693,11 @@ create table if not exists access.organizations (
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
   version integer not null default 1,
-  plan text not null default 'default' constraint organizations_plan_exists references access.plans (name) on delete restrict
+  plan text not null default 'default' constraint organizations_plan_exists references access.plans (name) on delete restrict,
+  slug text not null constraint organizations_slug_unique unique
+    constraint organizations_slug_form check (slug ~ '^[a-z0-9-]{8,60}$')
 );
+create index if not exists organizations_closing_idx on access.organizations (closes_at) where status <> 'closed' and closes_at < 'infinity';
 create index if not exists organizations_plan_idx on access.organizations (plan);
 create index if not exists organizations_created_by_idx on access.organizations (created_by);
 alter table access.organizations enable row level security, force row level security;
@@ -5707,6 +5710,7 @@ comment on column access.organizations.created_by is 'Who founded it; null once 
 comment on column access.organizations.created_at is 'When it was founded.';
 comment on column access.organizations.updated_at is 'When it last changed.';
 comment on column access.organizations.version is 'Grows with each change; for optimistic locking.';
+comment on column access.organizations.slug is 'Name for addresses, made by the server; it stays when the name changes.';
 comment on column access.organizations.plan is 'Plan: how many of what it may have. Given by operators.';
 
 create table if not exists access.roles (
@@ -6550,580 +6554,6 @@ reset role;
 reset row_security;
 revoke create on schema access, access_private from safetypin_definer;
 --! EndIncluded access/functions.sql
---! Included access/explain-steps.sql
--- Purpose: why somebody may or may not do something, from the rows that access.protect() compiles: which rule, which grant,
--- whose row. Steps of access.explain() and api.explain_access(); what they say of a row comes from who asks, see
--- access.row_seen().
-
-grant create on schema access, access_private to safetypin_definer;
-set local role safetypin_definer;
-set local row_security = on;
-
-create or replace function access_private.find_table(name text, for_owner boolean, out relation oid, out full_name text, out standing text)
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
--- No cast to regclass: that raises for what is no name.
-begin
-  select r.relation, format('%I.%I', n.nspname, c.relname), 'RULED' into find_table.relation, full_name, standing
-    from (select distinct r.relation from access.rules r) r
-    join pg_class c on c.oid = r.relation
-    join pg_namespace n on n.oid = c.relnamespace
-    where find_table.name in (format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname)
-    order by find_table.name = format('%I.%I', n.nspname, c.relname) desc
-    limit 1;
-  if found then
-    return;
-  end if;
-  -- Without its schema, if only one is meant.
-  select min(r.relation::oid), min(format('%I.%I', n.nspname, c.relname)), 'RULED' into find_table.relation, full_name, standing
-    from (select distinct r.relation from access.rules r) r
-    join pg_class c on c.oid = r.relation
-    join pg_namespace n on n.oid = c.relnamespace
-    where c.relname = find_table.name
-    having count(*) = 1;
-  if found then
-    return;
-  end if;
-  select c.oid, format('%I.%I', n.nspname, c.relname),
-      case when exists (
-          select from pg_partition_ancestors(c.oid) a join access.rules r on r.relation = a.relid) then 'PARTITION'
-        else 'UNRULED' end
-    into find_table.relation, full_name, standing
-    from pg_class c
-    join pg_namespace n on n.oid = c.relnamespace
-    where find_table.name in (format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname)
-      and c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname !~ '^(pg_|information_schema$)'
-      -- Nobody learns what other tables there are.
-      and (for_owner or has_schema_privilege('safetypin_member', n.oid, 'usage') and (
-        has_any_column_privilege('safetypin_member', c.oid, 'select, insert, update')
-        or has_table_privilege('safetypin_member', c.oid, 'delete')
-        or c.relispartition and exists (
-          select from pg_partition_ancestors(c.oid) a join access.rules r on r.relation = a.relid)))
-    limit 1;
-  standing := coalesce(standing, 'UNKNOWN');
-end $$;
-comment on function access_private.find_table(text, boolean) is
-  'The table of this name: RULED, a PARTITION of one that is, UNRULED (a member may use it, or the owner asks), or UNKNOWN.';
-
-create or replace function access.explain_place(
-  table_name text, command text,
-  out relation oid, out key_column name, out organization_column name, out owner_column name
-)
-  language plpgsql stable security definer
-  set search_path = pg_catalog, pg_temp
-as $$
--- Borrows the reading of rules; says only where a row of a protected table is looked up, which is then done by who asks.
-begin
-  select f.relation, r.organization_column, r.owner_column into relation, organization_column, owner_column
-    from access_private.find_table(explain_place.table_name, false) f
-    join access.rules r on r.relation = f.relation and r.command = explain_place.command
-    where f.standing = 'RULED';
-  select a.attname into key_column
-    from pg_index i
-    cross join unnest(i.indkey) with ordinality as k (attnum, position)
-    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-    where i.indrelid = explain_place.relation and i.indisprimary
-    -- A partitioned table's key has more columns; the first after the organization names the row.
-    order by a.attname = organization_column, k.position
-    limit 1;
-end $$;
-comment on function access.explain_place(text, text) is
-  'By which column a row of a protected table is named, and which columns say whose it is, for one command; nulls if nothing is under a rule there.';
-
-create or replace function access_private.explain_held(
-  organization_id uuid, person_id uuid, permission text, self boolean,
-  out reason text, out at timestamptz, out grants jsonb
-)
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_now timestamptz := clock_timestamp();
-  v_valid tstzmultirange;
-  v_held boolean;
-begin
-  select h.valid into v_valid from access_private.held_permissions h
-    where h.organization_id = explain_held.organization_id and h.person_id = explain_held.person_id
-      and h.permission = explain_held.permission;
-  v_held := coalesce(v_valid @> v_now, false);
-  -- One's own are asked as policies ask them: a key may do less than its owner.
-  reason := case
-    when v_held and (not self or coalesce(request.can(explain_held.permission), false)) then 'HELD'
-    when v_held then 'SCOPE'
-    when exists (select from unnest(v_valid) w where lower(w) > v_now) then 'NOT_YET'
-    when v_valid is not null then 'ENDED'
-    else 'NOT_HELD' end;
-  at := nullif(case reason
-    when 'NOT_YET' then (select min(lower(w)) from unnest(v_valid) w where lower(w) > v_now)
-    when 'ENDED' then (select max(upper(w)) from unnest(v_valid) w)
-    else (select upper(w) from unnest(v_valid) w where w @> v_now) end, 'infinity');
-  grants := (
-    select coalesce(jsonb_agg(jsonb_build_object('kind', 'grant', 'permission', explain_held.permission, 'role', r.name,
-        'validFrom', nullif(mr.valid_from, '-infinity'), 'validUntil', nullif(mr.valid_until, 'infinity'),
-        'now', v_now >= mr.valid_from and v_now < mr.valid_until) order by mr.valid_from, r.name, mr.id), '[]')
-      from access.memberships m
-      join access.membership_roles mr on mr.organization_id = m.organization_id and mr.membership_id = m.id
-      join access.role_permissions rp on rp.organization_id = mr.organization_id and rp.role_id = mr.role_id
-        and rp.permission = explain_held.permission
-      join access.roles r on r.organization_id = mr.organization_id and r.id = mr.role_id
-      where m.organization_id = explain_held.organization_id and m.person_id = explain_held.person_id);
-end $$;
-comment on function access_private.explain_held(uuid, uuid, text, boolean) is
-  'Whether a member holds a permission now: HELD (at: until when), SCOPE (but not through this key), NOT_YET (at: from when), ENDED (at: since when) or NOT_HELD; and the grants that say so.';
-
-create or replace function access_private.explain_rule(
-  rule access.rules, organization_id uuid, person_id uuid, self boolean, assurance integer, own boolean,
-  out passes boolean, out reason text, out at timestamptz, out missing text, out deciding jsonb
-)
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
--- What access.protect() writes into a policy, asked of one person. Own is null where no row is asked about.
-declare
-  v_held record;
-  v_assign record;
-begin
-  deciding := jsonb_build_array(jsonb_build_object('kind', 'rule', 'table', (
-      select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = rule.relation),
-    'command', rule.command, 'permission', rule.permission, 'ownerColumn', rule.owner_column,
-    'assign', rule.assign, 'assurance', rule.assurance));
-  if rule.permission is not null then
-    v_held := access_private.explain_held(organization_id, person_id, rule.permission, self);
-    deciding := deciding || v_held.grants;
-  end if;
-  at := case when rule.permission is not null then v_held.at end;
-  if rule.permission is not null and v_held.reason <> 'HELD'
-    and (rule.owner_column is null or rule.command = 'insert' or not coalesce(own, true)) then
-    reason := v_held.reason;
-    missing := rule.permission;
-  elsif rule.owner_column is not null and rule.command = 'insert' and not coalesce(own, true) then
-    v_assign := access_private.explain_held(organization_id, person_id, rule.assign, self);
-    deciding := deciding || v_assign.grants;
-    passes := v_assign.reason = 'HELD';
-    reason := case when passes then 'ASSIGN' else 'NOT_OWN' end;
-    missing := case when not passes then rule.assign end;
-  elsif rule.permission is not null and v_held.reason = 'HELD' then
-    passes := true;
-    reason := 'HELD';
-  else
-    passes := coalesce(own, true);
-    reason := case when own then 'OWN_ROW' when own is null then 'OWN_ROWS' else 'NOT_OWN' end;
-    at := null;
-  end if;
-  passes := coalesce(passes, false);
-  if passes and assurance < rule.assurance then
-    passes := false;
-    reason := 'ASSURANCE';
-  end if;
-end $$;
-comment on function access_private.explain_rule(access.rules, uuid, uuid, boolean, integer, boolean) is
-  'Whether one rule lets a member through, why, until or from when, which permission is missing, and the rows that decided.';
-
-create or replace function access_private.is_granted(relation oid, command text, column_name text default null) returns boolean
-  language sql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-  select has_schema_privilege('safetypin_member', c.relnamespace, 'usage') and case
-      when is_granted.command = 'delete' then has_table_privilege('safetypin_member', c.oid, 'delete')
-      when is_granted.column_name is null then has_any_column_privilege('safetypin_member', c.oid, is_granted.command)
-      else exists (
-        select from pg_attribute a
-        where a.attrelid = c.oid and a.attname = is_granted.column_name and a.attnum > 0 and not a.attisdropped
-          and has_column_privilege('safetypin_member', c.oid, a.attnum, is_granted.command)) end
-    from pg_class c
-    where c.oid = is_granted.relation
-$$;
-comment on function access_private.is_granted(oid, text, text) is
-  'Whether members have the grant of the database that a command needs, on a column or on any.';
-
-reset role;
-reset row_security;
-revoke create on schema access, access_private from safetypin_definer;
---! EndIncluded access/explain-steps.sql
---! Included access/explain.sql
--- Purpose: the answer to why somebody may or may not do something: verdict, reason, sentence, smallest change, deciding rows.
-
-grant create on schema access, access_private to safetypin_definer;
-set local role safetypin_definer;
-set local row_security = on;
-
-create or replace function access_private.explain_sentence(
-  verdict text, reason text, what text, permission text, at timestamptz, needs integer, has integer
-) returns text
-  language sql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-  select case explain_sentence.verdict
-      when 'ALLOWED' then format('Allowed to %s: ', what) when 'DENIED' then format('Not allowed to %s: ', what) else 'No answer: ' end
-    || case explain_sentence.reason
-      when 'HELD' then format('a role gives %s%s.', permission, ' until ' || t.said)
-      when 'OWN_ROW' then 'one''s own row needs no permission.'
-      when 'OWN_ROWS' then concat('one''s own rows, which need no permission; rows of others are left out', ', for want of ' || permission, '.')
-      when 'ASSIGN' then 'a role allows to put in rows in the name of others.'
-      when 'NOT_HELD' then format('no role gives %s.', permission)
-      when 'NOT_YET' then format('the role that gives %s counts from %s.', permission, t.said)
-      when 'ENDED' then format('the role that gave %s ended at %s.', permission, t.said)
-      when 'SCOPE' then format('%s is held, but not by this API key.', permission)
-      when 'NOT_OWN' then 'the row is in the name of somebody else.'
-      when 'ASSURANCE' then format('it needs a session of assurance level %s, and this has level %s.', needs, has)
-      when 'CLOSED' then 'there is no rule that lets anybody.'
-      when 'OTHER_ROLES' then 'the rule is for other roles of the database.'
-      when 'NOT_GRANTED' then 'there is a rule, but the grant of the database that belongs to it is missing.'
-      when 'COLUMN_CLOSED' then 'there is no column of this name that anybody may use so.'
-      when 'NOT_PROTECTED' then 'the table is not under rules.'
-      when 'PARTITION' then 'rows of a partition are reached through the partitioned table.'
-      when 'OTHER_ORGANIZATION' then 'the row belongs to another organization.'
-      when 'ROW_NOT_FOUND' then 'there is no such row, or it may not be seen.'
-      when 'PERSON_INACTIVE' then 'the account is not active.'
-      when 'ORGANIZATION_INACTIVE' then 'the organization is suspended or closed.'
-      when 'NOT_FOUND' then 'there is no such member in this organization.'
-      when 'NOT_PERMITTED' then 'asking about others needs access.explain.'
-      when 'QUESTION_UNCLEAR' then 'ask for a permission, or for a command and a table.'
-      when 'PERMISSION_UNKNOWN' then 'there is no such permission.'
-      when 'COMMAND_UNKNOWN' then 'a command is select, insert, update or delete.'
-      when 'TABLE_UNKNOWN' then 'there is no such table under rules: it is named schema.table.'
-      when 'TABLE_UNRULED' then 'other policies than those of access.protect() decide on this table.'
-      when 'OWNER_HIDDEN' then 'whose row it is may not be seen.'
-      when 'ORGANIZATION_UNCLEAR' then 'say in which organization.'
-    end
-  from (select to_char(explain_sentence.at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"') as said) t
-$$;
-comment on function access_private.explain_sentence(text, text, text, text, timestamptz, integer, integer) is
-  'An explanation for people: reason by reason. Repeats nothing that was typed.';
-
-create or replace function access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean) returns text
-  language sql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-  select r.name
-    from access.roles r
-    join access.role_permissions rp on rp.organization_id = r.organization_id and rp.role_id = r.id
-    where r.organization_id = smallest_role.organization_id and (r.built_in or smallest_role.all_roles)
-    group by r.id, r.name
-    having array_agg(rp.permission) @> smallest_role.permissions
-    order by count(*), r.name
-    limit 1
-$$;
-comment on function access_private.smallest_role(uuid, text[], boolean) is
-  'The role with the fewest permissions that gives all of these; of the built-in ones only, for who may not see roles.';
-
-create or replace function access_private.explain_command(
-  relation oid, command text, organization_id uuid, person_id uuid, column_name text, new_owner uuid,
-  row_seen text, row_owner uuid, self boolean, assurance integer,
-  out verdict text, out reason text, out permission text, out at timestamptz, out missing text[], out needs integer,
-  out waits boolean, out wait timestamptz, out deciding jsonb
-)
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_rule access.rules;
-  v_closed text;
-  v_step record;
-  v_one text;
-begin
-  deciding := '[]';
-  missing := '{}';
-  waits := true;
-  -- A row that a statement names is read by it, so changing and removing it need reading as well.
-  foreach v_one in array case when command in ('update', 'delete') then array[command, 'select'] else array[command] end loop
-    select r.* into v_rule from access.rules r where r.relation = explain_command.relation and r.command = v_one;
-    v_closed := case
-      when v_rule.relation is null or v_one = 'insert' and v_rule.permission is null then 'CLOSED'
-      when not 'safetypin_member' = any (v_rule.roles) then 'OTHER_ROLES'
-      when not access_private.is_granted(relation, v_one) then 'NOT_GRANTED'
-      when v_one = command and column_name is not null and not access_private.is_granted(relation, v_one, column_name) then 'COLUMN_CLOSED' end;
-    if v_closed is not null then
-      verdict := 'DENIED';
-      reason := v_closed;
-      return;
-    end if;
-    v_step := access_private.explain_rule(v_rule, organization_id, person_id, self, assurance, case
-      when v_one = 'insert' then new_owner = person_id
-      when row_seen = 'SEEN' then coalesce(row_owner = person_id, false)
-      when row_seen = 'OWNER_HIDDEN' then false end);
-    deciding := deciding || v_step.deciding;
-    if v_step.passes then
-      -- The command's own rule says why; reading only takes away.
-      if verdict is null or verdict = 'ALLOWED' and v_step.reason = 'OWN_ROWS' then
-        verdict := 'ALLOWED';
-        reason := v_step.reason;
-        permission := v_rule.permission;
-        at := v_step.at;
-      end if;
-      continue;
-    end if;
-    if row_seen = 'OWNER_HIDDEN' and v_one <> 'insert' and v_rule.owner_column is not null and v_step.reason <> 'ASSURANCE' then
-      verdict := null;
-      reason := 'OWNER_HIDDEN';
-      return;
-    end if;
-    if verdict is distinct from 'DENIED' then
-      verdict := 'DENIED';
-      reason := v_step.reason;
-      permission := coalesce(v_step.missing, v_rule.permission);
-      at := v_step.at;
-    end if;
-    missing := missing || v_step.missing;
-    needs := greatest(needs, case when assurance < v_rule.assurance then v_rule.assurance end);
-    waits := waits and v_step.reason = 'NOT_YET';
-    wait := greatest(wait, v_step.at);
-  end loop;
-  missing := array_remove(missing, null);
-end $$;
-comment on function access_private.explain_command(oid, text, uuid, uuid, text, uuid, text, uuid, boolean, integer) is
-  'Whether the rules and grants of one table let a member do one command, the first reason, all that is missing, and the rows that decided. Verdict is null where the owner of the row decides and may not be seen.';
-
-create or replace function access_private.explain(
-  organization_id uuid, person_id uuid, permission text, command text, table_name text, column_name text,
-  owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean,
-  out verdict text, out reason text, out sentence text, out change text, out deciding jsonb
-)
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_command text := lower(explain.command);
-  v_what text;
-  v_table record;
-  v_name text;
-  v_held record;
-  v_step record;
-  v_permission text;
-  v_at timestamptz;
-  v_needs integer;
-  v_missing text[] := '{}';
-  v_wait timestamptz;
-  v_waits boolean := true;
-begin
-  deciding := (
-    select jsonb_build_array(
-        jsonb_build_object('kind', 'organization', 'status', o.status, 'closesAt', nullif(o.closes_at, 'infinity')),
-        jsonb_build_object('kind', 'person', 'status', p.status, 'memberSince', m.created_at))
-      from access.memberships m
-      join access.organizations o on o.id = m.organization_id
-      join identity.people p on p.id = m.person_id
-      where m.organization_id = explain.organization_id and m.person_id = explain.person_id);
-  <<answer>>
-  begin
-    if (explain.permission is null) = (explain.table_name is null) or (explain.command is null) <> (explain.table_name is null)
-      or (explain.column_name is not null and coalesce(v_command, 'delete') = 'delete') then
-      reason := 'QUESTION_UNCLEAR';
-      exit answer;
-    end if;
-    if deciding is null then
-      reason := 'NOT_FOUND';
-      exit answer;
-    end if;
-    if explain.permission is not null and not exists (select from access.permissions p where p.name = explain.permission) then
-      reason := 'PERMISSION_UNKNOWN';
-      exit answer;
-    end if;
-    if v_command <> all ('{select,insert,update,delete}') then
-      reason := 'COMMAND_UNKNOWN';
-      exit answer;
-    end if;
-    if explain.table_name is not null then
-      v_table := access_private.find_table(explain.table_name, for_owner);
-      v_name := v_table.full_name;
-      if v_table.standing = 'UNKNOWN' or v_table.standing = 'UNRULED' and not for_owner then
-        reason := 'TABLE_' || v_table.standing;
-        exit answer;
-      end if;
-      v_what := format('%s %s of %s', v_command, case when row_seen is null or v_command = 'insert' then 'rows' else 'this row' end, v_name);
-    else
-      v_what := format('do what %s is for', explain.permission);
-    end if;
-
-    -- From here on there is an answer, unless whose row it is decides and may not be seen.
-    verdict := 'DENIED';
-    if deciding -> 0 ->> 'status' <> 'active' or (deciding -> 0 ->> 'closesAt')::timestamptz <= clock_timestamp() then
-      reason := 'ORGANIZATION_INACTIVE';
-      exit answer;
-    end if;
-    if deciding -> 1 ->> 'status' <> 'active' then
-      reason := 'PERSON_INACTIVE';
-      exit answer;
-    end if;
-    if explain.permission is not null then
-      v_held := access_private.explain_held(organization_id, person_id, explain.permission, self);
-      deciding := deciding || v_held.grants;
-      reason := v_held.reason;
-      v_permission := explain.permission;
-      v_at := v_held.at;
-      if reason = 'HELD' then
-        verdict := 'ALLOWED';
-      else
-        v_missing := array[explain.permission];
-        v_waits := reason = 'NOT_YET';
-        v_wait := v_at;
-      end if;
-      exit answer;
-    end if;
-    if v_table.standing <> 'RULED' then
-      reason := case v_table.standing when 'PARTITION' then 'PARTITION' else 'NOT_PROTECTED' end;
-      exit answer;
-    end if;
-    if not (select c.relrowsecurity from pg_class c where c.oid = v_table.relation) then
-      verdict := null;
-      reason := 'TABLE_UNRULED';
-      exit answer;
-    end if;
-    deciding := deciding || jsonb_build_object('kind', 'session', 'assurance', explain.assurance);
-    if row_seen is not null and v_command <> 'insert' then
-      deciding := deciding || jsonb_build_object('kind', 'row', 'found', row_seen in ('SEEN', 'OWNER_HIDDEN'), 'owner', row_owner,
-        'own', case when row_seen = 'SEEN' then coalesce(row_owner = explain.person_id, false) end);
-      if row_seen = 'ELSEWHERE' then
-        reason := 'OTHER_ORGANIZATION';
-        exit answer;
-      end if;
-    end if;
-
-    v_step := access_private.explain_command(v_table.relation, v_command, organization_id, person_id, explain.column_name,
-      coalesce(explain.owner_id, explain.person_id), row_seen, row_owner, self, explain.assurance);
-    verdict := v_step.verdict;
-    reason := v_step.reason;
-    v_permission := v_step.permission;
-    v_at := v_step.at;
-    v_missing := v_step.missing;
-    v_needs := v_step.needs;
-    v_waits := v_step.waits;
-    v_wait := v_step.wait;
-    deciding := deciding || v_step.deciding;
-    if verdict = 'ALLOWED' and row_seen = 'NONE' and v_command <> 'insert' then
-      -- Of others' rows nothing is told that the asker does not see.
-      verdict := case when self then 'DENIED' end;
-      reason := 'ROW_NOT_FOUND';
-    end if;
-  end answer;
-
-  if verdict is null then
-    verdict := 'REFUSED';
-    deciding := '[]';
-  end if;
-  sentence := access_private.explain_sentence(verdict, reason, v_what, v_permission, v_at, v_needs, explain.assurance);
-  change := case
-    when verdict <> 'DENIED' then null
-    when reason in ('CLOSED', 'NOT_GRANTED', 'NOT_PROTECTED', 'OTHER_ROLES') then case
-      when for_owner then format('select access.protect(%L, …);', v_name)
-      else 'whoever owns the table opens it with access.protect()' end
-    when reason = 'SCOPE' then 'use a key that is scoped to it, or sign in'
-    when reason = 'PERSON_INACTIVE' then 'make the account active'
-    when reason = 'ORGANIZATION_INACTIVE' then 'make the organization active'
-    when reason = 'PARTITION' then 'ask for the partitioned table'
-    else concat_ws(' and ',
-      case
-        when cardinality(v_missing) = 0 then case when reason = 'NOT_OWN' then 'put in one''s own name' end
-        when v_waits then 'wait until ' || to_char(v_wait at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')
-        else coalesce('grant the role ' || quote_ident(access_private.smallest_role(organization_id, v_missing, all_roles)),
-          'grant a role that gives ' || array_to_string(v_missing, ' and ')) end,
-      case v_needs when 2 then 'sign in with a second factor' when 3 then 'sign in with a passkey or security key' end) end;
-end $$;
-comment on function access_private.explain(uuid, uuid, text, text, text, text, uuid, text, uuid, boolean, integer, boolean, boolean) is
-  'ALLOWED, DENIED or REFUSED (no answer), a reason in one word, a sentence, the smallest change, and the rows that decided. row_seen: null (no row asked), SEEN, OWNER_HIDDEN, ELSEWHERE (in another organization) or NONE.';
-
-create or replace function access_private.explain_for_owner(
-  person_id uuid, permission text, command text, table_name text, row_seen text, row_owner uuid, row_organization uuid,
-  organization_id uuid, assurance integer,
-  out verdict text, out reason text, out sentence text, out change text, out deciding jsonb
-)
-  language plpgsql stable security definer
-  set search_path = pg_catalog, pg_temp
-as $$
--- Borrows the reading of rules, roles and grants of every organization; only owners of tables are granted it.
-declare
-  v_organization uuid := coalesce(explain_for_owner.organization_id, row_organization, (
-    -- min() is not for uuid.
-    select (array_agg(m.organization_id))[1] from access.memberships m
-    where m.person_id = explain_for_owner.person_id having count(*) = 1));
-begin
-  if v_organization is null then
-    verdict := 'REFUSED';
-    reason := 'ORGANIZATION_UNCLEAR';
-    sentence := access_private.explain_sentence(verdict, reason, null, null, null, null, null);
-    deciding := '[]';
-    return;
-  end if;
-  select x.* into verdict, reason, sentence, change, deciding
-    from access_private.explain(v_organization, explain_for_owner.person_id, explain_for_owner.permission,
-      explain_for_owner.command, explain_for_owner.table_name, null, null,
-      case when row_organization <> v_organization then 'ELSEWHERE' else row_seen end, row_owner,
-      false, explain_for_owner.assurance, true, true) x;
-end $$;
-comment on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) is
-  'What access.explain() asks, once it has looked the row up as whoever calls it.';
-
-reset role;
-reset row_security;
-revoke create on schema access, access_private from safetypin_definer;
-
-create or replace function access.row_seen(
-  relation oid, key_column name, organization_column name, owner_column name, key text,
-  out seen text, out owner_id uuid, out organization_id uuid
-)
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-  set row_security = on
-as $$
--- Invoker: what is said of a row is what who asks can see of it. So a row that he cannot see is one that does not exist.
-declare
-  v_table text;
-  v_type text;
-begin
-  seen := 'NONE';
-  select format('%I.%I', n.nspname, c.relname), case
-      when a.atttypid = 'uuid'::regtype and row_seen.key ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then 'uuid'
-      when a.atttypid = any (array['smallint', 'integer', 'bigint']::regtype[]) and row_seen.key ~ '^-?[0-9]{1,18}$' then 'bigint'
-      when a.atttypid = any (array['text', 'varchar']::regtype[]) then 'text' end
-    into v_table, v_type
-    from pg_class c
-    join pg_namespace n on n.oid = c.relnamespace
-    join pg_attribute a on a.attrelid = c.oid and a.attname = row_seen.key_column
-    where c.oid = row_seen.relation and has_schema_privilege(n.oid, 'usage') and has_column_privilege(c.oid, a.attnum, 'select');
-  if v_type is null then
-    return;
-  end if;
-  if owner_column is null or has_column_privilege(relation, owner_column, 'select') then
-    execute format('select %L, %s, %s from %s t where t.%I = $1::%s limit 1', 'SEEN',
-        case when owner_column is null then 'null' else format('t.%I', owner_column) end,
-        case when has_column_privilege(relation, organization_column, 'select') then format('t.%I', organization_column) else 'null' end,
-        v_table, key_column, v_type)
-      into seen, owner_id, organization_id using key;
-  else
-    execute format('select %L from %s t where t.%I = $1::%s limit 1', 'OWNER_HIDDEN', v_table, key_column, v_type)
-      into seen using key;
-  end if;
-  seen := coalesce(seen, 'NONE');
-end $$;
-comment on function access.row_seen(oid, name, name, name, text) is
-  'Whether whoever calls it sees the row with this key (SEEN, OWNER_HIDDEN, NONE), and whose it is. For what explains access.';
-
-create or replace function access.explain(
-  person_id uuid, what text, table_name text default null, row_key text default null,
-  organization_id uuid default null, assurance integer default 1,
-  out verdict text, out reason text, out sentence text, out change text, out deciding jsonb
-)
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-  set row_security = on
-as $$
--- Invoker: only who owns the table sees its rows here.
-declare
-  v_place record;
-  v_row record;
-begin
-  v_place := access.explain_place(table_name, lower(what));
-  v_row := access.row_seen(v_place.relation, v_place.key_column, v_place.organization_column, v_place.owner_column, row_key);
-  select x.* into verdict, reason, sentence, change, deciding
-    from access_private.explain_for_owner(explain.person_id,
-      case when explain.table_name is null then what end, case when explain.table_name is not null then what end,
-      explain.table_name, case when row_key is not null then v_row.seen end, v_row.owner_id, v_row.organization_id,
-      explain.organization_id, explain.assurance) x;
-end $$;
-comment on function access.explain(uuid, text, text, text, uuid, integer) is
-  'For a DBA: why a person may or may not do something: a permission, or a command on a table and a row. In the row''s organization, the given one, or the only one of that person; with a session of the given assurance level.';
---! EndIncluded access/explain.sql
 --! Included access/obstacles.sql
 -- Purpose: why a table cannot be under rules as it is, each with the line that changes that. Invoker: reads the catalog.
 
@@ -7300,7 +6730,9 @@ declare
   v_and text := case when stored then ' AND ' else ' and ' end;
   v_or text := case when stored then ' OR ' else ' or ' end;
   v_can text := format(v_ask, permission);
-  v_own text := quote_ident(owner) || case when stored then ' = ( SELECT request.owner_id() AS owner_id)' else ' = (select request.owner_id())' end;
+  -- In one's own name an API key inserts too, with the permission; rows of one's own it does not reach for being that.
+  v_who text := case when command = 'insert' and permission is not null then 'user_id' else 'owner_id' end;
+  v_own text := quote_ident(owner) || format(case when stored then ' = ( SELECT request.%1$I() AS %1$I)' else ' = (select request.%1$I())' end, v_who);
   v_condition text;
 begin
   if stored then
@@ -7630,7 +7062,7 @@ begin
   return query select * from access_private.differing_policies(relation, organization, owner, permissions, assurance, roles, assign);
   return query
     select 40, format('%I has no default', a.attname), format('alter table %s alter column %I set default %s;', v_table, a.attname,
-        case when a.attname = organization then 'request.organization_id()' else 'request.owner_id()' end)
+        case when a.attname = organization then 'request.organization_id()' else 'request.user_id()' end)
       from pg_attribute a
       where a.attrelid = differences.relation and not a.atthasdef and a.attidentity = ''
         and (a.attname = organization and differences.relation <> 'access.organizations'::regclass or a.attname = owner and permissions[2] is not null);
@@ -8089,6 +7521,168 @@ create or replace trigger _600_keep_owner_changed after update on access.members
 create or replace trigger _600_keep_owner_gone after delete on access.membership_roles
   referencing old table as changed for each statement execute function access_private.tg_keep_owner();
 --! EndIncluded access/triggers.sql
+--! Included access/organizations.sql
+-- Purpose: names of organizations for addresses, what operators do with organizations, and their end.
+
+grant create on schema access, access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.slug(name text) returns text
+  language sql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- Letters lose their accents by being taken apart (NFKD); the few that do not come apart are named here.
+  select coalesce(nullif(rtrim(left(btrim(regexp_replace(lower(replace(replace(replace(replace(
+        translate(regexp_replace(normalize(slug.name, nfkd), E'[\u0300-\u036f]', '', 'g'), 'øØłŁđĐðÐıħĦÆŒÞẞ', 'oOlLdDdDihHæœþß'),
+        'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th') collate "C"),
+      '[^a-z0-9]+', '-', 'g'), '-'), 40), '-'), ''), 'organization')
+    || '-' || (select string_agg(substr('abcdefghijklmnopqrstuvwxyz234567', (get_byte(r.bytes, i) & 31) + 1, 1), '')
+      from (select uuid_send(gen_random_uuid()) as bytes) r, generate_series(0, 5) i)
+$$;
+comment on function access_private.slug(text) is
+  'A name in ASCII with 30 random bits behind it: whoever asks for one learns nothing about whose there are.';
+
+create or replace function access_private.tg_organizations__slug() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+  set plan_cache_mode = force_generic_plan
+as $$
+begin
+  loop
+    new.slug := access_private.slug(new.name);
+    exit when not exists (select from access.organizations o where o.slug = new.slug);
+  end loop;
+  return new;
+end $$;
+comment on function access_private.tg_organizations__slug() is 'The server alone makes slugs.';
+
+create or replace function access.list_organizations()
+  returns table (slug text, name text, status text, plan text, members integer, created_at timestamptz, closes_at timestamptz)
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Borrows reading all organizations; granted to the owner alone.
+  select o.slug, o.name, o.status, o.plan, access_private.used(o.id, 'members'), o.created_at, nullif(o.closes_at, 'infinity')
+    from access.organizations o
+    order by o.created_at, o.id
+$$;
+comment on function access.list_organizations() is 'All organizations, oldest first. For operators.';
+
+create or replace function access_private.operate(slug text) returns uuid
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+begin
+  select o.id into v_id from access.organizations o where o.slug = operate.slug;
+  if not found then
+    raise exception 'no organization %', operate.slug using errcode = 'P0002';
+  end if;
+  perform access_private.take_turn(v_id);
+  return v_id;
+end $$;
+comment on function access_private.operate(text) is 'The organization of a slug, whose turn this transaction has then. P0002 if there is none.';
+
+create or replace function access.suspend_organization(slug text) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Borrows changing organizations; granted to the owner alone.
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  update access.organizations o
+    set status = 'suspended', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.status = 'active';
+  if found then
+    perform audit_private.append('organization.suspend', v_id);
+  end if;
+  return found;
+end $$;
+comment on function access.suspend_organization(text) is
+  'Nobody acts in the organization from the next statement on; its sessions end. False if it was not active; P0002 if there is none. For operators; recorded.';
+
+create or replace function access.resume_organization(slug text) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- As for suspend_organization().
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  update access.organizations o
+    set status = 'active', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.status = 'suspended';
+  if found then
+    perform audit_private.append('organization.resume', v_id);
+  end if;
+  return found;
+end $$;
+comment on function access.resume_organization(text) is
+  'Takes a suspension back: people sign in anew. False if it was not suspended; P0002 if there is none. For operators; recorded.';
+
+create or replace function access.give_plan(slug text, plan text) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- As for suspend_organization().
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  if not exists (select from access.plans p where p.name = give_plan.plan) then
+    raise exception 'no plan %', give_plan.plan using errcode = 'P0002';
+  end if;
+  update access.organizations o
+    set plan = give_plan.plan, updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.plan <> give_plan.plan;
+  if found then
+    perform audit_private.append('organization.plan', v_id, details => jsonb_build_object('plan', give_plan.plan));
+  end if;
+  return found;
+end $$;
+comment on function access.give_plan(text, text) is
+  'Gives an organization a plan; nothing is taken from one that has more than the plan allows. False if it had that plan; P0002 if there is no such organization or plan. For operators; recorded.';
+
+create or replace function access.close_organizations(batch integer) returns integer
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count integer;
+begin
+  if request.task() is distinct from 'access__close_organizations' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  with closed as (
+    update access.organizations o
+      set status = 'closed', updated_at = clock_timestamp(), version = o.version + 1
+      from (select c.id from access.organizations c
+            where c.closes_at <= clock_timestamp() and c.status <> 'closed'
+            order by c.id
+            limit least(greatest(batch, 1), 1000) for no key update skip locked) over
+      where o.id = over.id
+      returning o.id)
+  select count(*) filter (where audit_private.append('organization.end', c.id) is not null)::integer into v_count from closed c;
+  return v_count;
+end $$;
+comment on function access.close_organizations(integer) is
+  'Task access__close_organizations: says closed of organizations that are over already by the clock; returns how many. DENYD outside it.';
+
+grant execute on function access_private.tg_organizations__slug() to safetypin_owner;
+reset role;
+reset row_security;
+revoke create on schema access, access_private from safetypin_definer;
+
+create or replace trigger _100_slug before insert on access.organizations
+  for each row execute function access_private.tg_organizations__slug();
+--! EndIncluded access/organizations.sql
 --! Included access/invitations.sql
 -- Purpose: invitations: whom somebody asked to join, as what, and until when that holds. The address is sealed under the
 -- organization, apart; the token is made when the mail is written (identity.compose_mail) and kept as its hash.
@@ -8257,7 +7851,9 @@ create or replace function access.clean_up(batch integer) returns integer
 as $$
 declare
   v_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.invitation_seconds'));
+  v_keys_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.api_key_seconds'));
   v_count integer;
+  v_total integer := 0;
 begin
   if request.task() is distinct from 'access__clean_up' then
     raise exception 'only the job of this name may do this' using errcode = 'DENYD';
@@ -8271,10 +7867,17 @@ begin
            limit least(greatest(batch, 1), 10000) for update skip locked) old
     where i.organization_id = old.organization_id and i.id = old.id;
   get diagnostics v_count = row_count;
-  return v_count;
+  v_total := v_total + v_count;
+  delete from access.api_keys k
+    using (select o.organization_id, o.id from access.api_keys o
+           where least(o.revoked_at, o.expires_at) < v_keys_over
+           limit least(greatest(batch, 1), 10000) for update skip locked) old
+    where k.organization_id = old.organization_id and k.id = old.id;
+  get diagnostics v_count = row_count;
+  return v_total + v_count;
 end $$;
 comment on function access.clean_up(integer) is
-  'Task access__clean_up: removes a batch of invitations that are over, with their addresses; returns how many. DENYD outside it.';
+  'Task access__clean_up: removes a batch of invitations that are over, with their addresses, and of API keys that ended long ago; returns how many. DENYD outside it.';
 
 reset role;
 reset row_security;
@@ -8558,6 +8161,620 @@ reset role;
 reset row_security;
 revoke create on schema access_private from safetypin_definer;
 --! EndIncluded access/api-keys.sql
+--! Included access/explain-words.sql
+-- Purpose: explanations for people, reason by reason, and which role would do.
+
+grant create on schema access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.explain_sentence(
+  verdict text, reason text, what text, permission text, at timestamptz, needs integer, has integer
+) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case explain_sentence.verdict
+      when 'ALLOWED' then format('Allowed to %s: ', what) when 'DENIED' then format('Not allowed to %s: ', what) else 'No answer: ' end
+    || case explain_sentence.reason
+      when 'HELD' then format('a role gives %s%s.', permission, ' until ' || t.said)
+      when 'OWN_ROW' then 'one''s own row needs no permission.'
+      when 'OWN_ROWS' then concat('one''s own rows, which need no permission; rows of others are left out', ', for want of ' || permission, '.')
+      when 'ASSIGN' then 'a role allows to put in rows in the name of others.'
+      when 'NOT_HELD' then format('no role gives %s.', permission)
+      when 'NOT_YET' then format('the role that gives %s counts from %s.', permission, t.said)
+      when 'ENDED' then format('the role that gave %s ended at %s.', permission, t.said)
+      when 'SCOPE' then format('the API key was not made for %s.', permission)
+      when 'KEY_OVER' then 'the API key has ended.'
+      when 'NOT_OWN' then 'the row is in the name of somebody else.'
+      when 'ASSURANCE' then format('it needs a session of assurance level %s, and this has level %s.', needs, has)
+      when 'CLOSED' then 'there is no rule that lets anybody.'
+      when 'OTHER_ROLES' then 'the rule is for other roles of the database.'
+      when 'NOT_GRANTED' then 'there is a rule, but the grant of the database that belongs to it is missing.'
+      when 'COLUMN_CLOSED' then 'there is no column of this name that anybody may use so.'
+      when 'NOT_PROTECTED' then 'the table is not under rules.'
+      when 'PARTITION' then 'rows of a partition are reached through the partitioned table.'
+      when 'OTHER_ORGANIZATION' then 'the row belongs to another organization.'
+      when 'ROW_NOT_FOUND' then 'there is no such row, or it may not be seen.'
+      when 'PERSON_INACTIVE' then 'the account is not active.'
+      when 'ORGANIZATION_INACTIVE' then 'the organization is suspended or closed.'
+      when 'NOT_FOUND' then 'there is no such member in this organization.'
+      when 'NOT_PERMITTED' then 'asking about others needs access.explain.'
+      when 'QUESTION_UNCLEAR' then 'ask for a permission, or for a command and a table.'
+      when 'PERMISSION_UNKNOWN' then 'there is no such permission.'
+      when 'COMMAND_UNKNOWN' then 'a command is select, insert, update or delete.'
+      when 'TABLE_UNKNOWN' then 'there is no such table under rules: it is named schema.table.'
+      when 'TABLE_UNRULED' then 'other policies than those of access.protect() decide on this table.'
+      when 'OWNER_HIDDEN' then 'whose row it is may not be seen.'
+      when 'ORGANIZATION_UNCLEAR' then 'say in which organization.'
+    end
+  from (select to_char(explain_sentence.at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"') as said) t
+$$;
+comment on function access_private.explain_sentence(text, text, text, text, timestamptz, integer, integer) is
+  'An explanation for people: reason by reason. Repeats nothing that was typed.';
+
+create or replace function access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean) returns text
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select r.name
+    from access.roles r
+    join access.role_permissions rp on rp.organization_id = r.organization_id and rp.role_id = r.id
+    where r.organization_id = smallest_role.organization_id and (r.built_in or smallest_role.all_roles)
+    group by r.id, r.name
+    having array_agg(rp.permission) @> smallest_role.permissions
+    order by count(*), r.name
+    limit 1
+$$;
+comment on function access_private.smallest_role(uuid, text[], boolean) is
+  'The role with the fewest permissions that gives all of these; of the built-in ones only, for who may not see roles.';
+
+reset role;
+reset row_security;
+revoke create on schema access_private from safetypin_definer;
+--! EndIncluded access/explain-words.sql
+--! Included access/explain-steps.sql
+-- Purpose: why somebody may or may not do something, from the rows that access.protect() compiles: which rule, which grant,
+-- whose row. Steps of access.explain() and api.explain_access(); what they say of a row comes from who asks, see
+-- access.row_seen().
+
+grant create on schema access, access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.find_table(name text, for_owner boolean, out relation oid, out full_name text, out standing text)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+-- No cast to regclass: that raises for what is no name.
+begin
+  select r.relation, format('%I.%I', n.nspname, c.relname), 'RULED' into find_table.relation, full_name, standing
+    from (select distinct r.relation from access.rules r) r
+    join pg_class c on c.oid = r.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where find_table.name in (format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname)
+    order by find_table.name = format('%I.%I', n.nspname, c.relname) desc
+    limit 1;
+  if found then
+    return;
+  end if;
+  -- Without its schema, if only one is meant.
+  select min(r.relation::oid), min(format('%I.%I', n.nspname, c.relname)), 'RULED' into find_table.relation, full_name, standing
+    from (select distinct r.relation from access.rules r) r
+    join pg_class c on c.oid = r.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.relname = find_table.name
+    having count(*) = 1;
+  if found then
+    return;
+  end if;
+  select c.oid, format('%I.%I', n.nspname, c.relname),
+      case when exists (
+          select from pg_partition_ancestors(c.oid) a join access.rules r on r.relation = a.relid) then 'PARTITION'
+        else 'UNRULED' end
+    into find_table.relation, full_name, standing
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where find_table.name in (format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname)
+      and c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname !~ '^(pg_|information_schema$)'
+      -- Nobody learns what other tables there are.
+      and (for_owner or has_schema_privilege('safetypin_member', n.oid, 'usage') and (
+        has_any_column_privilege('safetypin_member', c.oid, 'select, insert, update')
+        or has_table_privilege('safetypin_member', c.oid, 'delete')
+        or c.relispartition and exists (
+          select from pg_partition_ancestors(c.oid) a join access.rules r on r.relation = a.relid)))
+    limit 1;
+  standing := coalesce(standing, 'UNKNOWN');
+end $$;
+comment on function access_private.find_table(text, boolean) is
+  'The table of this name: RULED, a PARTITION of one that is, UNRULED (a member may use it, or the owner asks), or UNKNOWN.';
+
+create or replace function access.explain_place(
+  table_name text, command text,
+  out relation oid, out key_column name, out organization_column name, out owner_column name
+)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows the reading of rules; says only where a row of a protected table is looked up, which is then done by who asks.
+begin
+  select f.relation, r.organization_column, r.owner_column into relation, organization_column, owner_column
+    from access_private.find_table(explain_place.table_name, false) f
+    join access.rules r on r.relation = f.relation and r.command = explain_place.command
+    where f.standing = 'RULED';
+  select a.attname into key_column
+    from pg_index i
+    cross join unnest(i.indkey) with ordinality as k (attnum, position)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = explain_place.relation and i.indisprimary
+    -- A partitioned table's key has more columns; the first after the organization names the row.
+    order by a.attname = organization_column, k.position
+    limit 1;
+end $$;
+comment on function access.explain_place(text, text) is
+  'By which column a row of a protected table is named, and which columns say whose it is, for one command; nulls if nothing is under a rule there.';
+
+create or replace function access_private.explain_held(
+  organization_id uuid, person_id uuid, api_key access.api_keys, permission text, self boolean,
+  out reason text, out at timestamptz, out grants jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_valid tstzmultirange;
+  v_held boolean;
+begin
+  grants := '[]';
+  if api_key.id is not null and not explain_held.permission = any (api_key.permissions) then
+    reason := 'SCOPE';
+    return;
+  end if;
+  if api_key.service_account_id is not null then
+    reason := case when exists (
+        select from access.service_accounts s
+          where s.organization_id = explain_held.organization_id and s.id = api_key.service_account_id
+            and s.status = 'active' and explain_held.permission = any (s.permissions)) then 'HELD' else 'NOT_HELD' end;
+    at := api_key.expires_at;
+    return;
+  end if;
+  select h.valid into v_valid from access_private.held_permissions h
+    where h.organization_id = explain_held.organization_id and h.person_id = explain_held.person_id
+      and h.permission = explain_held.permission;
+  v_held := coalesce(v_valid @> v_now, false);
+  -- One's own are asked as policies ask them.
+  reason := case
+    when v_held and (not self or coalesce(request.can(explain_held.permission), false)) then 'HELD'
+    when v_held then 'SCOPE'
+    when exists (select from unnest(v_valid) w where lower(w) > v_now) then 'NOT_YET'
+    when v_valid is not null then 'ENDED'
+    else 'NOT_HELD' end;
+  at := nullif(case reason
+    when 'NOT_YET' then (select min(lower(w)) from unnest(v_valid) w where lower(w) > v_now)
+    when 'ENDED' then (select max(upper(w)) from unnest(v_valid) w)
+    else least(api_key.expires_at, (select upper(w) from unnest(v_valid) w where w @> v_now)) end, 'infinity');
+  grants := (
+    select coalesce(jsonb_agg(jsonb_build_object('kind', 'grant', 'permission', explain_held.permission, 'role', r.name,
+        'validFrom', nullif(mr.valid_from, '-infinity'), 'validUntil', nullif(mr.valid_until, 'infinity'),
+        'now', v_now >= mr.valid_from and v_now < mr.valid_until) order by mr.valid_from, r.name, mr.id), '[]')
+      from access.memberships m
+      join access.membership_roles mr on mr.organization_id = m.organization_id and mr.membership_id = m.id
+      join access.role_permissions rp on rp.organization_id = mr.organization_id and rp.role_id = mr.role_id
+        and rp.permission = explain_held.permission
+      join access.roles r on r.organization_id = mr.organization_id and r.id = mr.role_id
+      where m.organization_id = explain_held.organization_id and m.person_id = explain_held.person_id);
+end $$;
+comment on function access_private.explain_held(uuid, uuid, access.api_keys, text, boolean) is
+  'Whether a member, or an API key, holds a permission now: HELD (at: until when), SCOPE (the key was not made for it), NOT_YET (at: from when), ENDED (at: since when) or NOT_HELD; and the grants that say so.';
+
+create or replace function access_private.explain_rule(
+  rule access.rules, organization_id uuid, person_id uuid, api_key access.api_keys, self boolean, assurance integer, own boolean,
+  out passes boolean, out reason text, out at timestamptz, out missing text, out deciding jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+-- What access.protect() writes into a policy, asked of one person or key. Own is null where no row is asked about.
+declare
+  v_held record;
+  v_assign record;
+begin
+  deciding := jsonb_build_array(jsonb_build_object('kind', 'rule', 'table', (
+      select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = rule.relation),
+    'command', rule.command, 'permission', rule.permission, 'ownerColumn', rule.owner_column,
+    'assign', rule.assign, 'assurance', rule.assurance));
+  if rule.permission is not null then
+    v_held := access_private.explain_held(organization_id, person_id, api_key, rule.permission, self);
+    deciding := deciding || v_held.grants;
+  end if;
+  at := case when rule.permission is not null then v_held.at end;
+  if rule.permission is not null and v_held.reason <> 'HELD'
+    and (rule.owner_column is null or rule.command = 'insert' or not coalesce(own, true)) then
+    reason := v_held.reason;
+    missing := rule.permission;
+  elsif rule.owner_column is not null and rule.command = 'insert' and not coalesce(own, true) then
+    v_assign := access_private.explain_held(organization_id, person_id, api_key, rule.assign, self);
+    deciding := deciding || v_assign.grants;
+    passes := v_assign.reason = 'HELD';
+    reason := case when passes then 'ASSIGN' else 'NOT_OWN' end;
+    missing := case when not passes then rule.assign end;
+  elsif rule.permission is not null and v_held.reason = 'HELD' then
+    passes := true;
+    reason := 'HELD';
+  else
+    passes := coalesce(own, true);
+    reason := case when own then 'OWN_ROW' when own is null then 'OWN_ROWS' else 'NOT_OWN' end;
+    at := null;
+  end if;
+  passes := coalesce(passes, false);
+  if passes and assurance < rule.assurance then
+    passes := false;
+    reason := 'ASSURANCE';
+  end if;
+end $$;
+comment on function access_private.explain_rule(access.rules, uuid, uuid, access.api_keys, boolean, integer, boolean) is
+  'Whether one rule lets a member through, why, until or from when, which permission is missing, and the rows that decided.';
+
+create or replace function access_private.is_granted(relation oid, command text, column_name text default null) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select has_schema_privilege('safetypin_member', c.relnamespace, 'usage') and case
+      when is_granted.command = 'delete' then has_table_privilege('safetypin_member', c.oid, 'delete')
+      when is_granted.column_name is null then has_any_column_privilege('safetypin_member', c.oid, is_granted.command)
+      else exists (
+        select from pg_attribute a
+        where a.attrelid = c.oid and a.attname = is_granted.column_name and a.attnum > 0 and not a.attisdropped
+          and has_column_privilege('safetypin_member', c.oid, a.attnum, is_granted.command)) end
+    from pg_class c
+    where c.oid = is_granted.relation
+$$;
+comment on function access_private.is_granted(oid, text, text) is
+  'Whether members have the grant of the database that a command needs, on a column or on any.';
+
+create or replace function access_private.explain_command(
+  relation oid, command text, organization_id uuid, person_id uuid, api_key access.api_keys, column_name text, new_owner uuid,
+  row_seen text, row_owner uuid, self boolean, assurance integer,
+  out verdict text, out reason text, out permission text, out at timestamptz, out missing text[], out needs integer,
+  out waits boolean, out wait timestamptz, out deciding jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_rule access.rules;
+  v_closed text;
+  v_step record;
+  v_one text;
+begin
+  deciding := '[]';
+  missing := '{}';
+  waits := true;
+  -- A row that a statement names is read by it, so changing and removing it need reading as well.
+  foreach v_one in array case when command in ('update', 'delete') then array[command, 'select'] else array[command] end loop
+    select r.* into v_rule from access.rules r where r.relation = explain_command.relation and r.command = v_one;
+    v_closed := case
+      when v_rule.relation is null or v_one = 'insert' and v_rule.permission is null then 'CLOSED'
+      when not 'safetypin_member' = any (v_rule.roles) then 'OTHER_ROLES'
+      when not access_private.is_granted(relation, v_one) then 'NOT_GRANTED'
+      when v_one = command and column_name is not null and not access_private.is_granted(relation, v_one, column_name) then 'COLUMN_CLOSED' end;
+    if v_closed is not null then
+      verdict := 'DENIED';
+      reason := v_closed;
+      return;
+    end if;
+    v_step := access_private.explain_rule(v_rule, organization_id, person_id, api_key, self, assurance, case
+      -- No row is a key's own.
+      when api_key.id is not null then false
+      when v_one = 'insert' then new_owner = person_id
+      when row_seen = 'SEEN' then coalesce(row_owner = person_id, false)
+      when row_seen = 'OWNER_HIDDEN' then false end);
+    deciding := deciding || v_step.deciding;
+    if v_step.passes then
+      -- The command's own rule says why; reading only takes away.
+      if verdict is null or verdict = 'ALLOWED' and v_step.reason = 'OWN_ROWS' then
+        verdict := 'ALLOWED';
+        reason := v_step.reason;
+        permission := v_rule.permission;
+        at := v_step.at;
+      end if;
+      continue;
+    end if;
+    if row_seen = 'OWNER_HIDDEN' and v_one <> 'insert' and v_rule.owner_column is not null and v_step.reason <> 'ASSURANCE' then
+      verdict := null;
+      reason := 'OWNER_HIDDEN';
+      return;
+    end if;
+    if verdict is distinct from 'DENIED' then
+      verdict := 'DENIED';
+      reason := v_step.reason;
+      permission := coalesce(v_step.missing, v_rule.permission);
+      at := v_step.at;
+    end if;
+    missing := missing || v_step.missing;
+    needs := greatest(needs, case when assurance < v_rule.assurance then v_rule.assurance end);
+    waits := waits and v_step.reason = 'NOT_YET';
+    wait := greatest(wait, v_step.at);
+  end loop;
+  missing := array_remove(missing, null);
+end $$;
+comment on function access_private.explain_command(oid, text, uuid, uuid, access.api_keys, text, uuid, text, uuid, boolean, integer) is
+  'Whether the rules and grants of one table let a member do one command, the first reason, all that is missing, and the rows that decided. Verdict is null where the owner of the row decides and may not be seen.';
+
+reset role;
+reset row_security;
+revoke create on schema access, access_private from safetypin_definer;
+--! EndIncluded access/explain-steps.sql
+--! Included access/explain.sql
+-- Purpose: the answer to why somebody may or may not do something: verdict, reason, sentence, smallest change, deciding rows.
+
+grant create on schema access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.explain(
+  organization_id uuid, person_id uuid, api_key access.api_keys, permission text, command text, table_name text, column_name text,
+  owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean,
+  out verdict text, out reason text, out sentence text, out change text, out deciding jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_command text := lower(explain.command);
+  v_organization access.organizations;
+  v_person record;
+  v_what text;
+  v_table record;
+  v_name text;
+  v_held record;
+  v_step record;
+  v_permission text;
+  v_at timestamptz;
+  v_needs integer;
+  v_missing text[] := '{}';
+  v_wait timestamptz;
+  v_waits boolean := true;
+begin
+  select o.* into v_organization from access.organizations o where o.id = explain.organization_id;
+  select p.status, m.created_at into v_person
+    from access.memberships m
+    join identity.people p on p.id = m.person_id
+    where m.organization_id = explain.organization_id and m.person_id = explain.person_id;
+  deciding := jsonb_build_array(jsonb_build_object('kind', 'organization', 'status', v_organization.status,
+    'closesAt', nullif(v_organization.closes_at, 'infinity')));
+  if api_key.service_account_id is null then
+    deciding := deciding || jsonb_build_object('kind', 'person', 'status', v_person.status, 'memberSince', v_person.created_at);
+  end if;
+  if api_key.id is not null then
+    deciding := deciding || jsonb_build_object('kind', 'key', 'permissions', api_key.permissions,
+      'serviceAccount', api_key.service_account_id, 'expiresAt', api_key.expires_at, 'revokedAt', api_key.revoked_at);
+  end if;
+  <<answer>>
+  begin
+    if (explain.permission is null) = (explain.table_name is null) or (explain.command is null) <> (explain.table_name is null)
+      or (explain.column_name is not null and coalesce(v_command, 'delete') = 'delete') then
+      reason := 'QUESTION_UNCLEAR';
+      exit answer;
+    end if;
+    if api_key.service_account_id is null and v_person.status is null then
+      reason := 'NOT_FOUND';
+      exit answer;
+    end if;
+    if explain.permission is not null and not exists (select from access.permissions p where p.name = explain.permission) then
+      reason := 'PERMISSION_UNKNOWN';
+      exit answer;
+    end if;
+    if v_command <> all ('{select,insert,update,delete}') then
+      reason := 'COMMAND_UNKNOWN';
+      exit answer;
+    end if;
+    if explain.table_name is not null then
+      v_table := access_private.find_table(explain.table_name, for_owner);
+      v_name := v_table.full_name;
+      if v_table.standing = 'UNKNOWN' or v_table.standing = 'UNRULED' and not for_owner then
+        reason := 'TABLE_' || v_table.standing;
+        exit answer;
+      end if;
+      v_what := format('%s %s of %s', v_command, case when row_seen is null or v_command = 'insert' then 'rows' else 'this row' end, v_name);
+    else
+      v_what := format('do what %s is for', explain.permission);
+    end if;
+
+    -- From here on there is an answer, unless whose row it is decides and may not be seen.
+    verdict := 'DENIED';
+    if v_organization.status <> 'active' or v_organization.closes_at <= clock_timestamp() then
+      reason := 'ORGANIZATION_INACTIVE';
+      exit answer;
+    end if;
+    if v_person.status <> 'active' then
+      reason := 'PERSON_INACTIVE';
+      exit answer;
+    end if;
+    if api_key.revoked_at is not null or api_key.expires_at <= clock_timestamp() then
+      reason := 'KEY_OVER';
+      exit answer;
+    end if;
+    if explain.permission is not null then
+      v_held := access_private.explain_held(organization_id, person_id, api_key, explain.permission, self);
+      deciding := deciding || v_held.grants;
+      reason := v_held.reason;
+      v_permission := explain.permission;
+      v_at := v_held.at;
+      if reason = 'HELD' then
+        verdict := 'ALLOWED';
+      else
+        v_missing := array[explain.permission];
+        v_waits := reason = 'NOT_YET';
+        v_wait := v_at;
+      end if;
+      exit answer;
+    end if;
+    if v_table.standing <> 'RULED' then
+      reason := case v_table.standing when 'PARTITION' then 'PARTITION' else 'NOT_PROTECTED' end;
+      exit answer;
+    end if;
+    if not (select c.relrowsecurity from pg_class c where c.oid = v_table.relation) then
+      verdict := null;
+      reason := 'TABLE_UNRULED';
+      exit answer;
+    end if;
+    deciding := deciding || jsonb_build_object('kind', 'session', 'assurance', explain.assurance);
+    if row_seen is not null and v_command <> 'insert' then
+      deciding := deciding || jsonb_build_object('kind', 'row', 'found', row_seen in ('SEEN', 'OWNER_HIDDEN'), 'owner', row_owner,
+        'own', case when row_seen = 'SEEN' then api_key.id is null and coalesce(row_owner = explain.person_id, false) end);
+      if row_seen = 'ELSEWHERE' then
+        reason := 'OTHER_ORGANIZATION';
+        exit answer;
+      end if;
+    end if;
+
+    v_step := access_private.explain_command(v_table.relation, v_command, organization_id, person_id, api_key, explain.column_name,
+      coalesce(explain.owner_id, explain.person_id), row_seen, row_owner, self, explain.assurance);
+    verdict := v_step.verdict;
+    reason := v_step.reason;
+    v_permission := v_step.permission;
+    v_at := v_step.at;
+    v_missing := v_step.missing;
+    v_needs := v_step.needs;
+    v_waits := v_step.waits;
+    v_wait := v_step.wait;
+    deciding := deciding || v_step.deciding;
+    if verdict = 'ALLOWED' and row_seen = 'NONE' and v_command <> 'insert' then
+      -- Of others' rows nothing is told that the asker does not see.
+      verdict := case when self then 'DENIED' end;
+      reason := 'ROW_NOT_FOUND';
+    end if;
+  end answer;
+
+  if verdict is null then
+    verdict := 'REFUSED';
+    deciding := '[]';
+  end if;
+  sentence := access_private.explain_sentence(verdict, reason, v_what, v_permission, v_at, v_needs, explain.assurance);
+  change := case
+    when verdict <> 'DENIED' then null
+    when reason in ('CLOSED', 'NOT_GRANTED', 'NOT_PROTECTED', 'OTHER_ROLES') then case
+      when for_owner then format('select access.protect(%L, …);', v_name)
+      else 'whoever owns the table opens it with access.protect()' end
+    when reason in ('SCOPE', 'KEY_OVER') then 'make another API key'
+    when api_key.service_account_id is not null then 'make another service account'
+    when reason = 'PERSON_INACTIVE' then 'make the account active'
+    when reason = 'ORGANIZATION_INACTIVE' then 'make the organization active'
+    when reason = 'PARTITION' then 'ask for the partitioned table'
+    else concat_ws(' and ',
+      case
+        when cardinality(v_missing) = 0 then case when reason = 'NOT_OWN' then 'put in one''s own name' end
+        when v_waits then 'wait until ' || to_char(v_wait at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')
+        else coalesce('grant the role ' || quote_ident(access_private.smallest_role(organization_id, v_missing, all_roles)),
+          'grant a role that gives ' || array_to_string(v_missing, ' and ')) end,
+      case v_needs when 2 then 'sign in with a second factor' when 3 then 'sign in with a passkey or security key' end) end;
+end $$;
+comment on function access_private.explain(uuid, uuid, access.api_keys, text, text, text, text, uuid, text, uuid, boolean, integer, boolean, boolean) is
+  'ALLOWED, DENIED or REFUSED (no answer), a reason in one word, a sentence, the smallest change, and the rows that decided. row_seen: null (no row asked), SEEN, OWNER_HIDDEN, ELSEWHERE (in another organization) or NONE.';
+
+create or replace function access_private.explain_for_owner(
+  person_id uuid, permission text, command text, table_name text, row_seen text, row_owner uuid, row_organization uuid,
+  organization_id uuid, assurance integer,
+  out verdict text, out reason text, out sentence text, out change text, out deciding jsonb
+)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows the reading of rules, roles and grants of every organization; only owners of tables are granted it.
+declare
+  v_organization uuid := coalesce(explain_for_owner.organization_id, row_organization, (
+    -- min() is not for uuid.
+    select (array_agg(m.organization_id))[1] from access.memberships m
+    where m.person_id = explain_for_owner.person_id having count(*) = 1));
+begin
+  if v_organization is null then
+    verdict := 'REFUSED';
+    reason := 'ORGANIZATION_UNCLEAR';
+    sentence := access_private.explain_sentence(verdict, reason, null, null, null, null, null);
+    deciding := '[]';
+    return;
+  end if;
+  select x.* into verdict, reason, sentence, change, deciding
+    from access_private.explain(v_organization, explain_for_owner.person_id, null, explain_for_owner.permission,
+      explain_for_owner.command, explain_for_owner.table_name, null, null,
+      case when row_organization <> v_organization then 'ELSEWHERE' else row_seen end, row_owner,
+      false, explain_for_owner.assurance, true, true) x;
+end $$;
+comment on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) is
+  'What access.explain() asks, once it has looked the row up as whoever calls it.';
+
+reset role;
+reset row_security;
+revoke create on schema access_private from safetypin_definer;
+
+create or replace function access.row_seen(
+  relation oid, key_column name, organization_column name, owner_column name, key text,
+  out seen text, out owner_id uuid, out organization_id uuid
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Invoker: what is said of a row is what who asks can see of it. So a row that he cannot see is one that does not exist.
+declare
+  v_table text;
+  v_type text;
+begin
+  seen := 'NONE';
+  select format('%I.%I', n.nspname, c.relname), case
+      when a.atttypid = 'uuid'::regtype and row_seen.key ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then 'uuid'
+      when a.atttypid = any (array['smallint', 'integer', 'bigint']::regtype[]) and row_seen.key ~ '^-?[0-9]{1,18}$' then 'bigint'
+      when a.atttypid = any (array['text', 'varchar']::regtype[]) then 'text' end
+    into v_table, v_type
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    join pg_attribute a on a.attrelid = c.oid and a.attname = row_seen.key_column
+    where c.oid = row_seen.relation and has_schema_privilege(n.oid, 'usage') and has_column_privilege(c.oid, a.attnum, 'select');
+  if v_type is null then
+    return;
+  end if;
+  if owner_column is null or has_column_privilege(relation, owner_column, 'select') then
+    execute format('select %L, %s, %s from %s t where t.%I = $1::%s limit 1', 'SEEN',
+        case when owner_column is null then 'null' else format('t.%I', owner_column) end,
+        case when has_column_privilege(relation, organization_column, 'select') then format('t.%I', organization_column) else 'null' end,
+        v_table, key_column, v_type)
+      into seen, owner_id, organization_id using key;
+  else
+    execute format('select %L from %s t where t.%I = $1::%s limit 1', 'OWNER_HIDDEN', v_table, key_column, v_type)
+      into seen using key;
+  end if;
+  seen := coalesce(seen, 'NONE');
+end $$;
+comment on function access.row_seen(oid, name, name, name, text) is
+  'Whether whoever calls it sees the row with this key (SEEN, OWNER_HIDDEN, NONE), and whose it is. For what explains access.';
+
+create or replace function access.explain(
+  person_id uuid, what text, table_name text default null, row_key text default null,
+  organization_id uuid default null, assurance integer default 1,
+  out verdict text, out reason text, out sentence text, out change text, out deciding jsonb
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- Invoker: only who owns the table sees its rows here.
+declare
+  v_place record;
+  v_row record;
+begin
+  v_place := access.explain_place(table_name, lower(what));
+  v_row := access.row_seen(v_place.relation, v_place.key_column, v_place.organization_column, v_place.owner_column, row_key);
+  select x.* into verdict, reason, sentence, change, deciding
+    from access_private.explain_for_owner(explain.person_id,
+      case when explain.table_name is null then what end, case when explain.table_name is not null then what end,
+      explain.table_name, case when row_key is not null then v_row.seen end, v_row.owner_id, v_row.organization_id,
+      explain.organization_id, explain.assurance) x;
+end $$;
+comment on function access.explain(uuid, text, text, text, uuid, integer) is
+  'For a DBA: why a person may or may not do something: a permission, or a command on a table and a row. In the row''s organization, the given one, or the only one of that person; with a session of the given assurance level.';
+--! EndIncluded access/explain.sql
 --! Included access/domains.sql
 -- Purpose: domains of organizations. A domain is proved by a TXT record that only whoever runs its DNS can write. Several
 -- organizations may try; one owns it, and what says so is one row of access_private.domain_owners.
@@ -8954,6 +9171,148 @@ reset role;
 reset row_security;
 revoke create on schema access, access_private from safetypin_definer;
 --! EndIncluded access/domain-checks.sql
+--! Included access/domain-joining.sql
+-- Purpose: joining by address: whoever proves an address at a domain that an organization owns becomes a member, if the
+-- organization wants that, with a role that permits no more than members have.
+
+create table if not exists access_private.kept_out (
+  organization_id uuid not null constraint kept_out_organization_exists references access.organizations (id) on delete cascade,
+  lookup bytea not null,
+  person_id uuid constraint kept_out_person_exists references identity.people (id) on delete set null,
+  since timestamptz not null default clock_timestamp(),
+  constraint kept_out_pkey primary key (organization_id, lookup)
+);
+create index if not exists kept_out_person_idx on access_private.kept_out (person_id);
+alter table access_private.kept_out enable row level security, force row level security;
+comment on table access_private.kept_out is 'Who is not a member any more does not come back by address alone; an invitation ends that.';
+comment on column access_private.kept_out.organization_id is 'Organization.';
+comment on column access_private.kept_out.lookup is 'Blind index of the address, as in identity_private.emails: it stays when the account goes, or a new account would be a way back.';
+comment on column access_private.kept_out.person_id is 'Whose address it was; null once that person is gone.';
+comment on column access_private.kept_out.since is 'Since when.';
+
+grant create on schema access_private to safetypin_definer;
+set local role safetypin_definer;
+set local row_security = on;
+
+create or replace function access_private.tg_memberships__keep_out() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+begin
+  insert into access_private.kept_out as k (organization_id, lookup, person_id)
+    select c.organization_id, e.lookup, e.person_id
+      from changed c
+      join access.organizations o on o.id = c.organization_id
+      join identity_private.emails e on e.person_id = c.person_id
+      order by c.organization_id, e.lookup
+    on conflict on constraint kept_out_pkey do update set person_id = excluded.person_id, since = excluded.since;
+  return null;
+end $$;
+comment on function access_private.tg_memberships__keep_out() is 'Members left or were removed: they do not come back by their address alone.';
+
+create or replace function access_private.tg_memberships__let_in() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+begin
+  delete from access_private.kept_out k
+    using changed c
+    where k.organization_id = c.organization_id
+      and (k.person_id = c.person_id
+        or k.lookup in (select e.lookup from identity_private.emails e where e.person_id = c.person_id));
+  return null;
+end $$;
+comment on function access_private.tg_memberships__let_in() is 'Somebody became a member, however: what kept her out is over.';
+
+create or replace function access_private.below_ceiling(organization_id uuid, role_id uuid) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select not exists (
+    select from access.role_permissions rp
+      join access.permissions p on p.name = rp.permission
+      where rp.organization_id = below_ceiling.organization_id and rp.role_id = below_ceiling.role_id
+        and not p.default_roles && array['member', 'viewer'])
+$$;
+comment on function access_private.below_ceiling(uuid, uuid) is
+  'Whether a role permits nothing but what the built-in roles member and viewer are made with.';
+
+create or replace function access_private.join_by_address(person_id uuid) returns uuid[]
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_email record;
+  v_domain access_private.domain_owners;
+  v_organization uuid;
+  v_role uuid;
+  v_room boolean;
+  v_reason text;
+  v_membership uuid;
+  v_joined uuid[] := '{}';
+begin
+  for v_email in
+    select e.lookup, access_private.ascii_domain(split_part(
+        keyring_private.open('identity.emails.address', platform.no_organization(), e.id, e.address), '@', 2)) as domain
+      from identity_private.emails e
+      join identity.people p on p.id = e.person_id and p.status = 'active'
+      where e.person_id = join_by_address.person_id and e.verified_at is not null
+      order by e.id
+  loop
+    select o.organization_id into v_organization from access_private.domain_owners o where o.domain = v_email.domain;
+    continue when not found or access_private.setting_role(v_organization, 'domain.join_role') is null;
+    perform access_private.take_turn(v_organization);
+    -- Decided by what stands now: roles, settings and members do not change until the end of the transaction.
+    v_role := access_private.setting_role(v_organization, 'domain.join_role');
+    v_room := access_private.room(v_organization, 'members');
+    select o.* into v_domain from access_private.domain_owners o
+      where o.domain = v_email.domain and o.organization_id = v_organization and o.holds_until > clock_timestamp()
+        and not exists (select from access.shared_domains s where s.domain = o.domain);
+    continue when not found or v_role is null or not access_private.living(v_organization)
+      or exists (select from access.memberships m
+        where m.organization_id = v_organization and m.person_id = join_by_address.person_id);
+    v_reason := case
+      when exists (select from access_private.kept_out k where k.organization_id = v_organization
+        and (k.lookup = v_email.lookup or k.person_id = join_by_address.person_id)) then 'KEPT_OUT'
+      when not access_private.below_ceiling(v_organization, v_role) then 'ABOVE_CEILING'
+      when not v_room then 'LIMIT_REACHED'
+      end;
+    if v_reason is not null then
+      perform audit_private.append('access.refuse', v_organization, join_by_address.person_id,
+        jsonb_build_object('what', 'domain.join', 'reasons', array[v_reason]), 'access.domains', v_domain.domain_id::text);
+      continue;
+    end if;
+    v_membership := platform.uuid_v7();
+    insert into access.memberships (organization_id, id, person_id) values (v_organization, v_membership, join_by_address.person_id);
+    insert into access.membership_roles (organization_id, membership_id, role_id) values (v_organization, v_membership, v_role);
+    perform audit_private.append('member.join', v_organization, join_by_address.person_id,
+      jsonb_build_object('membership', v_membership, 'role', v_role, 'domain', v_domain.domain_id));
+    v_joined := v_joined || v_organization;
+  end loop;
+  return v_joined;
+end $$;
+comment on function access_private.join_by_address(uuid) is
+  'Called when a person has proved an address: makes her a member of the organization that owns its domain, if its setting domain.join_role names a role below the ceiling. Not who was a member before. Returns which organizations.';
+
+reset role;
+reset row_security;
+revoke create on schema access_private from safetypin_definer;
+
+-- The functions belong to the definer; making a trigger of one needs EXECUTE for the table's owner.
+set local role safetypin_definer;
+set local row_security = on;
+grant execute on function access_private.tg_memberships__keep_out(), access_private.tg_memberships__let_in() to safetypin_owner;
+reset role;
+reset row_security;
+
+create or replace trigger _520_keep_out after delete on access.memberships
+  referencing old table as changed for each statement execute function access_private.tg_memberships__keep_out();
+create or replace trigger _520_let_in after insert on access.memberships
+  referencing new table as changed for each statement execute function access_private.tg_memberships__let_in();
+--! EndIncluded access/domain-joining.sql
 
 --! Included sessions/schema.sql
 -- Purpose: sessions: how a proved identity becomes an open request, and how it ends.
@@ -9476,9 +9835,14 @@ begin
       from sessions.sessions s
       where s.organization_id = new.id;
   end if;
+  -- Over by the clock, in an open transaction too, without anybody asking the organization at each statement.
+  if new.closes_at < old.closes_at then
+    update sessions.sessions s set ends_at = new.closes_at
+      where s.organization_id = new.id and s.ends_at > new.closes_at;
+  end if;
   return null;
 end $$;
-comment on function sessions_private.tg_organizations__end_sessions() is 'An organization is not active any more: the sessions in it end.';
+comment on function sessions_private.tg_organizations__end_sessions() is 'An organization is not active any more: the sessions in it end. It is going to close: they end with it.';
 
 create or replace function sessions_private.tg_sessions__cap() returns trigger
   language plpgsql security definer
@@ -9524,7 +9888,7 @@ create or replace trigger _500_end_sessions after update of status on identity.p
   for each row execute function sessions_private.tg_people__end_sessions();
 create or replace trigger _510_end_sessions after delete on access.memberships
   for each row execute function sessions_private.tg_memberships__end_sessions();
-create or replace trigger _500_end_sessions after update of status on access.organizations
+create or replace trigger _500_end_sessions after update of status, closes_at on access.organizations
   for each row execute function sessions_private.tg_organizations__end_sessions();
 create or replace trigger _200_cap before insert or update of organization_id, ends_at on sessions.sessions
   for each row execute function sessions_private.tg_sessions__cap();
@@ -9692,9 +10056,10 @@ begin
   if v_done.organization_name is not null then
     perform access_private.found_organization(v_done.organization_name, v_done.person_id);
   end if;
+  perform access_private.join_by_address(v_done.person_id);
   return 'VERIFIED';
 end $$;
-comment on function api_steps.complete(uuid) is 'Makes person and organization of a registration whose address was proved.';
+comment on function api_steps.complete(uuid) is 'Makes person and organization of a registration whose address was proved; by the address, she may join another.';
 
 create or replace function api_steps.verify_email(token bytea) returns text
   language plpgsql volatile security definer
@@ -10224,18 +10589,25 @@ reset row_security;
 revoke create on schema api, api_steps from safetypin_definer;
 --! EndIncluded api/functions.sql
 --! Included api/organizations.sql
--- Purpose: founding organizations, and which are one's own.
+-- Purpose: founding, renaming, closing and handing over organizations, and which are one's own.
 
 do $$
 begin
   if to_regtype('api.plan_use') is null then
     create type api.plan_use as (what text, used integer, most integer);
   end if;
+  if to_regtype('api.closing_result') is null then
+    create type api.closing_result as (outcome api.changed_outcome, reasons text[], closes_at timestamptz);
+    create type api.transfer_result as (outcome api.changed_outcome, reasons text[]);
+  end if;
 end $$;
 comment on type api.plan_use is 'Something that the plan limits.';
 comment on column api.plan_use.what is 'members, roles and so on.';
 comment on column api.plan_use.used is 'How many there are.';
 comment on column api.plan_use.most is 'How many there may be.';
+comment on type api.closing_result is 'What became of closing or reopening: reasons are empty unless it was refused.';
+comment on column api.closing_result.closes_at is 'When the organization is over; null if it goes on.';
+comment on type api.transfer_result is 'What became of handing over: reasons are empty unless it was refused.';
 
 grant create on schema api to safetypin_definer;
 set local role safetypin_definer;
@@ -10294,6 +10666,141 @@ begin
 end $$;
 comment on function api.plan_usage() is
   'What the plan of the active organization limits, and how much of it is used. Demands plan.read.';
+
+create or replace function api.rename_organization(name text, version integer) returns api.changed_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_version integer;
+begin
+  if not coalesce(request.can('organization.update'), false) then
+    return ('REFUSED', access_private.refused('organization.rename', '{NOT_PERMITTED}'), null)::api.changed_result;
+  end if;
+  if not access_private.valid_name(name) then
+    return ('REFUSED', '{NAME_INVALID}', null)::api.changed_result;
+  end if;
+  update access.organizations o
+    set name = btrim(rename_organization.name), updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.version = rename_organization.version
+    returning o.version into v_version;
+  if not found then
+    raise exception 'the organization changed in the meantime' using errcode = 'STALE';
+  end if;
+  perform audit_private.append('organization.rename');
+  return ('CHANGED', '{}', v_version)::api.changed_result;
+end $$;
+comment on function api.rename_organization(text, integer) is
+  'Renames the active organization; its slug stays. Version as it was read: STALE_VERSION if somebody changed it since. REFUSED with NOT_PERMITTED or NAME_INVALID.';
+
+create or replace function api.close_organization() returns api.closing_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_closes_at timestamptz;
+begin
+  -- Sessions that begin wait for it: each ends with the organization.
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.close'), false) then
+    return ('REFUSED', access_private.refused('organization.close', '{NOT_PERMITTED}'), null)::api.closing_result;
+  end if;
+  update access.organizations o
+    set closes_at = clock_timestamp() + make_interval(secs => platform.limit_value('organization.grace_seconds')),
+        updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.closes_at = 'infinity'
+    returning o.closes_at into v_closes_at;
+  if not found then
+    select o.closes_at into v_closes_at from access.organizations o where o.id = v_organization;
+    return ('REFUSED', '{CLOSING}', v_closes_at)::api.closing_result;
+  end if;
+  perform audit_private.append('organization.close', details => jsonb_build_object('closes_at', v_closes_at));
+  return ('CHANGED', '{}', v_closes_at)::api.closing_result;
+end $$;
+comment on function api.close_organization() is
+  'Closes the active organization after a time of grace, until which everything works and reopenOrganization takes it back. closesAt says when; sessions in it end then at the latest. REFUSED with NOT_PERMITTED, or CLOSING if it is closing already.';
+
+create or replace function api.reopen_organization() returns api.closing_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+begin
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.close'), false) then
+    return ('REFUSED', access_private.refused('organization.reopen', '{NOT_PERMITTED}'), null)::api.closing_result;
+  end if;
+  update access.organizations o
+    set closes_at = 'infinity', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.closes_at < 'infinity' and o.closes_at > clock_timestamp();
+  if not found then
+    return ('REFUSED', '{NOT_CLOSING}', null)::api.closing_result;
+  end if;
+  perform audit_private.append('organization.reopen');
+  return ('CHANGED', '{}', null)::api.closing_result;
+end $$;
+comment on function api.reopen_organization() is
+  'Takes the closing of the active organization back, as long as it is not over. REFUSED with NOT_PERMITTED or NOT_CLOSING.';
+
+create or replace function api.transfer_ownership(membership_id uuid) returns api.transfer_result
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid := request.signed_in_id();
+  v_own uuid;
+  v_owner uuid;
+  v_to uuid;
+  v_status text;
+  v_reason text;
+begin
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.transfer'), false) then
+    return ('REFUSED', access_private.refused('organization.transfer', '{NOT_PERMITTED}'))::api.transfer_result;
+  end if;
+  select r.id into v_owner from access.roles r
+    where r.organization_id = v_organization and r.built_in and r.name = 'owner';
+  select m.id into v_own from access.memberships m where m.organization_id = v_organization and m.person_id = v_person;
+  select m.person_id, p.status into v_to, v_status
+    from access.memberships m
+    join identity.people p on p.id = m.person_id
+    where m.organization_id = v_organization and m.id = transfer_ownership.membership_id and m.id <> v_own;
+  v_reason := case
+    when v_to is null then 'NOT_FOUND'
+    when v_status <> 'active' then 'NOT_ACTIVE'
+    when access_private.not_held(
+        access_private.held_by_role(v_organization, v_owner), tstzrange(clock_timestamp(), 'infinity')) <> '{}' then 'NOT_HELD'
+    end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('organization.transfer', array[v_reason]))::api.transfer_result;
+  end if;
+  -- Given first: there is an owner at each moment.
+  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+    select v_organization, transfer_ownership.membership_id, v_owner, v_person
+    where not exists (
+      select from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = transfer_ownership.membership_id
+          and mr.role_id = v_owner and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity');
+  -- Whoever had nothing but this stays as an admin, rather than as somebody who may not even look.
+  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+    select v_organization, v_own, r.id, v_person
+    from access.roles r
+    where r.organization_id = v_organization and r.built_in and r.name = 'admin' and not exists (
+      select from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id <> v_owner
+          and mr.valid_from <= clock_timestamp() and mr.valid_until > clock_timestamp());
+  delete from access.membership_roles mr
+    where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id = v_owner;
+  perform audit_private.append('organization.transfer', details => jsonb_build_object('to', v_to));
+  return ('CHANGED', '{}')::api.transfer_result;
+end $$;
+comment on function api.transfer_ownership(uuid) is
+  'Makes another member an owner of the active organization and takes that from the caller, in one transaction; other roles stay, and whoever has none becomes an admin. REFUSED with NOT_PERMITTED, NOT_FOUND, NOT_ACTIVE or NOT_HELD.';
 
 reset role;
 reset row_security;
@@ -10559,12 +11066,25 @@ create or replace function api.my_permissions() returns setof api.held_permissio
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
--- Borrows reading what is worked out about the asker; the check is that it is hers.
-  select h.permission, nullif(upper(w.valid), 'infinity')
-    from access_private.holding() h
-    cross join lateral unnest(h.valid) as w (valid)
-    where w.valid @> clock_timestamp()
-    order by h.permission
+-- Borrows reading what is worked out about the asker; the check is that it is hers. A key has nothing to hand on, but
+-- holds what it was made for as far as whose key it is holds that.
+  with held as (
+    select h.permission, upper(w.valid) as valid_until
+      from access_private.holding() h
+      cross join lateral unnest(h.valid) as w (valid)
+      where w.valid @> clock_timestamp()
+    union all
+    select u.permission, least(k.expires_at, (
+        select upper(w.valid)
+          from access_private.held_permissions h
+          cross join lateral unnest(h.valid) as w (valid)
+          where h.organization_id = k.organization_id and h.person_id = k.person_id and h.permission = u.permission
+            and w.valid @> clock_timestamp()))
+      from access.api_keys k
+      cross join lateral unnest(access_private.key_holds(k)) as u (permission)
+      where k.organization_id = (select request.organization_id()) and k.id = (select request.api_key_id())
+  )
+  select h.permission, nullif(h.valid_until, 'infinity') from held h order by h.permission
 $$;
 comment on function api.my_permissions() is
   'What the caller may do now in the active organization, and until when; empty without one, and for an API key (see apiKeyReach). For showing what can be done: each statement is decided anew.';
@@ -10726,7 +11246,7 @@ begin
   end if;
   insert into access.invitations (organization_id, id, role_id, role_valid_until, invited_by, expires_at)
     values (v_organization, v_id, v_role, v_until, request.user_id(),
-      clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds')));
+      clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds')));
   insert into access_private.invitation_addresses (organization_id, invitation_id, address, lookup)
     values (v_organization, v_id,
       keyring_private.seal('access.invitations.address', v_organization, v_id, v_organization, v_address), v_lookup);
@@ -10772,7 +11292,7 @@ begin
     where t.organization_id = v_organization and t.invitation_id = v_invitation.id and t.consumed_at is null;
   update access.invitations i
     set invited_by = request.user_id(),
-        expires_at = clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds'))
+        expires_at = clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds'))
     where i.organization_id = v_organization and i.id = v_invitation.id;
   perform access_private.ask_for_invitation_mail('invitation', v_organization, v_invitation.id);
   perform audit_private.append('invitation.resend', v_organization, details => jsonb_build_object('invitation', v_invitation.id));
@@ -10945,18 +11465,19 @@ comment on type api.explained_verdict is 'ALLOWED, DENIED, or REFUSED: no answer
 comment on type api.access_explanation is 'Why somebody may or may not do something.';
 comment on column api.access_explanation.verdict is 'What the statement would do now; REFUSED is no answer, and the reason says why there is none.';
 comment on column api.access_explanation.reason is
-  'In one word. Allowed: HELD, OWN_ROW, OWN_ROWS (only those), ASSIGN. Denied: NOT_HELD, NOT_YET, ENDED, SCOPE (of an API key), NOT_OWN, ASSURANCE, ROW_NOT_FOUND, CLOSED (no rule), COLUMN_CLOSED, PARTITION, NOT_GRANTED, OTHER_ROLES, PERSON_INACTIVE, ORGANIZATION_INACTIVE. Refused: NOT_PERMITTED, NOT_FOUND (no such member), QUESTION_UNCLEAR, PERMISSION_UNKNOWN, COMMAND_UNKNOWN, TABLE_UNKNOWN, TABLE_UNRULED, ROW_NOT_FOUND, OWNER_HIDDEN.';
+  'In one word. Allowed: HELD, OWN_ROW, OWN_ROWS (only those), ASSIGN. Denied: NOT_HELD, NOT_YET, ENDED, SCOPE and KEY_OVER (of an API key), NOT_OWN, ASSURANCE, ROW_NOT_FOUND, CLOSED (no rule), COLUMN_CLOSED, PARTITION, NOT_GRANTED, OTHER_ROLES, PERSON_INACTIVE, ORGANIZATION_INACTIVE. Refused: NOT_PERMITTED, NOT_FOUND (no such member), QUESTION_UNCLEAR, PERMISSION_UNKNOWN, COMMAND_UNKNOWN, TABLE_UNKNOWN, TABLE_UNRULED, ROW_NOT_FOUND, OWNER_HIDDEN.';
 comment on column api.access_explanation.sentence is 'For people.';
 comment on column api.access_explanation.change is 'The smallest change that would allow it; null where it is allowed or none would.';
 comment on column api.access_explanation.deciding is
-  'The rows that decided, a list of objects by kind: organization, person, session, row, rule, grant.';
+  'The rows that decided, a list of objects by kind: organization, person, key, session, row, rule, grant.';
 
 grant create on schema api_steps to safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
 
 create or replace function api_steps.explain_access(
-  person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid
+  person_id uuid, key_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid,
+  row_seen text, row_owner uuid
 ) returns api.access_explanation
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -10965,9 +11486,17 @@ as $$
 -- organization. What it is told of the row it believes: who would lie is answered about a row that is not there.
 declare
   v_organization uuid := access_private.acting_in();
-  v_self boolean := coalesce(explain_access.person_id = request.user_id(), explain_access.person_id is null);
+  v_person uuid := coalesce(explain_access.person_id, request.user_id());
+  v_self boolean := v_person = request.user_id();
+  v_key access.api_keys;
   v_explained record;
 begin
+  if explain_access.key_id is not null then
+    select k.* into v_key from access.api_keys k
+      where k.organization_id = v_organization and k.id = explain_access.key_id;
+    v_person := v_key.person_id;
+    v_self := coalesce(v_person = request.user_id(), false);
+  end if;
   if not v_self and not coalesce(request.can('access.explain'), false) then
     -- Nothing can be recorded in a transaction that only reads; nothing is told there either.
     if not current_setting('transaction_read_only')::boolean then
@@ -10976,19 +11505,23 @@ begin
     return ('REFUSED', 'NOT_PERMITTED',
       access_private.explain_sentence('REFUSED', 'NOT_PERMITTED', null, null, null, null, null), null, '[]')::api.access_explanation;
   end if;
-  v_explained := access_private.explain(v_organization, coalesce(explain_access.person_id, request.user_id()),
-    explain_access.permission, explain_access.command, explain_access.table_name, explain_access.column_name,
-    explain_access.owner_id, explain_access.row_seen, explain_access.row_owner, v_self,
-    case when v_self then request.assurance()
+  -- One's own key is not oneself: it does less, and has no session.
+  v_self := v_self and v_key.id is null;
+  v_explained := access_private.explain(v_organization, v_person, v_key, explain_access.permission, explain_access.command,
+    explain_access.table_name, explain_access.column_name, explain_access.owner_id, explain_access.row_seen,
+    explain_access.row_owner, v_self,
+    case
+      when v_self then request.assurance()
+      when v_key.id is not null then 1
       -- The strongest session there is, for who may see sessions; without one, what a password gives.
       when coalesce(request.can('session.read'), false) then coalesce((
         select max(s.assurance) from sessions.sessions s
-        where s.person_id = explain_access.person_id and s.organization_id = v_organization and s.ends_at > clock_timestamp()), 1)
+        where s.person_id = v_person and s.organization_id = v_organization and s.ends_at > clock_timestamp()), 1)
       else 1 end,
     coalesce(request.can('role.read'), false), false);
   return (v_explained.verdict, v_explained.reason, v_explained.sentence, v_explained.change, v_explained.deciding)::api.access_explanation;
 end $$;
-comment on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) is
+comment on function api_steps.explain_access(uuid, uuid, text, text, text, text, uuid, text, uuid) is
   'What api.explain_access() asks, once it has looked the row up as whoever asks. REFUSED with NOT_PERMITTED, recorded, about somebody else without access.explain.';
 
 reset role;
@@ -10997,7 +11530,8 @@ revoke create on schema api_steps from safetypin_definer;
 
 create or replace function api.explain_access(
   person_id uuid default null, permission text default null, command text default null, table_name text default null,
-  row_id uuid default null, row_key text default null, column_name text default null, owner_id uuid default null
+  row_id uuid default null, row_key text default null, column_name text default null, owner_id uuid default null,
+  key_id uuid default null
 ) returns api.access_explanation
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -11009,14 +11543,14 @@ declare
   v_row record;
 begin
   if v_key is null then
-    return api_steps.explain_access(person_id, permission, command, table_name, column_name, owner_id, null, null);
+    return api_steps.explain_access(person_id, key_id, permission, command, table_name, column_name, owner_id, null, null);
   end if;
   v_place := access.explain_place(table_name, lower(command));
   v_row := access.row_seen(v_place.relation, v_place.key_column, v_place.organization_column, v_place.owner_column, v_key);
-  return api_steps.explain_access(person_id, permission, command, table_name, column_name, owner_id, v_row.seen, v_row.owner_id);
+  return api_steps.explain_access(person_id, key_id, permission, command, table_name, column_name, owner_id, v_row.seen, v_row.owner_id);
 end $$;
-comment on function api.explain_access(uuid, text, text, text, uuid, text, text, uuid) is
-  'Why a member of the active organization may or may not do something now: hold a permission, or run a command (select, insert, update, delete) on a table (schema.table) under access.protect(), on a column of it, on one row by rowId (rowKey where keys are no UUIDs), or adding one in the name of ownerId. About oneself without personId; about others it needs access.explain. A row that the asker cannot see does not exist here. An update or delete is of rows that the statement names, which must be readable too.';
+comment on function api.explain_access(uuid, text, text, text, uuid, text, text, uuid, uuid) is
+  'Why a member of the active organization may or may not do something now: hold a permission, or run a command (select, insert, update, delete) on a table (schema.table) under access.protect(), on a column of it, on one row by rowId (rowKey where keys are no UUIDs), or adding one in the name of ownerId. About oneself without personId, or an API key of one''s own by keyId; about others it needs access.explain. A row that the asker cannot see does not exist here. An update or delete is of rows that the statement names, which must be readable too.';
 --! EndIncluded api/explain.sql
 --! Included api/settings.sql
 -- Purpose: what an organization has set, and changing it.
@@ -11108,6 +11642,11 @@ begin
     return ('REFUSED', access_private.refused('setting.change', '{NOT_HELD}'), null,
       access_private.setting_allows(v_definition))::api.setting_result;
   end if;
+  -- Those who join by address had nobody look at them. Asked again when somebody joins.
+  if v_role is not null and v_definition.name = 'domain.join_role' and not access_private.below_ceiling(v_organization, v_role) then
+    return ('REFUSED', access_private.refused('setting.change', '{ABOVE_CEILING}'), null,
+      access_private.setting_allows(v_definition))::api.setting_result;
+  end if;
   v_old := access_private.setting(v_organization, v_definition.name);
   if reset then
     delete from access.settings s where s.organization_id = v_organization and s.name = v_definition.name;
@@ -11134,7 +11673,7 @@ begin
   return api_steps.set_setting(name, value, false);
 end $$;
 comment on function api.change_setting(text, jsonb) is
-  'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be) or NOT_HELD, for a role that permits more than the caller may do.';
+  'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be), NOT_HELD, for a role that permits more than the caller may do, or ABOVE_CEILING, for one of domain.join_role that permits more than members have.';
 
 create or replace function api.reset_setting(name text) returns api.setting_result
   language plpgsql volatile security definer
@@ -11873,7 +12412,6 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('token.verification_seconds', 86400, 'seconds',    600, 604800, 'Life of a token that proves an e-mail address.'),
   ('token.reset_seconds',         1800, 'seconds',    300, 86400,  'Life of a token that resets a password.'),
   ('token.code_seconds',           600, 'seconds',    120, 3600,   'Life of a six-digit code sent by mail.'),
-  ('token.invitation_seconds',  604800, 'seconds',    3600, 2592000, 'Life of an invitation to an organization.'),
   ('invitation.per_hour',          100, 'invitations', 1, 100000,  'Invitations that one organization sends in an hour.'),
   ('mail.per_address_per_hour',      5, 'mails',      1, 100,      'Mails of one kind that one address gets in an hour.'),
   ('session.access_seconds',       600, 'seconds',    60, 3600,    'Life of an access token (RFC 9068).'),
@@ -11885,6 +12423,7 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('transport_key.seconds',      86400, 'seconds',    600, 172800, 'Life of the key that seals the application key on its way.'),
   ('organization.name_length',     200, 'characters', 1, 1000,     'Longest name of an organization.'),
   ('person.name_length',           200, 'characters', 1, 1000,     'Longest display name of a person.'),
+  ('organization.grace_seconds', 2592000, 'seconds',   0, 31536000, 'How long an organization goes on after it was closed, and can be reopened.'),
   ('organization.per_person',       50, 'organizations', 1, 10000, 'Organizations that one person may create.'),
   ('role.name_length',             100, 'characters', 1, 100,      'Longest name of a role.'),
   ('role.per_member',              100, 'roles',      1, 10000,    'Grants of roles that one member has and that are not over.'),
@@ -11906,6 +12445,7 @@ insert into platform.limits (name, value, unit, minimum, maximum, description) v
   ('keep.credential_seconds',    86400, 'seconds',    3600, 31536000, 'How long credentials are kept after their end, and refresh tokens after the end of their session.'),
   ('keep.session_seconds',     7776000, 'seconds',    86400, 315360000, 'How long a session is kept after its end.'),
   ('keep.invitation_seconds',  7776000, 'seconds',    86400, 315360000, 'How long an invitation is kept after it was accepted or revoked, or ran out.'),
+  ('keep.api_key_seconds',     7776000, 'seconds',    86400, 315360000, 'How long an API key is kept after its end.'),
   ('keep.failed_job_seconds',  2592000, 'seconds',    86400, 31536000, 'How long a job is kept that was given up.')
 on conflict (name) do nothing;
 
@@ -11918,6 +12458,7 @@ insert into platform.tasks (name, scheduled, seconds, attempts, payload, needs_a
   ('keyring__work',             true,  300, 5,  '{}',   true,  'Rotates keys, seals and unseals columns that have rows, in batches.'),
   ('keyring__compare_openings', true, 60, 5, '{}', true, 'Compares what was read of sensitive columns with what was recorded.'),
   ('identity__clean_up',        true,  300, 5,  '{}',   true,  'Removes attempts, lockouts, tokens, mails and registrations that have run out.'),
+  ('access__close_organizations', true, 60, 5, '{}', true, 'Marks organizations closed whose time is over.'),
   ('access__clean_up',          true,  300, 5,  '{}',   true,  'Removes invitations that are over.'),
   ('access__check_domain',      false, 60,  5,  '{id}', true,  'Asks DNS whether one domain is proved.'),
   ('access__check_domains',     true,  300, 5,  '{}',   true,  'Asks DNS whether the domains that are due are proved.'),
@@ -12090,6 +12631,14 @@ insert into audit.actions (name, category, severity, description) values
   ('shell.end', 'session', 'info', 'An operator closed a shell for SQL.'),
   ('token.refresh', 'session', 'info', 'A refresh token was exchanged.'),
   ('token.replay', 'session', 'alert', 'An old refresh token was presented; its session was ended.'),
+  ('organization.rename', 'administration', 'notice', 'An organization was renamed.'),
+  ('organization.close', 'administration', 'alert', 'An organization is going to close.'),
+  ('organization.reopen', 'administration', 'alert', 'The closing of an organization was taken back.'),
+  ('organization.end', 'administration', 'notice', 'An organization that was closed is marked so.'),
+  ('organization.transfer', 'administration', 'alert', 'An owner handed an organization over.'),
+  ('organization.suspend', 'administration', 'alert', 'An operator suspended an organization.'),
+  ('organization.resume', 'administration', 'alert', 'An operator took a suspension back.'),
+  ('organization.plan', 'administration', 'notice', 'An operator gave an organization a plan.'),
   ('setting.change', 'administration', 'notice', 'A setting of an organization was changed, or set back.'),
   ('organization.create', 'administration', 'notice', 'An organization was founded.'),
   ('role.create', 'administration', 'notice', 'A role was made.'),
@@ -12111,6 +12660,7 @@ insert into audit.actions (name, category, severity, description) values
   ('domain.fail', 'administration', 'warning', 'The proof of a verified domain is not there any more.'),
   ('domain.lose', 'administration', 'alert', 'An organization lost a domain.'),
   ('domain.remove', 'administration', 'notice', 'A domain was removed from an organization.'),
+  ('member.join', 'administration', 'notice', 'Somebody became a member by an address at a domain of the organization.'),
   ('access.refuse', 'access', 'warning', 'Something was refused for want of a permission.'),
   ('table.protect', 'administration', 'notice', 'A table was put under rules.'),
   ('service_account.create', 'administration', 'notice', 'A service account was made.'),
@@ -12208,7 +12758,7 @@ select platform_private.admit('safetypin_definer', 'access.invitations', 'select
 select platform_private.admit('safetypin_definer', 'access_private.invitation_addresses', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_definer', 'access.service_accounts', 'select', 'insert', 'update');
 select platform_private.admit('safetypin_keeper', 'access.service_accounts', 'select');
-select platform_private.admit('safetypin_definer', 'access.api_keys', 'select', 'insert', 'update');
+select platform_private.admit('safetypin_definer', 'access.api_keys', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'access.api_keys', 'select');
 select platform_private.admit('safetypin_definer', 'access_private.api_key_secrets', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_keeper', 'access_private.api_key_secrets', 'select');
@@ -12222,6 +12772,7 @@ select platform_private.admit('safetypin_definer', 'access.domains', 'select', '
 select platform_private.admit('safetypin_definer', 'access_private.domain_owners', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access.shared_domains', 'select', 'insert', 'delete');
 select platform_private.admit('safetypin_owner', 'access.shared_domains', 'select', 'insert');
+select platform_private.admit('safetypin_definer', 'access_private.kept_out', 'select', 'insert', 'update', 'delete');
 --! EndIncluded access/policies.sql
 --! Included access/grants.sql
 -- Purpose: who may reach organizations.
@@ -12238,6 +12789,10 @@ grant execute on function access.define_permission(text, text, text[]),
 -- Steps of explaining: what they borrow ends at the rules; rows are looked up with the rights of who asks.
 grant execute on function access.explain_place(text, text) to safetypin_member, safetypin_owner;
 grant execute on function access_private.explain_for_owner(uuid, text, text, text, text, uuid, uuid, uuid, integer) to safetypin_owner;
+-- For operators.
+grant execute on function access.list_organizations(), access.suspend_organization(text), access.resume_organization(text),
+  access.give_plan(text, text) to safetypin_owner;
+grant execute on function access.close_organizations(integer) to safetypin_jobs;
 -- Of the active organization; which one is asked for must be readable.
 grant execute on function access.setting(text) to safetypin_member, safetypin_owner;
 grant execute on function access.define_setting(text, text, jsonb, text, bigint, bigint, text[], text, text) to safetypin_owner;
@@ -12356,7 +12911,7 @@ select access.protect('access.domains',
 -- Purpose: domains at which anybody has an address: no organization gets one of these, whoever runs its DNS. The large
 -- ones and the best known for addresses that are thrown away; operators add what is missing
 -- (access.share_domain), and theirs stay. Public suffixes need no list: a domain stands for itself alone, never for
--- what is under it, and only a registry can write under its own suffix.
+-- what is under it, and only a registry can write under its own suffix. And the setting about joining.
 
 set local row_security = on;
 
@@ -12417,6 +12972,13 @@ on conflict (domain) do nothing;
 create or replace trigger _800_audit after insert or update or delete on access.shared_domains
   for each row execute function audit.record_change('', 'domain');
 alter table access.shared_domains enable always trigger _800_audit;
+
+insert into access.setting_definitions (name, type, description, read_permission, write_permission) values
+  ('domain.join_role', 'role',
+    'Role of those who join by proving an address at a domain of the organization; null: nobody does. It must permit no more than members have.',
+    'setting.read', 'domain.update')
+on conflict (name) do update
+  set description = excluded.description, read_permission = excluded.read_permission, write_permission = excluded.write_permission;
 
 reset row_security;
 --! EndIncluded access/domain-seed.sql
@@ -12504,8 +13066,9 @@ grant execute on function
   api_steps.submit_invitation_code(uuid, text), api_steps.finish_invitation_code(uuid, bytea, text)
   to safetypin_member;
 -- Of oneself, or with access.explain.
-grant execute on function api_steps.explain_access(uuid, text, text, text, text, uuid, text, uuid) to safetypin_member;
+grant execute on function api_steps.explain_access(uuid, uuid, text, text, text, text, uuid, text, uuid) to safetypin_member;
 grant execute on function api.plan_usage(),
+  api.rename_organization(text, integer), api.close_organization(), api.reopen_organization(), api.transfer_ownership(uuid),
   api.organization_settings(), api.change_setting(text, jsonb), api.reset_setting(text)
   to safetypin_member;
 
@@ -12525,6 +13088,6 @@ grant execute on function api_steps.retry_jobs(bigint[]), api_steps.drop_jobs(bi
 
 reset role;
 -- Invoker, and so the owner's own: it looks rows up as who asks.
-grant execute on function api.explain_access(uuid, text, text, text, uuid, text, text, uuid) to safetypin_member;
+grant execute on function api.explain_access(uuid, text, text, text, uuid, text, text, uuid, uuid) to safetypin_member;
 --! EndIncluded api/grants.sql
 --! EndIncluded all.sql

@@ -19,7 +19,9 @@ CREATE OR REPLACE FUNCTION access.clean_up(batch integer)
 AS $function$
 declare
   v_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.invitation_seconds'));
+  v_keys_over constant timestamptz := clock_timestamp() - make_interval(secs => platform.limit_value('keep.api_key_seconds'));
   v_count integer;
+  v_total integer := 0;
 begin
   if request.task() is distinct from 'access__clean_up' then
     raise exception 'only the job of this name may do this' using errcode = 'DENYD';
@@ -33,9 +35,44 @@ begin
            limit least(greatest(batch, 1), 10000) for update skip locked) old
     where i.organization_id = old.organization_id and i.id = old.id;
   get diagnostics v_count = row_count;
+  v_total := v_total + v_count;
+  delete from access.api_keys k
+    using (select o.organization_id, o.id from access.api_keys o
+           where least(o.revoked_at, o.expires_at) < v_keys_over
+           limit least(greatest(batch, 1), 10000) for update skip locked) old
+    where k.organization_id = old.organization_id and k.id = old.id;
+  get diagnostics v_count = row_count;
+  return v_total + v_count;
+end $function$
+comment 'Task access__clean_up: removes a batch of invitations that are over, with their addresses, and of API keys that ended long ago; returns how many. DENYD outside it.'
+
+-- function access.close_organizations(batch integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.close_organizations(batch integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_count integer;
+begin
+  if request.task() is distinct from 'access__close_organizations' then
+    raise exception 'only the job of this name may do this' using errcode = 'DENYD';
+  end if;
+  with closed as (
+    update access.organizations o
+      set status = 'closed', updated_at = clock_timestamp(), version = o.version + 1
+      from (select c.id from access.organizations c
+            where c.closes_at <= clock_timestamp() and c.status <> 'closed'
+            order by c.id
+            limit least(greatest(batch, 1), 1000) for no key update skip locked) over
+      where o.id = over.id
+      returning o.id)
+  select count(*) filter (where audit_private.append('organization.end', c.id) is not null)::integer into v_count from closed c;
   return v_count;
 end $function$
-comment 'Task access__clean_up: removes a batch of invitations that are over, with their addresses; returns how many. DENYD outside it.'
+comment 'Task access__close_organizations: says closed of organizations that are over already by the clock; returns how many. DENYD outside it.'
 
 -- function access.define_permission(name text, description text, roles text[])
 owner safetypin_definer
@@ -259,6 +296,32 @@ AS $function$
 $function$
 comment 'Where rules do not hold, each with the line to run: tables under rules that are not as their rules say any more, and in these schemas whatever is neither under rules nor exempt (access.exempt). No row means none. A server does not start with one that stops it. Changes nothing.'
 
+-- function access.give_plan(slug text, plan text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.give_plan(slug text, plan text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- As for suspend_organization().
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  if not exists (select from access.plans p where p.name = give_plan.plan) then
+    raise exception 'no plan %', give_plan.plan using errcode = 'P0002';
+  end if;
+  update access.organizations o
+    set plan = give_plan.plan, updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.plan <> give_plan.plan;
+  if found then
+    perform audit_private.append('organization.plan', v_id, details => jsonb_build_object('plan', give_plan.plan));
+  end if;
+  return found;
+end $function$
+comment 'Gives an organization a plan; nothing is taken from one that has more than the plan allows. False if it had that plan; P0002 if there is no such organization or plan. For operators; recorded.'
+
 -- function access.keep_protection(relation regclass, organization_column name, owner_column name, roles name[], audited boolean, hidden name[])
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access.keep_protection(relation regclass, organization_column name, owner_column name, roles name[], audited boolean, hidden name[])
@@ -288,6 +351,22 @@ begin
   end if;
 end $function$
 comment 'Keeps what a table is protected with besides its rules. 42501 unless the caller owns the table. access.protect() calls it.'
+
+-- function access.list_organizations()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.list_organizations()
+ RETURNS TABLE(slug text, name text, status text, plan text, members integer, created_at timestamp with time zone, closes_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Borrows reading all organizations; granted to the owner alone.
+  select o.slug, o.name, o.status, o.plan, access_private.used(o.id, 'members'), o.created_at, nullif(o.closes_at, 'infinity')
+    from access.organizations o
+    order by o.created_at, o.id
+$function$
+comment 'All organizations, oldest first. For operators.'
 
 -- function access.note_domain_check(organization_id uuid, id uuid, answered boolean, records text[])
 owner safetypin_definer
@@ -401,6 +480,29 @@ begin
     v.assurance, v.roles, v.audited, v.assign, v.hidden);
 end $function$
 comment 'Puts a table under its rules again, after columns were added or something was changed by hand: access.protect() as it was called last. TABLE for a table under none.'
+
+-- function access.resume_organization(slug text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.resume_organization(slug text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- As for suspend_organization().
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  update access.organizations o
+    set status = 'active', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.status = 'suspended';
+  if found then
+    perform audit_private.append('organization.resume', v_id);
+  end if;
+  return found;
+end $function$
+comment 'Takes a suspension back: people sign in anew. False if it was not suspended; P0002 if there is none. For operators; recorded.'
 
 -- function access.row_seen(relation oid, key_column name, organization_column name, owner_column name, key text, OUT seen text, OUT owner_id uuid, OUT organization_id uuid)
 owner safetypin_owner
@@ -523,6 +625,29 @@ begin
   return v_domain;
 end $function$
 comment 'Puts a domain on the list of those where anybody has an address, or takes it off; returns it as DNS has it. From then on nobody joins by it, whoever proved it. 22023 for what is no domain. For operators.'
+
+-- function access.suspend_organization(slug text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access.suspend_organization(slug text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- Borrows changing organizations; granted to the owner alone.
+declare
+  v_id uuid := access_private.operate(slug);
+begin
+  update access.organizations o
+    set status = 'suspended', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_id and o.status = 'active';
+  if found then
+    perform audit_private.append('organization.suspend', v_id);
+  end if;
+  return found;
+end $function$
+comment 'Nobody acts in the organization from the next statement on; its sessions end. False if it was not active; P0002 if there is none. For operators; recorded.'
 
 -- function access.unprotect(relation regclass)
 owner safetypin_owner
@@ -678,6 +803,22 @@ begin
 end $function$
 comment 'Puts a mail to the address of an invitation into the outbox, with its job, in this transaction.'
 
+-- function access_private.below_ceiling(organization_id uuid, role_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.below_ceiling(organization_id uuid, role_id uuid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select not exists (
+    select from access.role_permissions rp
+      join access.permissions p on p.name = rp.permission
+      where rp.organization_id = below_ceiling.organization_id and rp.role_id = below_ceiling.role_id
+        and not p.default_roles && array['member', 'viewer'])
+$function$
+comment 'Whether a role permits nothing but what the built-in roles member and viewer are made with.'
+
 -- function access_private.check_domain_task(id uuid)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.check_domain_task(id uuid DEFAULT NULL::uuid)
@@ -781,7 +922,9 @@ declare
   v_and text := case when stored then ' AND ' else ' and ' end;
   v_or text := case when stored then ' OR ' else ' or ' end;
   v_can text := format(v_ask, permission);
-  v_own text := quote_ident(owner) || case when stored then ' = ( SELECT request.owner_id() AS owner_id)' else ' = (select request.owner_id())' end;
+  -- In one's own name an API key inserts too, with the permission; rows of one's own it does not reach for being that.
+  v_who text := case when command = 'insert' and permission is not null then 'user_id' else 'owner_id' end;
+  v_own text := quote_ident(owner) || format(case when stored then ' = ( SELECT request.%1$I() AS %1$I)' else ' = (select request.%1$I())' end, v_who);
   v_condition text;
 begin
   if stored then
@@ -833,7 +976,7 @@ begin
   return query select * from access_private.differing_policies(relation, organization, owner, permissions, assurance, roles, assign);
   return query
     select 40, format('%I has no default', a.attname), format('alter table %s alter column %I set default %s;', v_table, a.attname,
-        case when a.attname = organization then 'request.organization_id()' else 'request.owner_id()' end)
+        case when a.attname = organization then 'request.organization_id()' else 'request.user_id()' end)
       from pg_attribute a
       where a.attrelid = differences.relation and not a.atthasdef and a.attidentity = ''
         and (a.attname = organization and differences.relation <> 'access.organizations'::regclass or a.attname = owner and permissions[2] is not null);
@@ -1137,9 +1280,9 @@ begin
 end $function$
 comment 'Ends a membership with all that hangs on it, under the given audit action. Whoever calls it has taken their turn and seen to the last owner.'
 
--- function access_private.explain(organization_id uuid, person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
+-- function access_private.explain(organization_id uuid, person_id uuid, api_key access.api_keys, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.explain(organization_id uuid, person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
+CREATE OR REPLACE FUNCTION access_private.explain(organization_id uuid, person_id uuid, api_key access.api_keys, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid, self boolean, assurance integer, all_roles boolean, for_owner boolean, OUT verdict text, OUT reason text, OUT sentence text, OUT change text, OUT deciding jsonb)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -1147,6 +1290,8 @@ CREATE OR REPLACE FUNCTION access_private.explain(organization_id uuid, person_i
 AS $function$
 declare
   v_command text := lower(explain.command);
+  v_organization access.organizations;
+  v_person record;
   v_what text;
   v_table record;
   v_name text;
@@ -1159,14 +1304,20 @@ declare
   v_wait timestamptz;
   v_waits boolean := true;
 begin
-  deciding := (
-    select jsonb_build_array(
-        jsonb_build_object('kind', 'organization', 'status', o.status, 'closesAt', nullif(o.closes_at, 'infinity')),
-        jsonb_build_object('kind', 'person', 'status', p.status, 'memberSince', m.created_at))
-      from access.memberships m
-      join access.organizations o on o.id = m.organization_id
-      join identity.people p on p.id = m.person_id
-      where m.organization_id = explain.organization_id and m.person_id = explain.person_id);
+  select o.* into v_organization from access.organizations o where o.id = explain.organization_id;
+  select p.status, m.created_at into v_person
+    from access.memberships m
+    join identity.people p on p.id = m.person_id
+    where m.organization_id = explain.organization_id and m.person_id = explain.person_id;
+  deciding := jsonb_build_array(jsonb_build_object('kind', 'organization', 'status', v_organization.status,
+    'closesAt', nullif(v_organization.closes_at, 'infinity')));
+  if api_key.service_account_id is null then
+    deciding := deciding || jsonb_build_object('kind', 'person', 'status', v_person.status, 'memberSince', v_person.created_at);
+  end if;
+  if api_key.id is not null then
+    deciding := deciding || jsonb_build_object('kind', 'key', 'permissions', api_key.permissions,
+      'serviceAccount', api_key.service_account_id, 'expiresAt', api_key.expires_at, 'revokedAt', api_key.revoked_at);
+  end if;
   <<answer>>
   begin
     if (explain.permission is null) = (explain.table_name is null) or (explain.command is null) <> (explain.table_name is null)
@@ -1174,7 +1325,7 @@ begin
       reason := 'QUESTION_UNCLEAR';
       exit answer;
     end if;
-    if deciding is null then
+    if api_key.service_account_id is null and v_person.status is null then
       reason := 'NOT_FOUND';
       exit answer;
     end if;
@@ -1200,16 +1351,20 @@ begin
 
     -- From here on there is an answer, unless whose row it is decides and may not be seen.
     verdict := 'DENIED';
-    if deciding -> 0 ->> 'status' <> 'active' or (deciding -> 0 ->> 'closesAt')::timestamptz <= clock_timestamp() then
+    if v_organization.status <> 'active' or v_organization.closes_at <= clock_timestamp() then
       reason := 'ORGANIZATION_INACTIVE';
       exit answer;
     end if;
-    if deciding -> 1 ->> 'status' <> 'active' then
+    if v_person.status <> 'active' then
       reason := 'PERSON_INACTIVE';
       exit answer;
     end if;
+    if api_key.revoked_at is not null or api_key.expires_at <= clock_timestamp() then
+      reason := 'KEY_OVER';
+      exit answer;
+    end if;
     if explain.permission is not null then
-      v_held := access_private.explain_held(organization_id, person_id, explain.permission, self);
+      v_held := access_private.explain_held(organization_id, person_id, api_key, explain.permission, self);
       deciding := deciding || v_held.grants;
       reason := v_held.reason;
       v_permission := explain.permission;
@@ -1235,14 +1390,14 @@ begin
     deciding := deciding || jsonb_build_object('kind', 'session', 'assurance', explain.assurance);
     if row_seen is not null and v_command <> 'insert' then
       deciding := deciding || jsonb_build_object('kind', 'row', 'found', row_seen in ('SEEN', 'OWNER_HIDDEN'), 'owner', row_owner,
-        'own', case when row_seen = 'SEEN' then coalesce(row_owner = explain.person_id, false) end);
+        'own', case when row_seen = 'SEEN' then api_key.id is null and coalesce(row_owner = explain.person_id, false) end);
       if row_seen = 'ELSEWHERE' then
         reason := 'OTHER_ORGANIZATION';
         exit answer;
       end if;
     end if;
 
-    v_step := access_private.explain_command(v_table.relation, v_command, organization_id, person_id, explain.column_name,
+    v_step := access_private.explain_command(v_table.relation, v_command, organization_id, person_id, api_key, explain.column_name,
       coalesce(explain.owner_id, explain.person_id), row_seen, row_owner, self, explain.assurance);
     verdict := v_step.verdict;
     reason := v_step.reason;
@@ -1270,7 +1425,8 @@ begin
     when reason in ('CLOSED', 'NOT_GRANTED', 'NOT_PROTECTED', 'OTHER_ROLES') then case
       when for_owner then format('select access.protect(%L, …);', v_name)
       else 'whoever owns the table opens it with access.protect()' end
-    when reason = 'SCOPE' then 'use a key that is scoped to it, or sign in'
+    when reason in ('SCOPE', 'KEY_OVER') then 'make another API key'
+    when api_key.service_account_id is not null then 'make another service account'
     when reason = 'PERSON_INACTIVE' then 'make the account active'
     when reason = 'ORGANIZATION_INACTIVE' then 'make the organization active'
     when reason = 'PARTITION' then 'ask for the partitioned table'
@@ -1284,9 +1440,9 @@ begin
 end $function$
 comment 'ALLOWED, DENIED or REFUSED (no answer), a reason in one word, a sentence, the smallest change, and the rows that decided. row_seen: null (no row asked), SEEN, OWNER_HIDDEN, ELSEWHERE (in another organization) or NONE.'
 
--- function access_private.explain_command(relation oid, command text, organization_id uuid, person_id uuid, column_name text, new_owner uuid, row_seen text, row_owner uuid, self boolean, assurance integer, OUT verdict text, OUT reason text, OUT permission text, OUT at timestamp with time zone, OUT missing text[], OUT needs integer, OUT waits boolean, OUT wait timestamp with time zone, OUT deciding jsonb)
+-- function access_private.explain_command(relation oid, command text, organization_id uuid, person_id uuid, api_key access.api_keys, column_name text, new_owner uuid, row_seen text, row_owner uuid, self boolean, assurance integer, OUT verdict text, OUT reason text, OUT permission text, OUT at timestamp with time zone, OUT missing text[], OUT needs integer, OUT waits boolean, OUT wait timestamp with time zone, OUT deciding jsonb)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.explain_command(relation oid, command text, organization_id uuid, person_id uuid, column_name text, new_owner uuid, row_seen text, row_owner uuid, self boolean, assurance integer, OUT verdict text, OUT reason text, OUT permission text, OUT at timestamp with time zone, OUT missing text[], OUT needs integer, OUT waits boolean, OUT wait timestamp with time zone, OUT deciding jsonb)
+CREATE OR REPLACE FUNCTION access_private.explain_command(relation oid, command text, organization_id uuid, person_id uuid, api_key access.api_keys, column_name text, new_owner uuid, row_seen text, row_owner uuid, self boolean, assurance integer, OUT verdict text, OUT reason text, OUT permission text, OUT at timestamp with time zone, OUT missing text[], OUT needs integer, OUT waits boolean, OUT wait timestamp with time zone, OUT deciding jsonb)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -1314,7 +1470,9 @@ begin
       reason := v_closed;
       return;
     end if;
-    v_step := access_private.explain_rule(v_rule, organization_id, person_id, self, assurance, case
+    v_step := access_private.explain_rule(v_rule, organization_id, person_id, api_key, self, assurance, case
+      -- No row is a key's own.
+      when api_key.id is not null then false
       when v_one = 'insert' then new_owner = person_id
       when row_seen = 'SEEN' then coalesce(row_owner = person_id, false)
       when row_seen = 'OWNER_HIDDEN' then false end);
@@ -1372,16 +1530,16 @@ begin
     return;
   end if;
   select x.* into verdict, reason, sentence, change, deciding
-    from access_private.explain(v_organization, explain_for_owner.person_id, explain_for_owner.permission,
+    from access_private.explain(v_organization, explain_for_owner.person_id, null, explain_for_owner.permission,
       explain_for_owner.command, explain_for_owner.table_name, null, null,
       case when row_organization <> v_organization then 'ELSEWHERE' else row_seen end, row_owner,
       false, explain_for_owner.assurance, true, true) x;
 end $function$
 comment 'What access.explain() asks, once it has looked the row up as whoever calls it.'
 
--- function access_private.explain_held(organization_id uuid, person_id uuid, permission text, self boolean, OUT reason text, OUT at timestamp with time zone, OUT grants jsonb)
+-- function access_private.explain_held(organization_id uuid, person_id uuid, api_key access.api_keys, permission text, self boolean, OUT reason text, OUT at timestamp with time zone, OUT grants jsonb)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.explain_held(organization_id uuid, person_id uuid, permission text, self boolean, OUT reason text, OUT at timestamp with time zone, OUT grants jsonb)
+CREATE OR REPLACE FUNCTION access_private.explain_held(organization_id uuid, person_id uuid, api_key access.api_keys, permission text, self boolean, OUT reason text, OUT at timestamp with time zone, OUT grants jsonb)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -1392,11 +1550,24 @@ declare
   v_valid tstzmultirange;
   v_held boolean;
 begin
+  grants := '[]';
+  if api_key.id is not null and not explain_held.permission = any (api_key.permissions) then
+    reason := 'SCOPE';
+    return;
+  end if;
+  if api_key.service_account_id is not null then
+    reason := case when exists (
+        select from access.service_accounts s
+          where s.organization_id = explain_held.organization_id and s.id = api_key.service_account_id
+            and s.status = 'active' and explain_held.permission = any (s.permissions)) then 'HELD' else 'NOT_HELD' end;
+    at := api_key.expires_at;
+    return;
+  end if;
   select h.valid into v_valid from access_private.held_permissions h
     where h.organization_id = explain_held.organization_id and h.person_id = explain_held.person_id
       and h.permission = explain_held.permission;
   v_held := coalesce(v_valid @> v_now, false);
-  -- One's own are asked as policies ask them: a key may do less than its owner.
+  -- One's own are asked as policies ask them.
   reason := case
     when v_held and (not self or coalesce(request.can(explain_held.permission), false)) then 'HELD'
     when v_held then 'SCOPE'
@@ -1406,7 +1577,7 @@ begin
   at := nullif(case reason
     when 'NOT_YET' then (select min(lower(w)) from unnest(v_valid) w where lower(w) > v_now)
     when 'ENDED' then (select max(upper(w)) from unnest(v_valid) w)
-    else (select upper(w) from unnest(v_valid) w where w @> v_now) end, 'infinity');
+    else least(api_key.expires_at, (select upper(w) from unnest(v_valid) w where w @> v_now)) end, 'infinity');
   grants := (
     select coalesce(jsonb_agg(jsonb_build_object('kind', 'grant', 'permission', explain_held.permission, 'role', r.name,
         'validFrom', nullif(mr.valid_from, '-infinity'), 'validUntil', nullif(mr.valid_until, 'infinity'),
@@ -1418,17 +1589,17 @@ begin
       join access.roles r on r.organization_id = mr.organization_id and r.id = mr.role_id
       where m.organization_id = explain_held.organization_id and m.person_id = explain_held.person_id);
 end $function$
-comment 'Whether a member holds a permission now: HELD (at: until when), SCOPE (but not through this key), NOT_YET (at: from when), ENDED (at: since when) or NOT_HELD; and the grants that say so.'
+comment 'Whether a member, or an API key, holds a permission now: HELD (at: until when), SCOPE (the key was not made for it), NOT_YET (at: from when), ENDED (at: since when) or NOT_HELD; and the grants that say so.'
 
--- function access_private.explain_rule(rule access.rules, organization_id uuid, person_id uuid, self boolean, assurance integer, own boolean, OUT passes boolean, OUT reason text, OUT at timestamp with time zone, OUT missing text, OUT deciding jsonb)
+-- function access_private.explain_rule(rule access.rules, organization_id uuid, person_id uuid, api_key access.api_keys, self boolean, assurance integer, own boolean, OUT passes boolean, OUT reason text, OUT at timestamp with time zone, OUT missing text, OUT deciding jsonb)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION access_private.explain_rule(rule access.rules, organization_id uuid, person_id uuid, self boolean, assurance integer, own boolean, OUT passes boolean, OUT reason text, OUT at timestamp with time zone, OUT missing text, OUT deciding jsonb)
+CREATE OR REPLACE FUNCTION access_private.explain_rule(rule access.rules, organization_id uuid, person_id uuid, api_key access.api_keys, self boolean, assurance integer, own boolean, OUT passes boolean, OUT reason text, OUT at timestamp with time zone, OUT missing text, OUT deciding jsonb)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
--- What access.protect() writes into a policy, asked of one person. Own is null where no row is asked about.
+-- What access.protect() writes into a policy, asked of one person or key. Own is null where no row is asked about.
 declare
   v_held record;
   v_assign record;
@@ -1438,7 +1609,7 @@ begin
     'command', rule.command, 'permission', rule.permission, 'ownerColumn', rule.owner_column,
     'assign', rule.assign, 'assurance', rule.assurance));
   if rule.permission is not null then
-    v_held := access_private.explain_held(organization_id, person_id, rule.permission, self);
+    v_held := access_private.explain_held(organization_id, person_id, api_key, rule.permission, self);
     deciding := deciding || v_held.grants;
   end if;
   at := case when rule.permission is not null then v_held.at end;
@@ -1447,7 +1618,7 @@ begin
     reason := v_held.reason;
     missing := rule.permission;
   elsif rule.owner_column is not null and rule.command = 'insert' and not coalesce(own, true) then
-    v_assign := access_private.explain_held(organization_id, person_id, rule.assign, self);
+    v_assign := access_private.explain_held(organization_id, person_id, api_key, rule.assign, self);
     deciding := deciding || v_assign.grants;
     passes := v_assign.reason = 'HELD';
     reason := case when passes then 'ASSIGN' else 'NOT_OWN' end;
@@ -1486,7 +1657,8 @@ AS $function$
       when 'NOT_HELD' then format('no role gives %s.', permission)
       when 'NOT_YET' then format('the role that gives %s counts from %s.', permission, t.said)
       when 'ENDED' then format('the role that gave %s ended at %s.', permission, t.said)
-      when 'SCOPE' then format('%s is held, but not by this API key.', permission)
+      when 'SCOPE' then format('the API key was not made for %s.', permission)
+      when 'KEY_OVER' then 'the API key has ended.'
       when 'NOT_OWN' then 'the row is in the name of somebody else.'
       when 'ASSURANCE' then format('it needs a session of assurance level %s, and this has level %s.', needs, has)
       when 'CLOSED' then 'there is no rule that lets anybody.'
@@ -1824,6 +1996,66 @@ AS $function$
 $function$
 comment 'Whether members have the grant of the database that a command needs, on a column or on any.'
 
+-- function access_private.join_by_address(person_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.join_by_address(person_id uuid)
+ RETURNS uuid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_email record;
+  v_domain access_private.domain_owners;
+  v_organization uuid;
+  v_role uuid;
+  v_room boolean;
+  v_reason text;
+  v_membership uuid;
+  v_joined uuid[] := '{}';
+begin
+  for v_email in
+    select e.lookup, access_private.ascii_domain(split_part(
+        keyring_private.open('identity.emails.address', platform.no_organization(), e.id, e.address), '@', 2)) as domain
+      from identity_private.emails e
+      join identity.people p on p.id = e.person_id and p.status = 'active'
+      where e.person_id = join_by_address.person_id and e.verified_at is not null
+      order by e.id
+  loop
+    select o.organization_id into v_organization from access_private.domain_owners o where o.domain = v_email.domain;
+    continue when not found or access_private.setting_role(v_organization, 'domain.join_role') is null;
+    perform access_private.take_turn(v_organization);
+    -- Decided by what stands now: roles, settings and members do not change until the end of the transaction.
+    v_role := access_private.setting_role(v_organization, 'domain.join_role');
+    v_room := access_private.room(v_organization, 'members');
+    select o.* into v_domain from access_private.domain_owners o
+      where o.domain = v_email.domain and o.organization_id = v_organization and o.holds_until > clock_timestamp()
+        and not exists (select from access.shared_domains s where s.domain = o.domain);
+    continue when not found or v_role is null or not access_private.living(v_organization)
+      or exists (select from access.memberships m
+        where m.organization_id = v_organization and m.person_id = join_by_address.person_id);
+    v_reason := case
+      when exists (select from access_private.kept_out k where k.organization_id = v_organization
+        and (k.lookup = v_email.lookup or k.person_id = join_by_address.person_id)) then 'KEPT_OUT'
+      when not access_private.below_ceiling(v_organization, v_role) then 'ABOVE_CEILING'
+      when not v_room then 'LIMIT_REACHED'
+      end;
+    if v_reason is not null then
+      perform audit_private.append('access.refuse', v_organization, join_by_address.person_id,
+        jsonb_build_object('what', 'domain.join', 'reasons', array[v_reason]), 'access.domains', v_domain.domain_id::text);
+      continue;
+    end if;
+    v_membership := platform.uuid_v7();
+    insert into access.memberships (organization_id, id, person_id) values (v_organization, v_membership, join_by_address.person_id);
+    insert into access.membership_roles (organization_id, membership_id, role_id) values (v_organization, v_membership, v_role);
+    perform audit_private.append('member.join', v_organization, join_by_address.person_id,
+      jsonb_build_object('membership', v_membership, 'role', v_role, 'domain', v_domain.domain_id));
+    v_joined := v_joined || v_organization;
+  end loop;
+  return v_joined;
+end $function$
+comment 'Called when a person has proved an address: makes her a member of the organization that owns its domain, if its setting domain.join_role names a role below the ceiling. Not who was a member before. Returns which organizations.'
+
 -- function access_private.kept(relation regclass)
 owner safetypin_owner
 CREATE OR REPLACE FUNCTION access_private.kept(relation regclass)
@@ -2148,6 +2380,25 @@ begin
   end if;
 end $function$
 comment 'Why a table cannot be under these rules, each with the line that changes it where there is one.'
+
+-- function access_private.operate(slug text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.operate(slug text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid;
+begin
+  select o.id into v_id from access.organizations o where o.slug = operate.slug;
+  if not found then
+    raise exception 'no organization %', operate.slug using errcode = 'P0002';
+  end if;
+  perform access_private.take_turn(v_id);
+  return v_id;
+end $function$
+comment 'The organization of a slug, whose turn this transaction has then. P0002 if there is none.'
 
 -- function access_private.outranks(organization_id uuid, person_id uuid)
 owner safetypin_definer
@@ -2557,6 +2808,23 @@ begin
 end $function$
 comment 'The role that a setting names in an organization; null if none.'
 
+-- function access_private.slug(name text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.slug(name text)
+ RETURNS text
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- Letters lose their accents by being taken apart (NFKD); the few that do not come apart are named here.
+  select coalesce(nullif(rtrim(left(btrim(regexp_replace(lower(replace(replace(replace(replace(
+        translate(regexp_replace(normalize(slug.name, nfkd), E'[\u0300-\u036f]', '', 'g'), 'øØłŁđĐðÐıħĦÆŒÞẞ', 'oOlLdDdDihHæœþß'),
+        'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th') collate "C"),
+      '[^a-z0-9]+', '-', 'g'), '-'), 40), '-'), ''), 'organization')
+    || '-' || (select string_agg(substr('abcdefghijklmnopqrstuvwxyz234567', (get_byte(r.bytes, i) & 31) + 1, 1), '')
+      from (select uuid_send(gen_random_uuid()) as bytes) r, generate_series(0, 5) i)
+$function$
+comment 'A name in ASCII with 30 random bits behind it: whoever asks for one learns nothing about whose there are.'
+
 -- function access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.smallest_role(organization_id uuid, permissions text[], all_roles boolean)
@@ -2703,6 +2971,46 @@ begin
 end $function$
 comment 'Roles were given or taken: works out anew what their holders may do.'
 
+-- function access_private.tg_memberships__keep_out()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.tg_memberships__keep_out()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+begin
+  insert into access_private.kept_out as k (organization_id, lookup, person_id)
+    select c.organization_id, e.lookup, e.person_id
+      from changed c
+      join access.organizations o on o.id = c.organization_id
+      join identity_private.emails e on e.person_id = c.person_id
+      order by c.organization_id, e.lookup
+    on conflict on constraint kept_out_pkey do update set person_id = excluded.person_id, since = excluded.since;
+  return null;
+end $function$
+comment 'Members left or were removed: they do not come back by their address alone.'
+
+-- function access_private.tg_memberships__let_in()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.tg_memberships__let_in()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+begin
+  delete from access_private.kept_out k
+    using changed c
+    where k.organization_id = c.organization_id
+      and (k.person_id = c.person_id
+        or k.lookup in (select e.lookup from identity_private.emails e where e.person_id = c.person_id));
+  return null;
+end $function$
+comment 'Somebody became a member, however: what kept her out is over.'
+
 -- function access_private.tg_memberships__work_out()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.tg_memberships__work_out()
@@ -2733,6 +3041,25 @@ begin
   return null;
 end $function$
 comment 'Members left, or a membership is another person''s: works out anew what they may do.'
+
+-- function access_private.tg_organizations__slug()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.tg_organizations__slug()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+begin
+  loop
+    new.slug := access_private.slug(new.name);
+    exit when not exists (select from access.organizations o where o.slug = new.slug);
+  end loop;
+  return new;
+end $function$
+comment 'The server alone makes slugs.'
 
 -- function access_private.tg_role_permissions__work_out()
 owner safetypin_definer
@@ -2995,7 +3322,38 @@ AS $function$
 begin
   return api_steps.set_setting(name, value, false);
 end $function$
-comment 'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be) or NOT_HELD, for a role that permits more than the caller may do.'
+comment 'Sets a setting of the active organization. REFUSED with NOT_FOUND, NOT_PERMITTED, VALUE_INVALID (allowed says what it can be), NOT_HELD, for a role that permits more than the caller may do, or ABOVE_CEILING, for one of domain.join_role that permits more than members have.'
+
+-- function api.close_organization()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.close_organization()
+ RETURNS api.closing_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_closes_at timestamptz;
+begin
+  -- Sessions that begin wait for it: each ends with the organization.
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.close'), false) then
+    return ('REFUSED', access_private.refused('organization.close', '{NOT_PERMITTED}'), null)::api.closing_result;
+  end if;
+  update access.organizations o
+    set closes_at = clock_timestamp() + make_interval(secs => platform.limit_value('organization.grace_seconds')),
+        updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.closes_at = 'infinity'
+    returning o.closes_at into v_closes_at;
+  if not found then
+    select o.closes_at into v_closes_at from access.organizations o where o.id = v_organization;
+    return ('REFUSED', '{CLOSING}', v_closes_at)::api.closing_result;
+  end if;
+  perform audit_private.append('organization.close', details => jsonb_build_object('closes_at', v_closes_at));
+  return ('CHANGED', '{}', v_closes_at)::api.closing_result;
+end $function$
+comment 'Closes the active organization after a time of grace, until which everything works and reopenOrganization takes it back. closesAt says when; sessions in it end then at the latest. REFUSED with NOT_PERMITTED, or CLOSING if it is closing already.'
 
 -- function api.create_organization(name text)
 owner safetypin_definer
@@ -3190,9 +3548,9 @@ begin
 end $function$
 comment 'Removes a role, and takes it from whoever holds it. Needs role.delete, and to hold without an end all that it permits. REFUSED with NOT_PERMITTED, NOT_FOUND, BUILT_IN or NOT_HELD.'
 
--- function api.explain_access(person_id uuid, permission text, command text, table_name text, row_id uuid, row_key text, column_name text, owner_id uuid)
+-- function api.explain_access(person_id uuid, permission text, command text, table_name text, row_id uuid, row_key text, column_name text, owner_id uuid, key_id uuid)
 owner safetypin_owner
-CREATE OR REPLACE FUNCTION api.explain_access(person_id uuid DEFAULT NULL::uuid, permission text DEFAULT NULL::text, command text DEFAULT NULL::text, table_name text DEFAULT NULL::text, row_id uuid DEFAULT NULL::uuid, row_key text DEFAULT NULL::text, column_name text DEFAULT NULL::text, owner_id uuid DEFAULT NULL::uuid)
+CREATE OR REPLACE FUNCTION api.explain_access(person_id uuid DEFAULT NULL::uuid, permission text DEFAULT NULL::text, command text DEFAULT NULL::text, table_name text DEFAULT NULL::text, row_id uuid DEFAULT NULL::uuid, row_key text DEFAULT NULL::text, column_name text DEFAULT NULL::text, owner_id uuid DEFAULT NULL::uuid, key_id uuid DEFAULT NULL::uuid)
  RETURNS api.access_explanation
  LANGUAGE plpgsql
  STABLE
@@ -3205,13 +3563,13 @@ declare
   v_row record;
 begin
   if v_key is null then
-    return api_steps.explain_access(person_id, permission, command, table_name, column_name, owner_id, null, null);
+    return api_steps.explain_access(person_id, key_id, permission, command, table_name, column_name, owner_id, null, null);
   end if;
   v_place := access.explain_place(table_name, lower(command));
   v_row := access.row_seen(v_place.relation, v_place.key_column, v_place.organization_column, v_place.owner_column, v_key);
-  return api_steps.explain_access(person_id, permission, command, table_name, column_name, owner_id, v_row.seen, v_row.owner_id);
+  return api_steps.explain_access(person_id, key_id, permission, command, table_name, column_name, owner_id, v_row.seen, v_row.owner_id);
 end $function$
-comment 'Why a member of the active organization may or may not do something now: hold a permission, or run a command (select, insert, update, delete) on a table (schema.table) under access.protect(), on a column of it, on one row by rowId (rowKey where keys are no UUIDs), or adding one in the name of ownerId. About oneself without personId; about others it needs access.explain. A row that the asker cannot see does not exist here. An update or delete is of rows that the statement names, which must be readable too.'
+comment 'Why a member of the active organization may or may not do something now: hold a permission, or run a command (select, insert, update, delete) on a table (schema.table) under access.protect(), on a column of it, on one row by rowId (rowKey where keys are no UUIDs), or adding one in the name of ownerId. About oneself without personId, or an API key of one''s own by keyId; about others it needs access.explain. A row that the asker cannot see does not exist here. An update or delete is of rows that the statement names, which must be readable too.'
 
 -- function api.grant_role(membership_id uuid, role_id uuid, valid_from timestamp with time zone, valid_until timestamp with time zone)
 owner safetypin_definer
@@ -3329,7 +3687,7 @@ begin
   end if;
   insert into access.invitations (organization_id, id, role_id, role_valid_until, invited_by, expires_at)
     values (v_organization, v_id, v_role, v_until, request.user_id(),
-      clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds')));
+      clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds')));
   insert into access_private.invitation_addresses (organization_id, invitation_id, address, lookup)
     values (v_organization, v_id,
       keyring_private.seal('access.invitations.address', v_organization, v_id, v_organization, v_address), v_lookup);
@@ -3460,12 +3818,25 @@ CREATE OR REPLACE FUNCTION api.my_permissions()
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
--- Borrows reading what is worked out about the asker; the check is that it is hers.
-  select h.permission, nullif(upper(w.valid), 'infinity')
-    from access_private.holding() h
-    cross join lateral unnest(h.valid) as w (valid)
-    where w.valid @> clock_timestamp()
-    order by h.permission
+-- Borrows reading what is worked out about the asker; the check is that it is hers. A key has nothing to hand on, but
+-- holds what it was made for as far as whose key it is holds that.
+  with held as (
+    select h.permission, upper(w.valid) as valid_until
+      from access_private.holding() h
+      cross join lateral unnest(h.valid) as w (valid)
+      where w.valid @> clock_timestamp()
+    union all
+    select u.permission, least(k.expires_at, (
+        select upper(w.valid)
+          from access_private.held_permissions h
+          cross join lateral unnest(h.valid) as w (valid)
+          where h.organization_id = k.organization_id and h.person_id = k.person_id and h.permission = u.permission
+            and w.valid @> clock_timestamp()))
+      from access.api_keys k
+      cross join lateral unnest(access_private.key_holds(k)) as u (permission)
+      where k.organization_id = (select request.organization_id()) and k.id = (select request.api_key_id())
+  )
+  select h.permission, nullif(h.valid_until, 'infinity') from held h order by h.permission
 $function$
 comment 'What the caller may do now in the active organization, and until when; empty without one, and for an API key (see apiKeyReach). For showing what can be done: each statement is decided anew.'
 
@@ -3600,6 +3971,63 @@ begin
 end $function$
 comment 'Removes a service account and ends its keys; what it did stays under its id. Demands service_account.remove. REFUSED with NOT_PERMITTED or NOT_FOUND.'
 
+-- function api.rename_organization(name text, version integer)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.rename_organization(name text, version integer)
+ RETURNS api.changed_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_version integer;
+begin
+  if not coalesce(request.can('organization.update'), false) then
+    return ('REFUSED', access_private.refused('organization.rename', '{NOT_PERMITTED}'), null)::api.changed_result;
+  end if;
+  if not access_private.valid_name(name) then
+    return ('REFUSED', '{NAME_INVALID}', null)::api.changed_result;
+  end if;
+  update access.organizations o
+    set name = btrim(rename_organization.name), updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.version = rename_organization.version
+    returning o.version into v_version;
+  if not found then
+    raise exception 'the organization changed in the meantime' using errcode = 'STALE';
+  end if;
+  perform audit_private.append('organization.rename');
+  return ('CHANGED', '{}', v_version)::api.changed_result;
+end $function$
+comment 'Renames the active organization; its slug stays. Version as it was read: STALE_VERSION if somebody changed it since. REFUSED with NOT_PERMITTED or NAME_INVALID.'
+
+-- function api.reopen_organization()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.reopen_organization()
+ RETURNS api.closing_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+begin
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.close'), false) then
+    return ('REFUSED', access_private.refused('organization.reopen', '{NOT_PERMITTED}'), null)::api.closing_result;
+  end if;
+  update access.organizations o
+    set closes_at = 'infinity', updated_at = clock_timestamp(), version = o.version + 1
+    where o.id = v_organization and o.closes_at < 'infinity' and o.closes_at > clock_timestamp();
+  if not found then
+    return ('REFUSED', '{NOT_CLOSING}', null)::api.closing_result;
+  end if;
+  perform audit_private.append('organization.reopen');
+  return ('CHANGED', '{}', null)::api.closing_result;
+end $function$
+comment 'Takes the closing of the active organization back, as long as it is not over. REFUSED with NOT_PERMITTED or NOT_CLOSING.'
+
 -- function api.request_password_reset(email text)
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.request_password_reset(email text)
@@ -3653,7 +4081,7 @@ begin
     where t.organization_id = v_organization and t.invitation_id = v_invitation.id and t.consumed_at is null;
   update access.invitations i
     set invited_by = request.user_id(),
-        expires_at = clock_timestamp() + make_interval(secs => platform.limit_value('token.invitation_seconds'))
+        expires_at = clock_timestamp() + make_interval(secs => access_private.setting_number(v_organization, 'invitation.seconds'))
     where i.organization_id = v_organization and i.id = v_invitation.id;
   perform access_private.ask_for_invitation_mail('invitation', v_organization, v_invitation.id);
   perform audit_private.append('invitation.resend', v_organization, details => jsonb_build_object('invitation', v_invitation.id));
@@ -3833,6 +4261,65 @@ begin
 end $function$
 comment 'Ends a session of one''s own; its next statement is refused.'
 
+-- function api.transfer_ownership(membership_id uuid)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api.transfer_ownership(membership_id uuid)
+ RETURNS api.transfer_result
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_organization uuid := access_private.acting_in();
+  v_person uuid := request.signed_in_id();
+  v_own uuid;
+  v_owner uuid;
+  v_to uuid;
+  v_status text;
+  v_reason text;
+begin
+  perform access_private.take_turn(v_organization);
+  if not coalesce(request.can('organization.transfer'), false) then
+    return ('REFUSED', access_private.refused('organization.transfer', '{NOT_PERMITTED}'))::api.transfer_result;
+  end if;
+  select r.id into v_owner from access.roles r
+    where r.organization_id = v_organization and r.built_in and r.name = 'owner';
+  select m.id into v_own from access.memberships m where m.organization_id = v_organization and m.person_id = v_person;
+  select m.person_id, p.status into v_to, v_status
+    from access.memberships m
+    join identity.people p on p.id = m.person_id
+    where m.organization_id = v_organization and m.id = transfer_ownership.membership_id and m.id <> v_own;
+  v_reason := case
+    when v_to is null then 'NOT_FOUND'
+    when v_status <> 'active' then 'NOT_ACTIVE'
+    when access_private.not_held(
+        access_private.held_by_role(v_organization, v_owner), tstzrange(clock_timestamp(), 'infinity')) <> '{}' then 'NOT_HELD'
+    end;
+  if v_reason is not null then
+    return ('REFUSED', access_private.refused('organization.transfer', array[v_reason]))::api.transfer_result;
+  end if;
+  -- Given first: there is an owner at each moment.
+  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+    select v_organization, transfer_ownership.membership_id, v_owner, v_person
+    where not exists (
+      select from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = transfer_ownership.membership_id
+          and mr.role_id = v_owner and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity');
+  -- Whoever had nothing but this stays as an admin, rather than as somebody who may not even look.
+  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+    select v_organization, v_own, r.id, v_person
+    from access.roles r
+    where r.organization_id = v_organization and r.built_in and r.name = 'admin' and not exists (
+      select from access.membership_roles mr
+        where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id <> v_owner
+          and mr.valid_from <= clock_timestamp() and mr.valid_until > clock_timestamp());
+  delete from access.membership_roles mr
+    where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id = v_owner;
+  perform audit_private.append('organization.transfer', details => jsonb_build_object('to', v_to));
+  return ('CHANGED', '{}')::api.transfer_result;
+end $function$
+comment 'Makes another member an owner of the active organization and takes that from the caller, in one transaction; other roles stay, and whoever has none becomes an admin. REFUSED with NOT_PERMITTED, NOT_FOUND, NOT_ACTIVE or NOT_HELD.'
+
 -- function api.update_role(id uuid, version integer, name text, description text, permissions text[])
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION api.update_role(id uuid, version integer, name text DEFAULT NULL::text, description text DEFAULT NULL::text, permissions text[] DEFAULT NULL::text[])
@@ -3948,9 +4435,10 @@ begin
   if v_done.organization_name is not null then
     perform access_private.found_organization(v_done.organization_name, v_done.person_id);
   end if;
+  perform access_private.join_by_address(v_done.person_id);
   return 'VERIFIED';
 end $function$
-comment 'Makes person and organization of a registration whose address was proved.'
+comment 'Makes person and organization of a registration whose address was proved; by the address, she may join another.'
 
 -- function api_steps.create_api_key(name text, permissions text[], expires_at timestamp with time zone, service_account_id uuid, secret_hash bytea, prefix text)
 owner safetypin_definer
@@ -4060,9 +4548,9 @@ begin
 end $function$
 comment 'Records that this shell was closed and ends its session. AUTHN for nobody.'
 
--- function api_steps.explain_access(person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid)
+-- function api_steps.explain_access(person_id uuid, key_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION api_steps.explain_access(person_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid)
+CREATE OR REPLACE FUNCTION api_steps.explain_access(person_id uuid, key_id uuid, permission text, command text, table_name text, column_name text, owner_id uuid, row_seen text, row_owner uuid)
  RETURNS api.access_explanation
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -4072,9 +4560,17 @@ AS $function$
 -- organization. What it is told of the row it believes: who would lie is answered about a row that is not there.
 declare
   v_organization uuid := access_private.acting_in();
-  v_self boolean := coalesce(explain_access.person_id = request.user_id(), explain_access.person_id is null);
+  v_person uuid := coalesce(explain_access.person_id, request.user_id());
+  v_self boolean := v_person = request.user_id();
+  v_key access.api_keys;
   v_explained record;
 begin
+  if explain_access.key_id is not null then
+    select k.* into v_key from access.api_keys k
+      where k.organization_id = v_organization and k.id = explain_access.key_id;
+    v_person := v_key.person_id;
+    v_self := coalesce(v_person = request.user_id(), false);
+  end if;
   if not v_self and not coalesce(request.can('access.explain'), false) then
     -- Nothing can be recorded in a transaction that only reads; nothing is told there either.
     if not current_setting('transaction_read_only')::boolean then
@@ -4083,14 +4579,18 @@ begin
     return ('REFUSED', 'NOT_PERMITTED',
       access_private.explain_sentence('REFUSED', 'NOT_PERMITTED', null, null, null, null, null), null, '[]')::api.access_explanation;
   end if;
-  v_explained := access_private.explain(v_organization, coalesce(explain_access.person_id, request.user_id()),
-    explain_access.permission, explain_access.command, explain_access.table_name, explain_access.column_name,
-    explain_access.owner_id, explain_access.row_seen, explain_access.row_owner, v_self,
-    case when v_self then request.assurance()
+  -- One's own key is not oneself: it does less, and has no session.
+  v_self := v_self and v_key.id is null;
+  v_explained := access_private.explain(v_organization, v_person, v_key, explain_access.permission, explain_access.command,
+    explain_access.table_name, explain_access.column_name, explain_access.owner_id, explain_access.row_seen,
+    explain_access.row_owner, v_self,
+    case
+      when v_self then request.assurance()
+      when v_key.id is not null then 1
       -- The strongest session there is, for who may see sessions; without one, what a password gives.
       when coalesce(request.can('session.read'), false) then coalesce((
         select max(s.assurance) from sessions.sessions s
-        where s.person_id = explain_access.person_id and s.organization_id = v_organization and s.ends_at > clock_timestamp()), 1)
+        where s.person_id = v_person and s.organization_id = v_organization and s.ends_at > clock_timestamp()), 1)
       else 1 end,
     coalesce(request.can('role.read'), false), false);
   return (v_explained.verdict, v_explained.reason, v_explained.sentence, v_explained.change, v_explained.deciding)::api.access_explanation;
@@ -4665,6 +5165,11 @@ begin
   if v_role is not null and access_private.not_held(
       access_private.held_by_role(v_organization, v_role), tstzrange(clock_timestamp(), 'infinity')) <> '{}' then
     return ('REFUSED', access_private.refused('setting.change', '{NOT_HELD}'), null,
+      access_private.setting_allows(v_definition))::api.setting_result;
+  end if;
+  -- Those who join by address had nobody look at them. Asked again when somebody joins.
+  if v_role is not null and v_definition.name = 'domain.join_role' and not access_private.below_ceiling(v_organization, v_role) then
+    return ('REFUSED', access_private.refused('setting.change', '{ABOVE_CEILING}'), null,
       access_private.setting_allows(v_definition))::api.setting_result;
   end if;
   v_old := access_private.setting(v_organization, v_definition.name);
@@ -10115,9 +10620,14 @@ begin
       from sessions.sessions s
       where s.organization_id = new.id;
   end if;
+  -- Over by the clock, in an open transaction too, without anybody asking the organization at each statement.
+  if new.closes_at < old.closes_at then
+    update sessions.sessions s set ends_at = new.closes_at
+      where s.organization_id = new.id and s.ends_at > new.closes_at;
+  end if;
   return null;
 end $function$
-comment 'An organization is not active any more: the sessions in it end.'
+comment 'An organization is not active any more: the sessions in it end. It is going to close: they end with it.'
 
 -- function sessions_private.tg_people__end_sessions()
 owner safetypin_definer
@@ -10292,6 +10802,7 @@ constraint api_keys_service_account_exists FOREIGN KEY (organization_id, service
 CREATE INDEX api_keys_created_by_idx ON access.api_keys USING btree (created_by)
 CREATE INDEX api_keys_person_idx ON access.api_keys USING btree (organization_id, person_id)
 CREATE INDEX api_keys_service_account_idx ON access.api_keys USING btree (organization_id, service_account_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy safetypin_may_select as permissive for select to safetypin_member using ((( SELECT request.can('api_key.read'::text) AS can) OR (person_id = ( SELECT request.owner_id() AS owner_id))))
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
@@ -10436,6 +10947,8 @@ CREATE TRIGGER _500_work_out_changed AFTER UPDATE ON access.memberships REFERENC
 CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__work_out()
 CREATE TRIGGER _510_end_sessions AFTER DELETE ON access.memberships FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_memberships__end_sessions()
 CREATE TRIGGER _510_work_out_left AFTER UPDATE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__work_out()
+CREATE TRIGGER _520_keep_out AFTER DELETE ON access.memberships REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__keep_out()
+CREATE TRIGGER _520_let_in AFTER INSERT ON access.memberships REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_memberships__let_in()
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.memberships FOR EACH ROW EXECUTE FUNCTION audit.record_change('organization_id', 'organization_id', 'id') -- enabled always
 comment 'Who belongs to an organization.'
 
@@ -10450,11 +10963,15 @@ created_at timestamp with time zone not null default clock_timestamp() -- When i
 updated_at timestamp with time zone not null default clock_timestamp() -- When it last changed.
 version integer not null default 1 -- Grows with each change; for optimistic locking.
 plan text not null default 'default'::text -- Plan: how many of what it may have. Given by operators.
+slug text not null -- Name for addresses, made by the server; it stays when the name changes.
 constraint organizations_creator_exists FOREIGN KEY (created_by) REFERENCES identity.people(id) ON DELETE SET NULL
 constraint organizations_name_length CHECK (((length(name) >= 1) AND (length(name) <= 1000)))
 constraint organizations_pkey PRIMARY KEY (id)
 constraint organizations_plan_exists FOREIGN KEY (plan) REFERENCES access.plans(name) ON DELETE RESTRICT
+constraint organizations_slug_form CHECK ((slug ~ '^[a-z0-9-]{8,60}$'::text))
+constraint organizations_slug_unique UNIQUE (slug)
 constraint organizations_status_known CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text, 'closed'::text])))
+CREATE INDEX organizations_closing_idx ON access.organizations USING btree (closes_at) WHERE ((status <> 'closed'::text) AND (closes_at < 'infinity'::timestamp with time zone))
 CREATE INDEX organizations_created_by_idx ON access.organizations USING btree (created_by)
 CREATE INDEX organizations_plan_idx ON access.organizations USING btree (plan)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
@@ -10463,7 +10980,8 @@ policy safetypin_tenant_select as restrictive for select to safetypin_member usi
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
-CREATE TRIGGER _500_end_sessions AFTER UPDATE OF status ON access.organizations FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_organizations__end_sessions()
+CREATE TRIGGER _100_slug BEFORE INSERT ON access.organizations FOR EACH ROW EXECUTE FUNCTION access_private.tg_organizations__slug()
+CREATE TRIGGER _500_end_sessions AFTER UPDATE OF status, closes_at ON access.organizations FOR EACH ROW EXECUTE FUNCTION sessions_private.tg_organizations__end_sessions()
 CREATE TRIGGER _800_audit AFTER INSERT OR DELETE OR UPDATE ON access.organizations FOR EACH ROW EXECUTE FUNCTION audit.record_change('id', 'id') -- enabled always
 comment 'An organization: the tenant.'
 
@@ -10756,6 +11274,22 @@ policy insert_by_definer as permissive for insert to safetypin_definer with chec
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 comment 'Sealed parts of an invitation.'
+
+-- table access_private.kept_out
+owner safetypin_owner row security forced
+organization_id uuid not null -- Organization.
+lookup bytea not null -- Blind index of the address, as in identity_private.emails: it stays when the account goes, or a new account would be a way back.
+person_id uuid -- Whose address it was; null once that person is gone.
+since timestamp with time zone not null default clock_timestamp() -- Since when.
+constraint kept_out_organization_exists FOREIGN KEY (organization_id) REFERENCES access.organizations(id) ON DELETE CASCADE
+constraint kept_out_person_exists FOREIGN KEY (person_id) REFERENCES identity.people(id) ON DELETE SET NULL
+constraint kept_out_pkey PRIMARY KEY (organization_id, lookup)
+CREATE INDEX kept_out_person_idx ON access_private.kept_out USING btree (person_id)
+policy delete_by_definer as permissive for delete to safetypin_definer using (true)
+policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
+policy select_by_definer as permissive for select to safetypin_definer using (true)
+policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+comment 'Who is not a member any more does not come back by address alone; an invitation ends that.'
 
 -- table access_private.ownership
 owner safetypin_owner row security forced with (fillfactor=50)
@@ -11399,10 +11933,10 @@ comment 'Refresh tokens of a session, oldest to newest, as SHA-256.'
 
 -- type api.access_explanation
 verdict api.explained_verdict -- What the statement would do now; REFUSED is no answer, and the reason says why there is none.
-reason text -- In one word. Allowed: HELD, OWN_ROW, OWN_ROWS (only those), ASSIGN. Denied: NOT_HELD, NOT_YET, ENDED, SCOPE (of an API key), NOT_OWN, ASSURANCE, ROW_NOT_FOUND, CLOSED (no rule), COLUMN_CLOSED, PARTITION, NOT_GRANTED, OTHER_ROLES, PERSON_INACTIVE, ORGANIZATION_INACTIVE. Refused: NOT_PERMITTED, NOT_FOUND (no such member), QUESTION_UNCLEAR, PERMISSION_UNKNOWN, COMMAND_UNKNOWN, TABLE_UNKNOWN, TABLE_UNRULED, ROW_NOT_FOUND, OWNER_HIDDEN.
+reason text -- In one word. Allowed: HELD, OWN_ROW, OWN_ROWS (only those), ASSIGN. Denied: NOT_HELD, NOT_YET, ENDED, SCOPE and KEY_OVER (of an API key), NOT_OWN, ASSURANCE, ROW_NOT_FOUND, CLOSED (no rule), COLUMN_CLOSED, PARTITION, NOT_GRANTED, OTHER_ROLES, PERSON_INACTIVE, ORGANIZATION_INACTIVE. Refused: NOT_PERMITTED, NOT_FOUND (no such member), QUESTION_UNCLEAR, PERMISSION_UNKNOWN, COMMAND_UNKNOWN, TABLE_UNKNOWN, TABLE_UNRULED, ROW_NOT_FOUND, OWNER_HIDDEN.
 sentence text -- For people.
 change text -- The smallest change that would allow it; null where it is allowed or none would.
-deciding jsonb -- The rows that decided, a list of objects by kind: organization, person, session, row, rule, grant.
+deciding jsonb -- The rows that decided, a list of objects by kind: organization, person, key, session, row, rule, grant.
 
 -- type api.api_key_reach
 id uuid -- API key.
@@ -11429,6 +11963,11 @@ comment 'Whether something was changed.'
 outcome api.changed_outcome
 reasons text[]
 version integer
+
+-- type api.closing_result
+outcome api.changed_outcome
+reasons text[]
+closes_at timestamp with time zone -- When the organization is over; null if it goes on.
 
 -- type api.created_outcome
 owner safetypin_owner enum 'CREATED', 'REFUSED'
@@ -11526,6 +12065,10 @@ outcome api.changed_outcome
 reasons text[]
 value jsonb
 allowed text -- What it can be, for people; null unless the value was refused.
+
+-- type api.transfer_result
+outcome api.changed_outcome
+reasons text[]
 
 -- type api_steps.accepted_invitation
 outcome text
