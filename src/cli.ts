@@ -246,6 +246,21 @@ program
     withDatabase((access) => (what === 'list' ? listJobs(access, print) : changeJobs(access, what, ids, print))),
   );
 
+program
+  .command('organizations')
+  .description('list the organizations; suspend or resume one, or give it a plan, by its slug')
+  .addArgument(new Argument('[what]').choices(['list', 'suspend', 'resume', 'plan']).default('list'))
+  .argument('[slug]')
+  .argument('[plan]', 'for plan: its name, see access.plans')
+  .action((what: 'list' | 'suspend' | 'resume' | 'plan', slug?: string, plan?: string) =>
+    withDatabase(async (access) => {
+      const { changeOrganization, listOrganizations } = await import('./access/command.ts');
+      const values = [slug, plan].filter((value) => value !== undefined);
+      if (what === 'list') await listOrganizations(access, print);
+      else await changeOrganization(access, what, values, print);
+    }),
+  );
+
 const keys = program
   .command('keys')
   .description('show the key tree, its age and what is being done with it; see the commands below it')

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ec91929d74df8e9321146f8c35f61bafc2690042
+--! Hash: sha1:b05160d88e6ff278309f8920be91cdf1862a3d34
 --! Message: initial
 
 --! Included all.sql
@@ -12852,6 +12852,7 @@ insert into access.plans (name, description) values ('default', 'What every orga
 on conflict (name) do nothing;
 insert into access.plan_limits (plan, what, most) values
   ('default', 'api_keys', 1000),
+  ('default', 'invitations', 1000),
   ('default', 'members', 10000),
   ('default', 'roles', 200),
   ('default', 'service_accounts', 200)

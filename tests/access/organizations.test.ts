@@ -1,6 +1,7 @@
 // Renaming, closing, suspending and handing over an organization (AZ-02, AZ-07, AZ-08).
 import type pg from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { changeOrganization, listOrganizations } from '../../src/access/command.ts';
 import { join } from '../matrix/people.ts';
 import { refresh, switchTo } from '../sessions/tokens.ts';
 import { Application, type Person, refusal, withoutGuard } from '../support/actors.ts';
@@ -260,6 +261,27 @@ describe('operators', () => {
       expect(await refusal(app.rows(founder.credential, `select access.${call}`)), call).toBe('42501');
     }
   });
+});
+
+test('the command line lists, suspends and resumes by slug, and says why not', async () => {
+  const { slug } = await organization({});
+  const said: string[] = [];
+  const print = (line: string) => said.push(line);
+  const no = (what: 'suspend' | 'resume' | 'plan', values: string[]) =>
+    changeOrganization(db.access, what, values, print).then(
+      () => 'done',
+      (error: Error) => error.message,
+    );
+  await changeOrganization(db.access, 'suspend', [slug], print);
+  expect(await no('suspend', [slug])).toBe(`${slug}: not active`);
+  await listOrganizations(db.access, print);
+  await changeOrganization(db.access, 'resume', [slug], print);
+  expect(await no('plan', [slug, 'default'])).toBe(`${slug}: had that plan already`);
+  expect(await no('plan', [slug])).toMatch(/needs the slug .* and the name of a plan$/);
+  expect(await no('resume', ['none'])).toBe('no organization none');
+  expect(said[0]).toBe(`${slug}: suspended; its sessions are over`);
+  expect(said[1]).toMatch(new RegExp(`^ ${slug} +\\| Ärzte & Söhne +\\| suspended \\| default`, 'm'));
+  expect(said[2]).toBe(`${slug}: resumed`);
 });
 
 describe('handing over', () => {
