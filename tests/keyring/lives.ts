@@ -8,6 +8,9 @@ import { recordByCopy, recordByGraphql, recordBySql } from './records.ts';
 const REFRESH = 'mutation($i: RefreshSessionInput!) { refreshSession(input: $i) { outcome accessToken refreshToken } }';
 const ASK = 'mutation($i: RequestPasswordResetInput!) { requestPasswordReset(input: $i) { outcome } }';
 const RESET = 'mutation($i: ResetPasswordInput!) { resetPassword(input: $i) { outcome } }';
+const INVITE = 'mutation($i: InviteMemberInput!) { inviteMember(input: $i) { outcome id } }';
+const ACCEPT = 'mutation($i: AcceptInvitationInput!) { acceptInvitation(input: $i) { outcome } }';
+const PEOPLE = '{ memberships { nodes { displayName email } } invitations { nodes { email } } }';
 const ME =
   '{ currentUser { id email displayName } auditEvents(first: 50) { nodes { id action } } sessions { nodes { id } } }';
 
@@ -59,6 +62,12 @@ export class Life {
     const next = (await send(REFRESH, { refreshToken: login.refreshToken })).data.refreshSession;
     this.#session('refreshed', next);
     await send(REFRESH, { refreshToken: this.#canary('unknown refresh token', (random) => random.repeat(2)) });
+    const guest = this.#canary('invited e-mail', (random) => `${random}@example.com`);
+    for (const role of ['member', 'viewer']) await send(INVITE, { email: guest, role }, next.accessToken);
+    const invitation = tokenOf(await api.mail(guest));
+    this.#note('invitation token', invitation);
+    for (const code of [undefined, '000000']) await send(ACCEPT, { token: invitation, code }, next.accessToken);
+    await api.gql(PEOPLE, {}, next.accessToken, agent);
     await this.#fail(next.accessToken, agent);
     const sealed = (what: string) => this.#canary(what);
     await recordByGraphql(this.#loud, next.accessToken, sealed);
