@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b05160d88e6ff278309f8920be91cdf1862a3d34
+--! Hash: sha1:9ecfc7b1d6e2a1c7c71fbac288a047063b689267
 --! Message: initial
 
 --! Included all.sql
@@ -2968,6 +2968,38 @@ begin
 end $$;
 comment on function keyring.open_values(uuid, uuid[], bytea[]) is
   'Opens values of one sealed column, by row: the value, or why not (DENYD, KEYER for erased, KEYBD). DENYD, KEYNO and CTXNO as errors where nothing can be opened at all.';
+
+create or replace function keyring_private.open_set(column_name text, organization_id uuid, row_ids uuid[], sealed bytea[]) returns text[]
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- open() for a list of our own values: the key-encryption key once, not for each.
+declare
+  v_prefix bytea := '\x01'::bytea || uuid_send(keyring_private.column_id(column_name)) || uuid_send(open_set.organization_id);
+  v_values text[] := array_fill(null::text, array[coalesce(cardinality(sealed), 0)]);
+  v_key keyring_private.data_keys;
+  v_version integer;
+  v_root bytea;
+begin
+  for i in 1..cardinality(v_values) loop
+    continue when sealed[i] is null;
+    if length(sealed[i]) < 97 or get_byte(sealed[i], 0) <> 1 then
+      raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+    end if;
+    select k.* into v_key from keyring_private.data_keys k where k.id = encode(substr(sealed[i], 2, 16), 'hex')::uuid;
+    continue when not found;
+    if v_key.root_version is distinct from v_version then
+      v_version := v_key.root_version;
+      v_root := keyring_private.key_encryption_key(v_version);
+    end if;
+    v_values[i] := convert_from(keyring_private.unpad(keyring_private.unwrap(
+      keyring_private.unwrap(v_root, v_key.wrapped, '\x02'::bytea || uuid_send(v_key.id) || uuid_send(v_key.subject)),
+      substr(sealed[i], 18), v_prefix || uuid_send(row_ids[i]) || substr(sealed[i], 2, 16))), 'UTF8');
+  end loop;
+  return v_values;
+end $$;
+comment on function keyring_private.open_set(text, uuid, uuid[], bytea[]) is
+  'Opens what seal() made, for a list of rows of one column and organization; null for null and for what was erased. KEYNO without an application key, KEYBD for all else.';
 
 create or replace function keyring_private.open_recorded(column_id uuid, row_id uuid, sealed bytea) returns text
   language plpgsql volatile
@@ -11096,22 +11128,60 @@ revoke create on schema api from safetypin_definer;
 --! Included api/members.sql
 -- Purpose: who belongs to the active organization: names, addresses, removing, leaving.
 
-grant create on schema api to safetypin_definer;
+grant create on schema api, api_steps to safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
+
+create or replace function api_steps.member_names(ids uuid[]) returns text[]
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows opening names; the checks are the active organization, and member.read or one's own membership.
+declare
+  v_organization uuid := request.organization_id();
+  v_may boolean := request.can('member.read');
+  v_own uuid := request.owner_id();
+  v_people uuid[];
+  v_sealed bytea[];
+begin
+  select array_agg(m.person_id order by u.n), array_agg(f.display_name order by u.n)
+    into v_people, v_sealed
+    from unnest(ids) with ordinality as u (id, n)
+    left join access.memberships m on m.organization_id = v_organization and m.id = u.id and (v_may or m.person_id = v_own)
+    left join identity_private.profiles f on f.person_id = m.person_id;
+  return keyring_private.open_set('identity.people.display_name', platform.no_organization(), v_people, v_sealed);
+end $$;
+comment on function api_steps.member_names(uuid[]) is
+  'Names of members, by membership, in the order given; null for who is not here, or erased, or without member.read.';
+
+create or replace function api_steps.member_addresses(ids uuid[]) returns text[]
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- As for names, with member.contact.
+declare
+  v_organization uuid := request.organization_id();
+  v_may boolean := request.can('member.contact');
+  v_own uuid := request.owner_id();
+  v_emails uuid[];
+  v_sealed bytea[];
+begin
+  select array_agg(e.id order by u.n), array_agg(e.address order by u.n)
+    into v_emails, v_sealed
+    from unnest(ids) with ordinality as u (id, n)
+    left join access.memberships m on m.organization_id = v_organization and m.id = u.id and (v_may or m.person_id = v_own)
+    left join identity_private.emails e on e.person_id = m.person_id and e.is_primary;
+  return keyring_private.open_set('identity.emails.address', platform.no_organization(), v_emails, v_sealed);
+end $$;
+comment on function api_steps.member_addresses(uuid[]) is
+  'Primary addresses of members, by membership, in the order given; null as for names, but with member.contact.';
 
 create or replace function api.memberships_display_name(membership access.memberships) returns text
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
--- Borrows opening names; the checks are the active organization, and member.read or one's own membership. Of the row given
--- only the key is believed: anybody can make one up.
-  select keyring_private.open('identity.people.display_name', platform.no_organization(), m.person_id, f.display_name)
-    from access.memberships m
-    join identity.people p on p.id = m.person_id and p.status <> 'erased'
-    join identity_private.profiles f on f.person_id = m.person_id
-    where m.organization_id = (select request.organization_id()) and m.id = membership.id
-      and ((select request.can('member.read')) or m.person_id = (select request.owner_id()))
+-- Of the row given only the key is believed: anybody can make one up. Lists over GraphQL ask for all at once.
+  select (api_steps.member_names(array[membership.id]))[1]
 $$;
 comment on function api.memberships_display_name(access.memberships) is 'Name of the member.';
 
@@ -11119,13 +11189,7 @@ create or replace function api.memberships_email(membership access.memberships) 
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
--- As for the name, with member.contact.
-  select keyring_private.open('identity.emails.address', platform.no_organization(), e.id, e.address)
-    from access.memberships m
-    join identity.people p on p.id = m.person_id and p.status <> 'erased'
-    join identity_private.emails e on e.person_id = m.person_id and e.is_primary
-    where m.organization_id = (select request.organization_id()) and m.id = membership.id
-      and ((select request.can('member.contact')) or m.person_id = (select request.owner_id()))
+  select (api_steps.member_addresses(array[membership.id]))[1]
 $$;
 comment on function api.memberships_email(access.memberships) is
   'Primary e-mail address of the member; null without member.contact, unless it is one''s own.';
@@ -11183,13 +11247,13 @@ comment on function api.leave_organization() is
 
 reset role;
 reset row_security;
-revoke create on schema api from safetypin_definer;
+revoke create on schema api, api_steps from safetypin_definer;
 --! EndIncluded api/members.sql
 --! Included api/invitations.sql
 -- Purpose: inviting people, sending again, taking back. Whether an address has an account is asked nowhere here: only
 -- whether it belongs to a member, which is known inside.
 
-grant create on schema api to safetypin_definer;
+grant create on schema api, api_steps to safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
 
@@ -11320,21 +11384,37 @@ end $$;
 comment on function api.revoke_invitation(uuid) is
   'Takes an open invitation back; its token is void at once. REFUSED with NOT_PERMITTED (member.invite) or NOT_FOUND.';
 
+create or replace function api_steps.invitation_addresses(ids uuid[]) returns text[]
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows opening; the checks are the active organization, whose key seals them, and invitation.read.
+declare
+  v_organization uuid := request.organization_id();
+  v_may boolean := request.can('invitation.read');
+  v_sealed bytea[];
+begin
+  select array_agg(a.address order by u.n) into v_sealed
+    from unnest(ids) with ordinality as u (id, n)
+    left join access_private.invitation_addresses a
+      on a.organization_id = v_organization and a.invitation_id = u.id and v_may;
+  return keyring_private.open_set('access.invitations.address', v_organization, ids, v_sealed);
+end $$;
+comment on function api_steps.invitation_addresses(uuid[]) is
+  'Addresses that were invited, by invitation, in the order given; null for what is not here, or without invitation.read.';
+
 create or replace function api.invitations_email(invitation access.invitations) returns text
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
--- Borrows opening; the checks are the active organization and invitation.read. Of the row given only the key is believed.
-  select keyring_private.open('access.invitations.address', a.organization_id, a.invitation_id, a.address)
-    from access_private.invitation_addresses a
-    where a.organization_id = (select request.organization_id()) and a.invitation_id = invitation.id
-      and (select request.can('invitation.read'))
+-- Of the row given only the key is believed.
+  select (api_steps.invitation_addresses(array[invitation.id]))[1]
 $$;
 comment on function api.invitations_email(access.invitations) is 'Address that was invited.';
 
 reset role;
 reset row_security;
-revoke create on schema api from safetypin_definer;
+revoke create on schema api, api_steps from safetypin_definer;
 --! EndIncluded api/invitations.sql
 --! Included api/accepting.sql
 -- Purpose: the steps of acceptInvitation and requestInvitationCode. By token alone for an account of the invited address;
@@ -12497,6 +12577,7 @@ grant execute on function keyring.works(), keyring.tree(), keyring.openings_stat
   to safetypin_owner;
 grant execute on function
   keyring_private.seal(text, uuid, uuid, uuid, text), keyring_private.open(text, uuid, uuid, bytea),
+  keyring_private.open_set(text, uuid, uuid[], bytea[]),
   keyring_private.blind_index(text, uuid, text), keyring_private.guess_mac(uuid, bytea),
   keyring_private.destroy_data_key(uuid)
   to safetypin_definer;
@@ -13063,6 +13144,7 @@ grant execute on function
   api.remove_member(uuid), api.leave_organization(),
   api.memberships_display_name(access.memberships), api.memberships_email(access.memberships),
   api.invitations_email(access.invitations),
+  api_steps.member_names(uuid[]), api_steps.member_addresses(uuid[]), api_steps.invitation_addresses(uuid[]),
   api_steps.accept_invitation(bytea), api_steps.request_invitation_code(bytea), api_steps.start_invitation_code(bytea),
   api_steps.submit_invitation_code(uuid, text), api_steps.finish_invitation_code(uuid, bytea, text)
   to safetypin_member;

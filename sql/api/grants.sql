@@ -39,6 +39,7 @@ grant execute on function
   api.remove_member(uuid), api.leave_organization(),
   api.memberships_display_name(access.memberships), api.memberships_email(access.memberships),
   api.invitations_email(access.invitations),
+  api_steps.member_names(uuid[]), api_steps.member_addresses(uuid[]), api_steps.invitation_addresses(uuid[]),
   api_steps.accept_invitation(bytea), api_steps.request_invitation_code(bytea), api_steps.start_invitation_code(bytea),
   api_steps.submit_invitation_code(uuid, text), api_steps.finish_invitation_code(uuid, bytea, text)
   to safetypin_member;

@@ -1,7 +1,7 @@
 -- Purpose: inviting people, sending again, taking back. Whether an address has an account is asked nowhere here: only
 -- whether it belongs to a member, which is known inside.
 
-grant create on schema api to safetypin_definer;
+grant create on schema api, api_steps to safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
 
@@ -132,18 +132,34 @@ end $$;
 comment on function api.revoke_invitation(uuid) is
   'Takes an open invitation back; its token is void at once. REFUSED with NOT_PERMITTED (member.invite) or NOT_FOUND.';
 
+create or replace function api_steps.invitation_addresses(ids uuid[]) returns text[]
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows opening; the checks are the active organization, whose key seals them, and invitation.read.
+declare
+  v_organization uuid := request.organization_id();
+  v_may boolean := request.can('invitation.read');
+  v_sealed bytea[];
+begin
+  select array_agg(a.address order by u.n) into v_sealed
+    from unnest(ids) with ordinality as u (id, n)
+    left join access_private.invitation_addresses a
+      on a.organization_id = v_organization and a.invitation_id = u.id and v_may;
+  return keyring_private.open_set('access.invitations.address', v_organization, ids, v_sealed);
+end $$;
+comment on function api_steps.invitation_addresses(uuid[]) is
+  'Addresses that were invited, by invitation, in the order given; null for what is not here, or without invitation.read.';
+
 create or replace function api.invitations_email(invitation access.invitations) returns text
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
--- Borrows opening; the checks are the active organization and invitation.read. Of the row given only the key is believed.
-  select keyring_private.open('access.invitations.address', a.organization_id, a.invitation_id, a.address)
-    from access_private.invitation_addresses a
-    where a.organization_id = (select request.organization_id()) and a.invitation_id = invitation.id
-      and (select request.can('invitation.read'))
+-- Of the row given only the key is believed.
+  select (api_steps.invitation_addresses(array[invitation.id]))[1]
 $$;
 comment on function api.invitations_email(access.invitations) is 'Address that was invited.';
 
 reset role;
 reset row_security;
-revoke create on schema api from safetypin_definer;
+revoke create on schema api, api_steps from safetypin_definer;

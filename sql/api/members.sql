@@ -1,21 +1,59 @@
 -- Purpose: who belongs to the active organization: names, addresses, removing, leaving.
 
-grant create on schema api to safetypin_definer;
+grant create on schema api, api_steps to safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
+
+create or replace function api_steps.member_names(ids uuid[]) returns text[]
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- Borrows opening names; the checks are the active organization, and member.read or one's own membership.
+declare
+  v_organization uuid := request.organization_id();
+  v_may boolean := request.can('member.read');
+  v_own uuid := request.owner_id();
+  v_people uuid[];
+  v_sealed bytea[];
+begin
+  select array_agg(m.person_id order by u.n), array_agg(f.display_name order by u.n)
+    into v_people, v_sealed
+    from unnest(ids) with ordinality as u (id, n)
+    left join access.memberships m on m.organization_id = v_organization and m.id = u.id and (v_may or m.person_id = v_own)
+    left join identity_private.profiles f on f.person_id = m.person_id;
+  return keyring_private.open_set('identity.people.display_name', platform.no_organization(), v_people, v_sealed);
+end $$;
+comment on function api_steps.member_names(uuid[]) is
+  'Names of members, by membership, in the order given; null for who is not here, or erased, or without member.read.';
+
+create or replace function api_steps.member_addresses(ids uuid[]) returns text[]
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- As for names, with member.contact.
+declare
+  v_organization uuid := request.organization_id();
+  v_may boolean := request.can('member.contact');
+  v_own uuid := request.owner_id();
+  v_emails uuid[];
+  v_sealed bytea[];
+begin
+  select array_agg(e.id order by u.n), array_agg(e.address order by u.n)
+    into v_emails, v_sealed
+    from unnest(ids) with ordinality as u (id, n)
+    left join access.memberships m on m.organization_id = v_organization and m.id = u.id and (v_may or m.person_id = v_own)
+    left join identity_private.emails e on e.person_id = m.person_id and e.is_primary;
+  return keyring_private.open_set('identity.emails.address', platform.no_organization(), v_emails, v_sealed);
+end $$;
+comment on function api_steps.member_addresses(uuid[]) is
+  'Primary addresses of members, by membership, in the order given; null as for names, but with member.contact.';
 
 create or replace function api.memberships_display_name(membership access.memberships) returns text
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
--- Borrows opening names; the checks are the active organization, and member.read or one's own membership. Of the row given
--- only the key is believed: anybody can make one up.
-  select keyring_private.open('identity.people.display_name', platform.no_organization(), m.person_id, f.display_name)
-    from access.memberships m
-    join identity.people p on p.id = m.person_id and p.status <> 'erased'
-    join identity_private.profiles f on f.person_id = m.person_id
-    where m.organization_id = (select request.organization_id()) and m.id = membership.id
-      and ((select request.can('member.read')) or m.person_id = (select request.owner_id()))
+-- Of the row given only the key is believed: anybody can make one up. Lists over GraphQL ask for all at once.
+  select (api_steps.member_names(array[membership.id]))[1]
 $$;
 comment on function api.memberships_display_name(access.memberships) is 'Name of the member.';
 
@@ -23,13 +61,7 @@ create or replace function api.memberships_email(membership access.memberships) 
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
--- As for the name, with member.contact.
-  select keyring_private.open('identity.emails.address', platform.no_organization(), e.id, e.address)
-    from access.memberships m
-    join identity.people p on p.id = m.person_id and p.status <> 'erased'
-    join identity_private.emails e on e.person_id = m.person_id and e.is_primary
-    where m.organization_id = (select request.organization_id()) and m.id = membership.id
-      and ((select request.can('member.contact')) or m.person_id = (select request.owner_id()))
+  select (api_steps.member_addresses(array[membership.id]))[1]
 $$;
 comment on function api.memberships_email(access.memberships) is
   'Primary e-mail address of the member; null without member.contact, unless it is one''s own.';
@@ -87,4 +119,4 @@ comment on function api.leave_organization() is
 
 reset role;
 reset row_security;
-revoke create on schema api from safetypin_definer;
+revoke create on schema api, api_steps from safetypin_definer;

@@ -24,6 +24,7 @@ grant execute on function keyring.works(), keyring.tree(), keyring.openings_stat
   to safetypin_owner;
 grant execute on function
   keyring_private.seal(text, uuid, uuid, uuid, text), keyring_private.open(text, uuid, uuid, bytea),
+  keyring_private.open_set(text, uuid, uuid[], bytea[]),
   keyring_private.blind_index(text, uuid, text), keyring_private.guess_mac(uuid, bytea),
   keyring_private.destroy_data_key(uuid)
   to safetypin_definer;

@@ -116,6 +116,38 @@ end $$;
 comment on function keyring.open_values(uuid, uuid[], bytea[]) is
   'Opens values of one sealed column, by row: the value, or why not (DENYD, KEYER for erased, KEYBD). DENYD, KEYNO and CTXNO as errors where nothing can be opened at all.';
 
+create or replace function keyring_private.open_set(column_name text, organization_id uuid, row_ids uuid[], sealed bytea[]) returns text[]
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+-- open() for a list of our own values: the key-encryption key once, not for each.
+declare
+  v_prefix bytea := '\x01'::bytea || uuid_send(keyring_private.column_id(column_name)) || uuid_send(open_set.organization_id);
+  v_values text[] := array_fill(null::text, array[coalesce(cardinality(sealed), 0)]);
+  v_key keyring_private.data_keys;
+  v_version integer;
+  v_root bytea;
+begin
+  for i in 1..cardinality(v_values) loop
+    continue when sealed[i] is null;
+    if length(sealed[i]) < 97 or get_byte(sealed[i], 0) <> 1 then
+      raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+    end if;
+    select k.* into v_key from keyring_private.data_keys k where k.id = encode(substr(sealed[i], 2, 16), 'hex')::uuid;
+    continue when not found;
+    if v_key.root_version is distinct from v_version then
+      v_version := v_key.root_version;
+      v_root := keyring_private.key_encryption_key(v_version);
+    end if;
+    v_values[i] := convert_from(keyring_private.unpad(keyring_private.unwrap(
+      keyring_private.unwrap(v_root, v_key.wrapped, '\x02'::bytea || uuid_send(v_key.id) || uuid_send(v_key.subject)),
+      substr(sealed[i], 18), v_prefix || uuid_send(row_ids[i]) || substr(sealed[i], 2, 16))), 'UTF8');
+  end loop;
+  return v_values;
+end $$;
+comment on function keyring_private.open_set(text, uuid, uuid[], bytea[]) is
+  'Opens what seal() made, for a list of rows of one column and organization; null for null and for what was erased. KEYNO without an application key, KEYBD for all else.';
+
 create or replace function keyring_private.open_recorded(column_id uuid, row_id uuid, sealed bytea) returns text
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp

@@ -5,6 +5,7 @@ import type {} from 'postgraphile/grafserv/node';
 import { getOperationAST } from 'postgraphile/graphql';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { pgSmartTagsFromFile } from 'postgraphile/utils';
+import { OpenedFieldsPlugin } from '../access/opened.ts';
 import { InvitationsPlugin } from '../access/plugin.ts';
 import { IdentityPlugin } from '../identity/plugin.ts';
 import { ApiKeysPlugin } from '../sessions/api-key-plugin.ts';
@@ -68,6 +69,7 @@ export const schemaPreset = (
     ApiKeysPlugin,
     IdentityPlugin,
     InvitationsPlugin,
+    OpenedFieldsPlugin,
   ],
   // The context below brings our own door to the database; PostGraphile's would run without a sealed request.
   disablePlugins: ['PgContextPlugin'],

@@ -3622,11 +3622,8 @@ CREATE OR REPLACE FUNCTION api.invitations_email(invitation access.invitations)
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
--- Borrows opening; the checks are the active organization and invitation.read. Of the row given only the key is believed.
-  select keyring_private.open('access.invitations.address', a.organization_id, a.invitation_id, a.address)
-    from access_private.invitation_addresses a
-    where a.organization_id = (select request.organization_id()) and a.invitation_id = invitation.id
-      and (select request.can('invitation.read'))
+-- Of the row given only the key is believed.
+  select (api_steps.invitation_addresses(array[invitation.id]))[1]
 $function$
 comment 'Address that was invited.'
 
@@ -3764,14 +3761,8 @@ CREATE OR REPLACE FUNCTION api.memberships_display_name(membership access.member
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
--- Borrows opening names; the checks are the active organization, and member.read or one's own membership. Of the row given
--- only the key is believed: anybody can make one up.
-  select keyring_private.open('identity.people.display_name', platform.no_organization(), m.person_id, f.display_name)
-    from access.memberships m
-    join identity.people p on p.id = m.person_id and p.status <> 'erased'
-    join identity_private.profiles f on f.person_id = m.person_id
-    where m.organization_id = (select request.organization_id()) and m.id = membership.id
-      and ((select request.can('member.read')) or m.person_id = (select request.owner_id()))
+-- Of the row given only the key is believed: anybody can make one up. Lists over GraphQL ask for all at once.
+  select (api_steps.member_names(array[membership.id]))[1]
 $function$
 comment 'Name of the member.'
 
@@ -3783,13 +3774,7 @@ CREATE OR REPLACE FUNCTION api.memberships_email(membership access.memberships)
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
--- As for the name, with member.contact.
-  select keyring_private.open('identity.emails.address', platform.no_organization(), e.id, e.address)
-    from access.memberships m
-    join identity.people p on p.id = m.person_id and p.status <> 'erased'
-    join identity_private.emails e on e.person_id = m.person_id and e.is_primary
-    where m.organization_id = (select request.organization_id()) and m.id = membership.id
-      and ((select request.can('member.contact')) or m.person_id = (select request.owner_id()))
+  select (api_steps.member_addresses(array[membership.id]))[1]
 $function$
 comment 'Primary e-mail address of the member; null without member.contact, unless it is one''s own.'
 
@@ -4720,6 +4705,78 @@ begin
   return v_result;
 end $function$
 comment 'Answers a stored guess, once: SIGNED_IN with a session under the given hashes, or REFUSED, which never says why. GUESS in the transaction that stored the guess.'
+
+-- function api_steps.invitation_addresses(ids uuid[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.invitation_addresses(ids uuid[])
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows opening; the checks are the active organization, whose key seals them, and invitation.read.
+declare
+  v_organization uuid := request.organization_id();
+  v_may boolean := request.can('invitation.read');
+  v_sealed bytea[];
+begin
+  select array_agg(a.address order by u.n) into v_sealed
+    from unnest(ids) with ordinality as u (id, n)
+    left join access_private.invitation_addresses a
+      on a.organization_id = v_organization and a.invitation_id = u.id and v_may;
+  return keyring_private.open_set('access.invitations.address', v_organization, ids, v_sealed);
+end $function$
+comment 'Addresses that were invited, by invitation, in the order given; null for what is not here, or without invitation.read.'
+
+-- function api_steps.member_addresses(ids uuid[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.member_addresses(ids uuid[])
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- As for names, with member.contact.
+declare
+  v_organization uuid := request.organization_id();
+  v_may boolean := request.can('member.contact');
+  v_own uuid := request.owner_id();
+  v_emails uuid[];
+  v_sealed bytea[];
+begin
+  select array_agg(e.id order by u.n), array_agg(e.address order by u.n)
+    into v_emails, v_sealed
+    from unnest(ids) with ordinality as u (id, n)
+    left join access.memberships m on m.organization_id = v_organization and m.id = u.id and (v_may or m.person_id = v_own)
+    left join identity_private.emails e on e.person_id = m.person_id and e.is_primary;
+  return keyring_private.open_set('identity.emails.address', platform.no_organization(), v_emails, v_sealed);
+end $function$
+comment 'Primary addresses of members, by membership, in the order given; null as for names, but with member.contact.'
+
+-- function api_steps.member_names(ids uuid[])
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION api_steps.member_names(ids uuid[])
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- Borrows opening names; the checks are the active organization, and member.read or one's own membership.
+declare
+  v_organization uuid := request.organization_id();
+  v_may boolean := request.can('member.read');
+  v_own uuid := request.owner_id();
+  v_people uuid[];
+  v_sealed bytea[];
+begin
+  select array_agg(m.person_id order by u.n), array_agg(f.display_name order by u.n)
+    into v_people, v_sealed
+    from unnest(ids) with ordinality as u (id, n)
+    left join access.memberships m on m.organization_id = v_organization and m.id = u.id and (v_may or m.person_id = v_own)
+    left join identity_private.profiles f on f.person_id = m.person_id;
+  return keyring_private.open_set('identity.people.display_name', platform.no_organization(), v_people, v_sealed);
+end $function$
+comment 'Names of members, by membership, in the order given; null for who is not here, or erased, or without member.read.'
 
 -- function api_steps.note_first_use(credential bytea)
 owner safetypin_definer
@@ -9163,6 +9220,41 @@ begin
   return v_opened.value;
 end $function$
 comment 'Opens one value of a sensitive column, which leaves a record.'
+
+-- function keyring_private.open_set(column_name text, organization_id uuid, row_ids uuid[], sealed bytea[])
+owner safetypin_keeper
+CREATE OR REPLACE FUNCTION keyring_private.open_set(column_name text, organization_id uuid, row_ids uuid[], sealed bytea[])
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+-- open() for a list of our own values: the key-encryption key once, not for each.
+declare
+  v_prefix bytea := '\x01'::bytea || uuid_send(keyring_private.column_id(column_name)) || uuid_send(open_set.organization_id);
+  v_values text[] := array_fill(null::text, array[coalesce(cardinality(sealed), 0)]);
+  v_key keyring_private.data_keys;
+  v_version integer;
+  v_root bytea;
+begin
+  for i in 1..cardinality(v_values) loop
+    continue when sealed[i] is null;
+    if length(sealed[i]) < 97 or get_byte(sealed[i], 0) <> 1 then
+      raise exception 'the value cannot be opened' using errcode = 'KEYBD';
+    end if;
+    select k.* into v_key from keyring_private.data_keys k where k.id = encode(substr(sealed[i], 2, 16), 'hex')::uuid;
+    continue when not found;
+    if v_key.root_version is distinct from v_version then
+      v_version := v_key.root_version;
+      v_root := keyring_private.key_encryption_key(v_version);
+    end if;
+    v_values[i] := convert_from(keyring_private.unpad(keyring_private.unwrap(
+      keyring_private.unwrap(v_root, v_key.wrapped, '\x02'::bytea || uuid_send(v_key.id) || uuid_send(v_key.subject)),
+      substr(sealed[i], 18), v_prefix || uuid_send(row_ids[i]) || substr(sealed[i], 2, 16))), 'UTF8');
+  end loop;
+  return v_values;
+end $function$
+comment 'Opens what seal() made, for a list of rows of one column and organization; null for null and for what was erased. KEYNO without an application key, KEYBD for all else.'
 
 -- function keyring_private.owns(relation oid)
 owner safetypin_keeper

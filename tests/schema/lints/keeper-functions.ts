@@ -75,6 +75,7 @@ export const KEEPER_FUNCTIONS: readonly string[] = [
   'keyring_private.newest_root',
   'keyring_private.next_root',
   'keyring_private.open_recorded',
+  'keyring_private.open_set',
   'keyring_private.open',
   'keyring_private.pad',
   'keyring_private.record_reading',
