@@ -12,7 +12,7 @@ const TAGS = clinic('clinic.tags.json5');
 /** Beside the clinic: a table whose every column asks to be counted. */
 const MORE = `
   create index on clinic.patients (organization_id, name);
-  create table clinic.visits (
+  create table clinic.stays (
     organization_id uuid not null,
     id uuid default platform.uuid_v7(),
     ward text not null,
@@ -20,15 +20,15 @@ const MORE = `
     seen_by uuid references identity.people (id),
     sealed bytea,
     primary key (organization_id, id));
-  create index on clinic.visits (organization_id, ward);
-  create index on clinic.visits (organization_id, seen_by);
-  create index on clinic.visits (organization_id, sealed);
-  comment on table clinic.visits is E'@aggregates';
-  comment on column clinic.visits.ward is E'@aggregates';
-  comment on column clinic.visits.cost is E'@aggregates';
-  comment on column clinic.visits.seen_by is E'@aggregates';
-  comment on column clinic.visits.sealed is E'@aggregates';
-  select access.protect('clinic.visits');
+  create index on clinic.stays (organization_id, ward);
+  create index on clinic.stays (organization_id, seen_by);
+  create index on clinic.stays (organization_id, sealed);
+  comment on table clinic.stays is E'@aggregates';
+  comment on column clinic.stays.ward is E'@aggregates';
+  comment on column clinic.stays.cost is E'@aggregates';
+  comment on column clinic.stays.seen_by is E'@aggregates';
+  comment on column clinic.stays.sealed is E'@aggregates';
+  select access.protect('clinic.stays');
 `;
 
 let api: Api;
@@ -50,15 +50,15 @@ const codeOf = ({ errors }: GraphQLAnswer): unknown => errors?.[0]?.extensions.c
 test('is off until a tag says so, and never on for our own tables', async () => {
   const without = printSchema(await schemaWith());
   expect(without).not.toMatch(/PatientAggregates/);
-  expect(without).toMatch(/VisitAggregates/);
+  expect(without).toMatch(/StayAggregates/);
   const types = [...printSchema(await schemaWith(TAGS)).matchAll(/(\w+Aggregates)\b/g)].map(([, name]) => name);
   expect([...new Set(types)].filter((name) => /^[A-Z]/.test(name ?? '')).sort()).toEqual([
     'PatientAggregates',
     'PatientCountAggregates',
     'PatientDistinctCountAggregates',
-    'VisitAggregates',
-    'VisitCountAggregates',
-    'VisitDistinctCountAggregates',
+    'StayAggregates',
+    'StayCountAggregates',
+    'StayDistinctCountAggregates',
   ]);
   expect(types).not.toContain('RoleAggregates');
 });
@@ -67,10 +67,10 @@ test('says how many, of declared columns in an index that are not about people',
   const schema = await schemaWith(TAGS);
   const fields = (name: string): string[] =>
     Object.keys((schema.getType(name) as never as { getFields(): object })?.getFields() ?? {});
-  expect(fields('VisitAggregates').sort()).toEqual(['count', 'distinctCount', 'keys']);
+  expect(fields('StayAggregates').sort()).toEqual(['count', 'distinctCount', 'keys']);
   // cost is declared and in no index, seen_by is a person, sealed is bytea.
-  expect(fields('VisitCountAggregates')).toEqual(['ward']);
-  const groups = schema.getType('VisitGroupBy') ?? schema.getType('VisitsGroupBy');
+  expect(fields('StayCountAggregates')).toEqual(['ward']);
+  const groups = schema.getType('StayGroupBy') ?? schema.getType('StaysGroupBy');
   expect(groups && printType(groups)).toMatch(/^enum \w+ \{\s+WARD\s+\}$/m);
   expect(printSchema(schema)).not.toMatch(/\b(sum|average|min|max|stddev\w*|variance\w*|having)\b\s*[:(]/);
 });
@@ -112,12 +112,12 @@ test('gives at most a page of groups', async () => {
   const organization = (await api.gql('{ currentOrganization { id } }', {}, ada.accessToken)).data.currentOrganization
     .id;
   await admin.query(
-    "insert into clinic.visits (organization_id, ward, cost) select $1, 'ward ' || i, i from generate_series(1, 300) i",
+    "insert into clinic.stays (organization_id, ward, cost) select $1, 'ward ' || i, i from generate_series(1, 300) i",
     [organization],
   );
   await admin.end();
-  const query = '{ visits(first: 1) { totalCount groupedAggregates(groupBy: [WARD]) { keys count { ward } } } }';
+  const query = '{ stays(first: 1) { totalCount groupedAggregates(groupBy: [WARD]) { keys count { ward } } } }';
   const { data } = await api.gql(query, {}, ada.accessToken);
-  expect(data.visits.totalCount).toBe(300);
-  expect(data.visits.groupedAggregates).toHaveLength(100);
+  expect(data.stays.totalCount).toBe(300);
+  expect(data.stays.groupedAggregates).toHaveLength(100);
 });

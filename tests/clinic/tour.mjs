@@ -1,6 +1,6 @@
-// The tour of the README, from outside, as any client would walk it: node tests/clinic/tour.mjs [address]
+// The tour of the page beside it, from outside, as any client would walk it: node tests/clinic/tour.mjs [address]
 // Two people sign up with an organization each, prove their address, sign in, and add a patient, whose social security
-// number is sealed; each sees and finds her own.
+// number is sealed, and a visit; each sees and finds her own, and Bob cannot change what he has the id of.
 const base = process.argv[2] ?? 'http://127.0.0.1:5678';
 const password = 'correct horse battery staple';
 
@@ -37,18 +37,30 @@ async function walk(name, ssn) {
     i: { email, password },
   });
   console.log(`${name}: verifyEmail ${verifyEmail.outcome}, login ${login.outcome}`);
-  await graphql(
+  const { createPatient } = await graphql(
     'mutation ($name: String!, $ssn: String) { createPatient(input: { patient: { name: $name, ssn: $ssn } }) { patient { id } } }',
     { name: `a patient of ${name}`, ssn },
     login.accessToken,
   );
-  return { name, token: login.accessToken };
+  const { id } = createPatient.patient;
+  await graphql(
+    'mutation ($id: UUID!) { createVisit(input: { visit: { patientId: $id, reason: "Cough" } }) { visit { id } } }',
+    { id },
+    login.accessToken,
+  );
+  return { name, token: login.accessToken, patient: id };
 }
 
 const people = [await walk('Ada', '078-05-1120'), await walk('Bob', '219-09-9999')];
+const [ada, bob] = people;
 for (const { name, token } of people) {
-  const seen = await graphql('{ currentOrganization { name } patients { nodes { name ssn } totalCount } }', {}, token);
+  const seen = await graphql('{ patients { nodes { name ssn visits { nodes { reason } } } } }', {}, token);
   console.log(`${name} sees: ${JSON.stringify(seen)}`);
   const found = await graphql('{ patientsBySsn(value: "078-05-1120") { nodes { name } } }', {}, token);
   console.log(`${name} finds 078-05-1120: ${JSON.stringify(found.patientsBySsn.nodes)}`);
 }
+const variables = { id: ada.patient };
+const UPDATE = 'mutation ($id: UUID!) { updatePatient(input: { id: $id, patch: { name: "x" } }) { patient { name } } }';
+const { patient } = await graphql('query ($id: UUID!) { patient(id: $id) { name } }', variables, bob.token);
+const refusal = await graphql(UPDATE, variables, bob.token).catch((error) => error.message);
+console.log(`Bob asks for Ada's patient: ${JSON.stringify(patient)}, and changes it: ${refusal}`);
