@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9ecfc7b1d6e2a1c7c71fbac288a047063b689267
+--! Hash: sha1:b907f35b60bca4780f629aaebb0062002a307a2e
 --! Message: initial
 
 --! Included all.sql
@@ -7512,6 +7512,23 @@ begin
 end $$;
 comment on function access_private.tg_keep_owner() is 'LASTO when nobody owns the organization any more.';
 
+create or replace function access_private.tg__forget_held() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- What is emptied is not told row by row.
+begin
+  if tg_table_name = 'membership_roles'
+    and exists (select from access.organizations o where o.status <> 'closed') then
+    raise exception 'an organization keeps an owner' using errcode = 'LASTO';
+  end if;
+  delete from access_private.held_permissions;
+  return null;
+end $$;
+comment on function access_private.tg__forget_held() is
+  'Roles, what they permit or who holds them was emptied: nobody may do anything any more. LASTO as long as there are organizations, which keep their owners.';
+
 reset role;
 reset row_security;
 revoke create on schema access_private from safetypin_definer;
@@ -7520,7 +7537,7 @@ revoke create on schema access_private from safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
 grant execute on function access_private.tg_membership_roles__work_out(), access_private.tg_role_permissions__work_out(),
-  access_private.tg_memberships__work_out(), access_private.tg_keep_owner() to safetypin_owner;
+  access_private.tg_memberships__work_out(), access_private.tg_keep_owner(), access_private.tg__forget_held() to safetypin_owner;
 reset role;
 reset row_security;
 
@@ -7552,6 +7569,10 @@ create or replace trigger _600_keep_owner_changed after update on access.members
   referencing old table as changed for each statement execute function access_private.tg_keep_owner();
 create or replace trigger _600_keep_owner_gone after delete on access.membership_roles
   referencing old table as changed for each statement execute function access_private.tg_keep_owner();
+create or replace trigger _500_forget_held after truncate on access.membership_roles
+  for each statement execute function access_private.tg__forget_held();
+create or replace trigger _500_forget_held after truncate on access.role_permissions
+  for each statement execute function access_private.tg__forget_held();
 --! EndIncluded access/triggers.sql
 --! Included access/organizations.sql
 -- Purpose: names of organizations for addresses, what operators do with organizations, and their end.

@@ -110,6 +110,23 @@ begin
 end $$;
 comment on function access_private.tg_keep_owner() is 'LASTO when nobody owns the organization any more.';
 
+create or replace function access_private.tg__forget_held() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set row_security = on
+as $$
+-- What is emptied is not told row by row.
+begin
+  if tg_table_name = 'membership_roles'
+    and exists (select from access.organizations o where o.status <> 'closed') then
+    raise exception 'an organization keeps an owner' using errcode = 'LASTO';
+  end if;
+  delete from access_private.held_permissions;
+  return null;
+end $$;
+comment on function access_private.tg__forget_held() is
+  'Roles, what they permit or who holds them was emptied: nobody may do anything any more. LASTO as long as there are organizations, which keep their owners.';
+
 reset role;
 reset row_security;
 revoke create on schema access_private from safetypin_definer;
@@ -118,7 +135,7 @@ revoke create on schema access_private from safetypin_definer;
 set local role safetypin_definer;
 set local row_security = on;
 grant execute on function access_private.tg_membership_roles__work_out(), access_private.tg_role_permissions__work_out(),
-  access_private.tg_memberships__work_out(), access_private.tg_keep_owner() to safetypin_owner;
+  access_private.tg_memberships__work_out(), access_private.tg_keep_owner(), access_private.tg__forget_held() to safetypin_owner;
 reset role;
 reset row_security;
 
@@ -150,3 +167,7 @@ create or replace trigger _600_keep_owner_changed after update on access.members
   referencing old table as changed for each statement execute function access_private.tg_keep_owner();
 create or replace trigger _600_keep_owner_gone after delete on access.membership_roles
   referencing old table as changed for each statement execute function access_private.tg_keep_owner();
+create or replace trigger _500_forget_held after truncate on access.membership_roles
+  for each statement execute function access_private.tg__forget_held();
+create or replace trigger _500_forget_held after truncate on access.role_permissions
+  for each statement execute function access_private.tg__forget_held();

@@ -2,6 +2,7 @@
 // functions and by SQL, compared with the same worked out here (AZ-04).
 import type pg from 'pg';
 import { beforeAll, expect, it } from 'vitest';
+import { refusal } from '../support/actors.ts';
 import { Team } from './team.ts';
 
 let team: Team;
@@ -226,4 +227,15 @@ it('and when members leave, and people and organizations go', async () => {
   ).toBe(false);
   await admin.query('delete from access.organizations where id = $1', [team.organization]);
   expect(await workedOut()).toEqual(await said());
+});
+
+it('and when tables are emptied, which no row tells; as long as there are organizations, none loses its owners so', async () => {
+  for (const table of ['access.membership_roles', 'access.memberships cascade', 'access.roles cascade'])
+    expect(await refusal(admin.query(`truncate ${table}`)), table).toBe('LASTO');
+  expect((await workedOut()).size).toBeGreaterThan(0);
+  await admin.query('begin; truncate access.role_permissions');
+  expect([...(await workedOut()).keys()]).toEqual([]);
+  await admin.query('rollback; begin; truncate access.organizations cascade');
+  expect([...(await workedOut()).keys()]).toEqual([]);
+  await admin.query('rollback');
 });

@@ -2911,6 +2911,26 @@ begin
 end $function$
 comment 'Whether a person who is signed in may do this in the active organization; if so, the turn is hers until the end of the transaction.'
 
+-- function access_private.tg__forget_held()
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.tg__forget_held()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+AS $function$
+-- What is emptied is not told row by row.
+begin
+  if tg_table_name = 'membership_roles'
+    and exists (select from access.organizations o where o.status <> 'closed') then
+    raise exception 'an organization keeps an owner' using errcode = 'LASTO';
+  end if;
+  delete from access_private.held_permissions;
+  return null;
+end $function$
+comment 'Roles, what they permit or who holds them was emptied: nobody may do anything any more. LASTO as long as there are organizations, which keep their owners.'
+
 -- function access_private.tg_keep_owner()
 owner safetypin_definer
 CREATE OR REPLACE FUNCTION access_private.tg_keep_owner()
@@ -11008,6 +11028,7 @@ policy safetypin_may_select as permissive for select to safetypin_member using (
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
+CREATE TRIGGER _500_forget_held AFTER TRUNCATE ON access.membership_roles FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg__forget_held()
 CREATE TRIGGER _500_work_out_changed AFTER UPDATE ON access.membership_roles REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
 CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.membership_roles REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
 CREATE TRIGGER _500_work_out_new AFTER INSERT ON access.membership_roles REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_membership_roles__work_out()
@@ -11154,6 +11175,7 @@ policy insert_by_definer as permissive for insert to safetypin_definer with chec
 policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('role.read'::text) AS can))
 policy safetypin_tenant_select as restrictive for select to safetypin_member using ((organization_id = ( SELECT request.organization_id() AS organization_id)))
 policy select_by_definer as permissive for select to safetypin_definer using (true)
+CREATE TRIGGER _500_forget_held AFTER TRUNCATE ON access.role_permissions FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg__forget_held()
 CREATE TRIGGER _500_work_out_changed AFTER UPDATE ON access.role_permissions REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
 CREATE TRIGGER _500_work_out_gone AFTER DELETE ON access.role_permissions REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
 CREATE TRIGGER _500_work_out_new AFTER INSERT ON access.role_permissions REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION access_private.tg_role_permissions__work_out()
