@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b907f35b60bca4780f629aaebb0062002a307a2e
+--! Hash: sha1:05de3a63c536f2dd9e8c2c41c16ecd4888873ab9
 --! Message: initial
 
 --! Included all.sql
@@ -10682,6 +10682,7 @@ comment on function api.my_organizations() is 'Organizations that the caller bel
 create or replace function api.create_organization(name text) returns api.created_result
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_person uuid := request.signed_in_id();
@@ -11660,7 +11661,8 @@ do $$
 begin
   if to_regtype('api.organization_setting') is null then
     create type api.organization_setting as (
-      name text, description text, type text, value jsonb, default_value jsonb, minimum bigint, maximum bigint, allowed text[],
+      name text, description text, type text, value jsonb, default_value jsonb, minimum double precision,
+      maximum double precision, allowed text[],
       is_default boolean, can_change boolean);
     create type api.setting_result as (outcome api.changed_outcome, reasons text[], value jsonb, allowed text);
   end if;
@@ -11696,7 +11698,8 @@ begin
   end if;
   return query
     select d.name, d.description, d.type, access_private.setting(v_organization, d.name), access_private.setting_default(d),
-        d.minimum, access_private.setting_most(d), d.allowed, s.name is null, request.can(d.write_permission)
+        d.minimum::double precision, access_private.setting_most(d)::double precision, d.allowed, s.name is null,
+        request.can(d.write_permission)
       from access.setting_definitions d
       left join access.settings s on s.organization_id = v_organization and s.name = d.name
       where d.read_permission is null or request.can(d.read_permission)

@@ -38,6 +38,7 @@ comment on function api.my_organizations() is 'Organizations that the caller bel
 create or replace function api.create_organization(name text) returns api.created_result
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_person uuid := request.signed_in_id();

@@ -4,7 +4,8 @@ do $$
 begin
   if to_regtype('api.organization_setting') is null then
     create type api.organization_setting as (
-      name text, description text, type text, value jsonb, default_value jsonb, minimum bigint, maximum bigint, allowed text[],
+      name text, description text, type text, value jsonb, default_value jsonb, minimum double precision,
+      maximum double precision, allowed text[],
       is_default boolean, can_change boolean);
     create type api.setting_result as (outcome api.changed_outcome, reasons text[], value jsonb, allowed text);
   end if;
@@ -40,7 +41,8 @@ begin
   end if;
   return query
     select d.name, d.description, d.type, access_private.setting(v_organization, d.name), access_private.setting_default(d),
-        d.minimum, access_private.setting_most(d), d.allowed, s.name is null, request.can(d.write_permission)
+        d.minimum::double precision, access_private.setting_most(d)::double precision, d.allowed, s.name is null,
+        request.can(d.write_permission)
       from access.setting_definitions d
       left join access.settings s on s.organization_id = v_organization and s.name = d.name
       where d.read_permission is null or request.can(d.read_permission)

@@ -61,9 +61,37 @@ test('20 at once never add more than the plan has room for', async () => {
 test('and would, did they not take turns', async () => {
   const turn = /perform access_private.take_turn\([^)]*\);/;
   await withoutGuard(db, 'access_private.room(uuid, text)', turn, '', async () => {
-    await makeRoles(ada);
-    expect(await roles(ada)).toBeGreaterThan(3);
+    const clients = await Promise.all(Array.from({ length: 5 }, () => db.connect('admin')));
+    for (const client of clients) {
+      await client.query('begin');
+      const { rows } = await client.query("select access_private.room($1, 'roles') as room", [ada.organization]);
+      expect(rows).toEqual([{ room: true }]);
+    }
+    for (const [i, client] of clients.entries()) {
+      await client.query('insert into access.roles (organization_id, name) values ($1, $2)', [
+        ada.organization,
+        `role ${i}`,
+      ]);
+      await client.query('commit');
+    }
+    expect(await roles(ada)).toBe(5);
+    await Promise.all(clients.map((client) => client.end()));
   });
+  await admin.query('delete from access.roles where not built_in');
+});
+
+test('createRole refuses what the plan has no room for, twenty times at once too', async () => {
+  const made = await Promise.all(
+    Array.from({ length: 20 }, (_, i) =>
+      app.call<{ outcome: string; reasons: string[] }>(
+        ada.credential,
+        "select outcome, reasons from api.create_role($1, '', '{}')",
+        [`role ${i}`],
+      ),
+    ),
+  );
+  expect(made.filter(({ outcome }) => outcome === 'CREATED')).toHaveLength(3);
+  expect(made.filter(({ reasons }) => reasons[0] === 'LIMIT_REACHED')).toHaveLength(17);
   await admin.query('delete from access.roles where not built_in');
 });
 

@@ -71,13 +71,13 @@ describe('a setting', () => {
       type: 'integer',
       value: 604_800,
       default_value: 604_800,
-      minimum: '3600',
-      maximum: '2592000',
+      minimum: 3600,
+      maximum: 2_592_000,
       allowed: null,
       is_default: true,
       can_change: false,
     });
-    expect((await listed(ada)).get(SESSION)).toMatchObject({ value: 2_592_000, maximum: '2592000', can_change: true });
+    expect((await listed(ada)).get(SESSION)).toMatchObject({ value: 2_592_000, maximum: 2_592_000, can_change: true });
     expect((await listed(ada)).get('visit.role')).toMatchObject({ value: null, default_value: null });
     expect(await refusal(app.rows(null, 'select * from api.organization_settings()'))).toBe('42501');
   });

@@ -3382,6 +3382,7 @@ CREATE OR REPLACE FUNCTION api.create_organization(name text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 declare
   v_person uuid := request.signed_in_id();
@@ -3862,7 +3863,8 @@ begin
   end if;
   return query
     select d.name, d.description, d.type, access_private.setting(v_organization, d.name), access_private.setting_default(d),
-        d.minimum, access_private.setting_most(d), d.allowed, s.name is null, request.can(d.write_permission)
+        d.minimum::double precision, access_private.setting_most(d)::double precision, d.allowed, s.name is null,
+        request.can(d.write_permission)
       from access.setting_definitions d
       left join access.settings s on s.organization_id = v_organization and s.name = d.name
       where d.read_permission is null or request.can(d.read_permission)
@@ -12135,8 +12137,8 @@ description text -- What it does.
 type text -- integer, boolean, text or role.
 value jsonb -- The value that counts. Of a role: its id, or null.
 default_value jsonb -- The value that counts where nothing is set.
-minimum bigint -- Lowest number, or length of the shortest text.
-maximum bigint -- Highest number, or length of the longest text.
+minimum double precision -- Lowest number, or length of the shortest text.
+maximum double precision -- Highest number, or length of the longest text.
 allowed text[] -- The texts that can be chosen; null: any.
 is_default boolean -- Whether nothing is set.
 can_change boolean -- Whether the caller may change it.
