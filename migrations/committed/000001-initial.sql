@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:05de3a63c536f2dd9e8c2c41c16ecd4888873ab9
+--! Hash: sha1:c3e19142d784fa18098e32eeb9c686d57b4285a7
 --! Message: initial
 
 --! Included all.sql
@@ -8518,9 +8518,9 @@ begin
       return;
     end if;
     v_step := access_private.explain_rule(v_rule, organization_id, person_id, api_key, self, assurance, case
-      -- No row is a key's own.
+      when v_one = 'insert' then coalesce(new_owner = person_id, false)
+      -- A key reaches no row for being its person's own.
       when api_key.id is not null then false
-      when v_one = 'insert' then new_owner = person_id
       when row_seen = 'SEEN' then coalesce(row_owner = person_id, false)
       when row_seen = 'OWNER_HIDDEN' then false end);
     deciding := deciding || v_step.deciding;

@@ -252,10 +252,11 @@ async function compare(questions: readonly Question[]): Promise<Outcome> {
     const others = await app.rows<Answer & pg.QueryResultRow>(ada.credential, ASK, asked(of));
     await app.as(who.credential, async (client) => {
       // A key asks nothing.
-      const own = who.key === null ? (await client.query<Answer>(ASK, asked(of))).rows : others;
+      const answers =
+        who.key === null ? { own: (await client.query<Answer>(ASK, asked(of))).rows, others } : { others };
       for (const [i, one] of of.entries()) {
         const did = await does(client, one);
-        for (const [asker, answer] of Object.entries({ own: own[i], others: others[i] })) {
+        for (const [asker, { [i]: answer }] of Object.entries(answers)) {
           const { verdict, reason } = answer as Answer;
           counts[verdict] = (counts[verdict] ?? 0) + 1;
           // Where the row cannot be seen, or whose it is, there is no answer; one's own unseen row is not there.

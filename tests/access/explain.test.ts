@@ -298,7 +298,7 @@ describe('of API keys', () => {
       change: 'make another API key',
     });
     expect(await said(eve, { key_id: own, permission: 'organization.close' })).toBe('DENIED NOT_HELD');
-    // No row is a key's own.
+    // A key reaches no row for being its person's own.
     const row = { command: 'update', table_name: 'clinic.visits', row_id: rows.eves };
     expect(await said(eve, row)).toBe('ALLOWED HELD');
     expect(await said(eve, { ...row, key_id: own })).toBe('DENIED SCOPE');
