@@ -56,6 +56,8 @@ on conflict (plan, what) do nothing;
 
 insert into access.setting_definitions
     (name, type, default_value, minimum, maximum, limit_name, description, read_permission, write_permission) values
+  ('api_key.seconds', 'integer', null, 3600, null, 'api_key.maximum_seconds',
+    'Longest life of an API key that is made from now on, in seconds.', 'setting.read', 'setting.update'),
   ('invitation.seconds', 'integer', '604800', 3600, 2592000, null,
     'How long an invitation can be accepted, in seconds.', 'setting.read', 'setting.update'),
   ('session.absolute_seconds', 'integer', null, 300, null, 'session.absolute_seconds',

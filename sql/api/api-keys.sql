@@ -100,8 +100,9 @@ declare
   v_person uuid := request.signed_in_id();
   v_account uuid := create_api_key.service_account_id;
   v_id uuid := platform.uuid_v7();
+  v_most bigint := access_private.setting_number(v_organization, 'api_key.seconds');
   v_until timestamptz := coalesce(create_api_key.expires_at,
-    clock_timestamp() + make_interval(secs => platform.limit_value('api_key.default_seconds')));
+    clock_timestamp() + make_interval(secs => least(platform.limit_value('api_key.default_seconds'), v_most)));
   v_reasons text[] := access_private.scope_reasons(create_api_key.permissions);
   v_own text[];
 begin
@@ -112,7 +113,7 @@ begin
   elsif not access_private.valid_label(create_api_key.name) then
     v_reasons := '{NAME_INVALID}';
   elsif v_until <= clock_timestamp()
-    or v_until > clock_timestamp() + make_interval(secs => platform.limit_value('api_key.maximum_seconds')) then
+    or v_until > clock_timestamp() + make_interval(secs => v_most) then
     v_reasons := '{WINDOW_INVALID}';
   elsif v_reasons <> '{}' then
     null;
@@ -245,7 +246,7 @@ end $$;
 comment on function api.revoke_api_key(uuid) is
   'Ends an API key: its next statement is refused, also in an open transaction. One''s own always; others with api_key.revoke. REFUSED with NOT_FOUND, NOT_PERMITTED, or OVER if it had ended. AUTHN for nobody, and for keys.';
 
-create or replace function api.api_key_reach(id uuid) returns api.api_key_reach
+create or replace function api.api_key_reach(id uuid default null) returns api.api_key_reach
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -255,7 +256,7 @@ declare
   v_reach api.api_key_reach;
 begin
   select k.* into v_key from access.api_keys k
-    where k.organization_id = request.organization_id() and k.id = api_key_reach.id
+    where k.organization_id = request.organization_id() and k.id = coalesce(api_key_reach.id, request.api_key_id())
       and (k.person_id = request.signed_in_id() or k.id = request.api_key_id() or request.can('api_key.read'));
   if not found then
     return null;
@@ -281,7 +282,7 @@ begin
   return v_reach;
 end $$;
 comment on function api.api_key_reach(uuid) is
-  'What an API key of the active organization can do: for whose it is, for the key itself, and with api_key.read. Null for any other.';
+  'What an API key of the active organization can do: for whose it is, for the key itself, and with api_key.read; null for any other. Without an id the key that asks.';
 
 reset role;
 reset row_security;

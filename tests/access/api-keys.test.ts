@@ -173,6 +173,7 @@ describe('what a key is', () => {
     const now = new Date();
     expect(await used(key.credential, now)).toBe(1);
     await setRole(admin, boss.id, owner.organization, 'viewer');
+    expect(await app.call(key.credential, 'select id from api.api_key_reach()')).toEqual({ id: key.id });
     expect(await reach(key.credential)).toMatchObject({
       held: ['member.read', 'row.read'],
       reaches: ['select access.membership_roles', 'select access.memberships'],
@@ -262,6 +263,20 @@ describe('making one', () => {
       },
     );
     await setRole(admin, boss.id, owner.organization, 'admin');
+  });
+
+  it('lasts as long as the organization lets keys last', async () => {
+    await app.call(owner.credential, "select * from api.change_setting('api_key.seconds', '7200')");
+    const hours = (n: number) => new Date(Date.now() + n * 3_600_000);
+    expect(await make(member.credential, ['row.read'], { until: hours(3) })).toMatchObject(REFUSED('WINDOW_INVALID'));
+    expect(await make(member.credential, ['row.read'], { until: hours(1) })).toMatchObject({ outcome: 'CREATED' });
+    const { id } = await make(member.credential, ['row.read']);
+    const { rows } = await admin.query(
+      "select expires_at - created_at between '119 minutes' and '121 minutes' as it from access.api_keys where id = $1",
+      [id],
+    );
+    expect(rows).toEqual([{ it: true }]);
+    await app.call(owner.credential, "select * from api.reset_setting('api_key.seconds')");
   });
 
   it('has a limit that holds for twenty at once', async () => {
@@ -439,10 +454,11 @@ describe('a key ends', () => {
       [
         'left',
         () =>
-          admin.query('delete from access.memberships where person_id = $1 and organization_id = $2', [
-            member.id,
-            owner.organization,
-          ]),
+          app.call(
+            owner.credential,
+            'select api.remove_member(m.id) from access.memberships m where m.person_id = $1',
+            [member.id],
+          ),
         () => join(admin, member.id, owner.organization, 'member'),
       ],
       [
@@ -462,7 +478,7 @@ describe('a key ends', () => {
       // What is suspended comes back; what ended does not, and joining again brings no key back.
       expect(after, how).toBe(how.startsWith('suspended') || how.startsWith('organization') ? 'no refusal' : 'AUTHN');
       // Leaving and being suspended end sessions too.
-      for (const one of how.startsWith('organization that is') ? [owner, boss, member, viewer] : [member]) {
+      for (const one of how.startsWith('organization') ? [owner, boss, member, viewer] : [member]) {
         one.credential = (await app.signIn(one.email, one.tag, owner.organization)).credential;
       }
     }

@@ -3241,7 +3241,7 @@ comment 'Adds a domain to the active organization, and says which TXT record pro
 
 -- function api.api_key_reach(id uuid)
 owner safetypin_definer
-CREATE OR REPLACE FUNCTION api.api_key_reach(id uuid)
+CREATE OR REPLACE FUNCTION api.api_key_reach(id uuid DEFAULT NULL::uuid)
  RETURNS api.api_key_reach
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
@@ -3253,7 +3253,7 @@ declare
   v_reach api.api_key_reach;
 begin
   select k.* into v_key from access.api_keys k
-    where k.organization_id = request.organization_id() and k.id = api_key_reach.id
+    where k.organization_id = request.organization_id() and k.id = coalesce(api_key_reach.id, request.api_key_id())
       and (k.person_id = request.signed_in_id() or k.id = request.api_key_id() or request.can('api_key.read'));
   if not found then
     return null;
@@ -3278,7 +3278,7 @@ begin
     where u.organization_id = v_key.organization_id and u.key_id = v_key.id;
   return v_reach;
 end $function$
-comment 'What an API key of the active organization can do: for whose it is, for the key itself, and with api_key.read. Null for any other.'
+comment 'What an API key of the active organization can do: for whose it is, for the key itself, and with api_key.read; null for any other. Without an id the key that asks.'
 
 -- function api.change_member_role(membership_id uuid, role text)
 owner safetypin_definer
@@ -4461,8 +4461,9 @@ declare
   v_person uuid := request.signed_in_id();
   v_account uuid := create_api_key.service_account_id;
   v_id uuid := platform.uuid_v7();
+  v_most bigint := access_private.setting_number(v_organization, 'api_key.seconds');
   v_until timestamptz := coalesce(create_api_key.expires_at,
-    clock_timestamp() + make_interval(secs => platform.limit_value('api_key.default_seconds')));
+    clock_timestamp() + make_interval(secs => least(platform.limit_value('api_key.default_seconds'), v_most)));
   v_reasons text[] := access_private.scope_reasons(create_api_key.permissions);
   v_own text[];
 begin
@@ -4473,7 +4474,7 @@ begin
   elsif not access_private.valid_label(create_api_key.name) then
     v_reasons := '{NAME_INVALID}';
   elsif v_until <= clock_timestamp()
-    or v_until > clock_timestamp() + make_interval(secs => platform.limit_value('api_key.maximum_seconds')) then
+    or v_until > clock_timestamp() + make_interval(secs => v_most) then
     v_reasons := '{WINDOW_INVALID}';
   elsif v_reasons <> '{}' then
     null;
