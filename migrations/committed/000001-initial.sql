@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a13dc874859824edb91c51231eedb27b116ff5f5
+--! Hash: sha1:1320c999412bab5c1a2bc722fe3a24d45ec3dbda
 --! Message: initial
 
 --! Included all.sql
@@ -6650,7 +6650,7 @@ begin
       where a.attrelid = obstacles.relation and a.attname = owner and a.attnum > 0 and not a.attisdropped;
     if not found then
       return query select format('%s needs a column %I of type uuid', v_table, owner),
-        format('alter table %s add column %I uuid default request.user_id() references identity.people (id) on delete set null;', v_table, owner);
+        format('alter table %s add column %I uuid references identity.people (id) on delete set null;', v_table, owner);
     elsif v_column.atttypid <> 'uuid'::regtype then
       return query select format('%s needs a column of type uuid for whose own row it is: %I is of type %s', v_table, owner,
         format_type(v_column.atttypid, v_column.atttypmod)),
@@ -6710,11 +6710,11 @@ begin
   if has_table_privilege(relation, 'select') then
     execute format('select exists (select from %s)', v_table) into v_has_rows;
   end if;
-  -- Rows that are there already are somebody's, and only people know whose.
+  -- Without a default, which protect() sets: PostgreSQL would ask for it now, for nobody. Rows that are there already are
+  -- somebody's, and only people know whose; that they are, the owner cannot see, so it is believed of them.
   return case when not v_has_rows
-    then format('alter table %s add column %I uuid not null default request.organization_id() references access.organizations (id) on delete cascade;',
-      v_table, organization)
-    else format('alter table %s add column %I uuid not null default ''…'' references access.organizations (id) on delete cascade; alter table %1$s alter column %2$I set default request.organization_id();',
+    then format('alter table %s add column %I uuid not null references access.organizations (id) on delete cascade;', v_table, organization)
+    else format('alter table %s add column %I uuid not null default ''…'', add foreign key (%2$I) references access.organizations (id) on delete cascade not valid; alter table %1$s alter column %2$I drop default;',
       v_table, organization) end;
 end $$;
 comment on function access_private.line_for_organization(regclass, name) is
