@@ -182,6 +182,15 @@ describe('inviting', () => {
     await admin.query("update platform.limits set value = 100 where name = 'invitation.per_hour'");
   });
 
+  it('makes one invitation when ten invite the same address at once', async () => {
+    const email = address();
+    const said = await Promise.all(Array.from({ length: 10 }, () => invite(app, ada, email)));
+    expect(said.map(({ outcome, reasons }) => `${outcome} ${reasons}`).sort()).toEqual([
+      'CREATED ',
+      ...Array.from({ length: 9 }, () => 'REFUSED ALREADY_INVITED'),
+    ]);
+  });
+
   it('does the same for an address that has an account as for one that has none (LG-08)', async () => {
     const bob = await app.person('bob');
     const done = async (email: string) => {
@@ -297,6 +306,20 @@ describe('an invitation is void', () => {
     expect(await accept(app, bob, again)).toEqual(VOID);
     expect(await revoke(ada, id)).toEqual(refused('NOT_FOUND'));
     expect(await resend(ada, id)).toEqual(refused('NOT_FOUND'));
+  });
+
+  it('or accepted: of both at once one wins, and the other is told', async () => {
+    for (let round = 0; round < 6; round += 1) {
+      const bob = await app.person('bob');
+      const { id, token } = await invited(app, ada, bob.email);
+      const both = [accept(app, bob, token), revoke(ada, id)] as const;
+      const said = (await Promise.all(both)).map(({ outcome, reasons }) => `${outcome} ${reasons}`);
+      expect([
+        ['ACCEPTED ', 'REFUSED NOT_FOUND'],
+        ['REFUSED TOKEN_INVALID', 'REMOVED '],
+      ]).toContainEqual(said);
+      expect((await membership(admin, ada.organization, bob)) !== undefined).toBe(said[0] === 'ACCEPTED ');
+    }
   });
 
   it('and is not sent again without end, nor written once it was revoked', async () => {
