@@ -15,7 +15,7 @@ import { AggregatesPreset } from './aggregates.ts';
 import { exposurePlugin, OWN_SCHEMAS } from './behavior.ts';
 import { CachesPlugin } from './caches.ts';
 import { sourceOf } from './context.ts';
-import { EndlessPlugin } from './endless.ts';
+import { EndlessPreset } from './endless.ts';
 import { type ExecutionOptions, executionPlugin, maskLate } from './execution.ts';
 import { FiltersPlugin } from './filters.ts';
 import { clientOf } from './gone.ts';
@@ -50,13 +50,12 @@ export const schemaPreset = (
   { pool, schemas, tagsFile }: SchemaOptions,
   sealedColumns = new SealedColumns(),
 ): GraphileConfig.Preset => ({
-  extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset, AggregatesPreset],
+  extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset, AggregatesPreset, EndlessPreset],
   plugins: [
     CachesPlugin,
     NamingPlugin,
     TagsPlugin,
     ...(tagsFile === undefined ? [] : [pgSmartTagsFromFile(tagsFile)]),
-    EndlessPlugin,
     IndexesPlugin,
     FiltersPlugin,
     PagingPlugin,

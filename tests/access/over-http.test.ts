@@ -68,6 +68,17 @@ it('somebody new registers without an organization, accepts, and is seen among t
   expect((await api.gql(list, {}, bob)).errors?.[0]?.extensions.code).toBe('UNAUTHENTICATED');
 });
 
+it('a row is there also where nothing but a time without end is asked for', async () => {
+  await invite('dora@example.com');
+  const query = `{ currentOrganization { closesAt } membershipRoles { nodes { validUntil } } memberships { nodes { membershipRoles { nodes { validFrom } } } }
+    invitations { nodes { roleValidUntil } } }`;
+  const { data } = await api.gql(query, {}, ada);
+  expect(data.currentOrganization).toEqual({ closesAt: null });
+  expect(data.membershipRoles.nodes).toEqual([{ validUntil: null }]);
+  expect(data.memberships.nodes).toEqual([{ membershipRoles: { nodes: [{ validFrom: null }] } }]);
+  for (const node of data.invitations.nodes) expect(node).toEqual({ roleValidUntil: null });
+});
+
 it('with an account of another address it takes the code that the invited one gets', async () => {
   const eve = await api.member('eve');
   const email = 'eve.at.work@example.com';
