@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1320c999412bab5c1a2bc722fe3a24d45ec3dbda
+--! Hash: sha1:c31940639d69177134651fc6a0610ac3b4447989
 --! Message: initial
 
 --! Included all.sql
@@ -6237,9 +6237,16 @@ as $$
       where r.organization_id = has_owner.organization_id and r.built_in and r.name = 'owner'
         and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity'
         and m.person_id is distinct from has_owner.but_not)
+    -- Whoever is no owner takes none along: where the only one is suspended, others still come and go.
+    or has_owner.but_not is not null and not exists (
+      select from access.roles r
+        join access.membership_roles mr on mr.organization_id = r.organization_id and mr.role_id = r.id
+        join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+        where r.organization_id = has_owner.organization_id and r.built_in and r.name = 'owner'
+          and m.person_id = has_owner.but_not)
 $$;
 comment on function access_private.has_owner(uuid, uuid) is
-  'Whether somebody active owns the organization without an end, apart from one person who is about to go.';
+  'Whether somebody active owns the organization without an end; with a person who is about to go: whether that takes no owner away, or leaves one.';
 
 reset role;
 reset row_security;
@@ -6273,7 +6280,7 @@ begin
   end if;
   perform access_private.take_turn(access_private.acting_in());
   -- What was so before the turn may not be so any more.
-  return request.can(take_turn_to.permission);
+  return coalesce(request.can(take_turn_to.permission), false);
 end $$;
 comment on function access_private.take_turn_to(text) is
   'Whether a person who is signed in may do this in the active organization; if so, the turn is hers until the end of the transaction.';

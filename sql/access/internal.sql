@@ -25,7 +25,7 @@ begin
   end if;
   perform access_private.take_turn(access_private.acting_in());
   -- What was so before the turn may not be so any more.
-  return request.can(take_turn_to.permission);
+  return coalesce(request.can(take_turn_to.permission), false);
 end $$;
 comment on function access_private.take_turn_to(text) is
   'Whether a person who is signed in may do this in the active organization; if so, the turn is hers until the end of the transaction.';

@@ -10,7 +10,16 @@ let team: Team;
 let reader: string;
 
 beforeAll(async () => {
-  team = await Team.with({ olga: 'owner', otto: 'owner', adam: 'admin', anna: 'admin', mia: 'member', lena: '' });
+  team = await Team.with({
+    olga: 'owner',
+    otto: 'owner',
+    adam: 'admin',
+    anna: 'admin',
+    mia: 'member',
+    lena: '',
+    max: 'viewer',
+    moe: 'viewer',
+  });
   reader = String((await team.ask('olga', "create_role('Reader', '', '{audit.read}')")).id);
 });
 
@@ -184,12 +193,14 @@ describe('from nobody who holds more', () => {
     expect((await team.grants('olga')).length).toBe(1);
   });
 
-  it('where the owner is suspended, other roles are still given and taken', async () => {
+  it('where the owner is suspended, other roles are still given and taken, and members still go', async () => {
     await team.admin.query("update identity.people set status = 'suspended' where id = any ($1)", [
       [team.the('olga').id, team.the('otto').id],
     ]);
     expect(await team.said('adam', "change_member_role($1, 'viewer')", [team.the('mia').membership])).toBe('CHANGED');
     expect(await team.said('adam', 'revoke_role($1)', [(await team.grants('mia'))[0]])).toBe('REMOVED');
+    expect(await team.said('adam', 'remove_member($1)', [team.the('max').membership])).toBe('REMOVED');
+    expect(await team.said('moe', 'leave_organization()')).toBe('REMOVED');
     await team.admin.query("update identity.people set status = 'active' where id = any ($1)", [
       [team.the('olga').id, team.the('otto').id],
     ]);

@@ -1892,8 +1892,15 @@ AS $function$
       where r.organization_id = has_owner.organization_id and r.built_in and r.name = 'owner'
         and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity'
         and m.person_id is distinct from has_owner.but_not)
+    -- Whoever is no owner takes none along: where the only one is suspended, others still come and go.
+    or has_owner.but_not is not null and not exists (
+      select from access.roles r
+        join access.membership_roles mr on mr.organization_id = r.organization_id and mr.role_id = r.id
+        join access.memberships m on m.organization_id = mr.organization_id and m.id = mr.membership_id
+        where r.organization_id = has_owner.organization_id and r.built_in and r.name = 'owner'
+          and m.person_id = has_owner.but_not)
 $function$
-comment 'Whether somebody active owns the organization without an end, apart from one person who is about to go.'
+comment 'Whether somebody active owns the organization without an end; with a person who is about to go: whether that takes no owner away, or leaves one.'
 
 -- function access_private.heirs(relation regclass)
 owner safetypin_owner
@@ -2907,7 +2914,7 @@ begin
   end if;
   perform access_private.take_turn(access_private.acting_in());
   -- What was so before the turn may not be so any more.
-  return request.can(take_turn_to.permission);
+  return coalesce(request.can(take_turn_to.permission), false);
 end $function$
 comment 'Whether a person who is signed in may do this in the active organization; if so, the turn is hers until the end of the transaction.'
 
