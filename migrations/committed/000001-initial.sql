@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c31940639d69177134651fc6a0610ac3b4447989
+--! Hash: sha1:af8d7dbbbe7c39a70b12322d8b7523b8a36f6c2a
 --! Message: initial
 
 --! Included all.sql
@@ -8850,7 +8850,7 @@ create table if not exists access.domains (
   challenge_value text generated always as ('safetypin-verification=' || challenge) stored,
   added_by uuid constraint domains_adder_exists references identity.people (id) on delete set null,
   created_at timestamptz not null default clock_timestamp(),
-  asked_at timestamptz not null default clock_timestamp(),
+  asked_at timestamptz,
   checked_at timestamptz,
   last_answer text constraint domains_last_answer_known check (last_answer in ('proved', 'absent', 'unanswered', 'taken')),
   next_check_at timestamptz default clock_timestamp(),
@@ -8860,7 +8860,7 @@ create table if not exists access.domains (
   constraint domains_pkey primary key (organization_id, id),
   constraint domains_domain_unique unique (organization_id, domain)
 );
-create index if not exists domains_next_check_at_idx on access.domains (next_check_at);
+create index if not exists domains_next_check_at_idx on access.domains (next_check_at) where next_check_at is not null;
 create index if not exists domains_added_by_idx on access.domains (added_by);
 alter table access.domains enable row level security, force row level security;
 comment on table access.domains is 'Domains that an organization says are its own, and how far the proof is.';
@@ -8873,7 +8873,7 @@ comment on column access.domains.challenge_name is 'Name of the TXT record that 
 comment on column access.domains.challenge_value is 'Value of the TXT record. Others may stand beside it.';
 comment on column access.domains.added_by is 'Who added it; null once that person is gone.';
 comment on column access.domains.created_at is 'When it was added.';
-comment on column access.domains.asked_at is 'When somebody last asked for a check.';
+comment on column access.domains.asked_at is 'When somebody last asked for a check; null if nobody has.';
 comment on column access.domains.checked_at is 'When DNS was last asked.';
 comment on column access.domains.last_answer is 'proved; absent: DNS has no such record; unanswered: DNS did not answer, which says nothing; taken: proved, but another organization''s proof stands.';
 comment on column access.domains.next_check_at is 'When DNS is asked next; null: when somebody asks for it.';
@@ -9068,21 +9068,29 @@ create or replace function access.due_domains(batch integer)
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  -- Whoever takes one has ten minutes to say what DNS answered; then it is anybody's again.
+  v_until constant timestamptz := v_now + interval '10 minutes';
 begin
   perform access_private.check_domain_task();
-  -- Whoever takes one has ten minutes to say what DNS answered; then it is anybody's again.
+  if request.task() = 'access__check_domain' then
+    return query
+      update access.domains d set next_check_at = v_until
+        where d.organization_id = request.organization_id() and d.id = request.job_value('id')
+          and access_private.living(d.organization_id)
+        returning d.organization_id, d.id, d.challenge_name;
+    return;
+  end if;
   return query
     with due as (
       select d.organization_id, d.id
         from access.domains d
-        where case request.task()
-            when 'access__check_domain' then d.id = request.job_value('id') and d.organization_id = request.organization_id()
-            else d.next_check_at <= clock_timestamp() end
-          and access_private.living(d.organization_id)
+        where d.next_check_at <= v_now and access_private.living(d.organization_id)
         order by d.next_check_at
         limit least(greatest(due_domains.batch, 1), 1000)
         for no key update skip locked)
-    update access.domains d set next_check_at = clock_timestamp() + interval '10 minutes'
+    update access.domains d set next_check_at = v_until
       from due
       where d.organization_id = due.organization_id and d.id = due.id
       returning d.organization_id, d.id, d.challenge_name;
@@ -9169,7 +9177,7 @@ as $$
   select case
     when answer = 'proved' then clock_timestamp() + make_interval(secs => platform.limit_value('domain.proof_seconds'))
     when domain.status <> 'verified'
-      and domain.asked_at < clock_timestamp() - make_interval(secs => platform.limit_value('domain.pending_seconds')) then null
+      and coalesce(domain.asked_at, domain.created_at) < clock_timestamp() - make_interval(secs => platform.limit_value('domain.pending_seconds')) then null
     when answer = 'unanswered' then clock_timestamp() + make_interval(secs => platform.limit_value('domain.retry_seconds'))
     when domain.status = 'verified' then clock_timestamp() + interval '1 day'
     -- Soon at first, while whoever added it waits; once a day in the end.
@@ -11870,10 +11878,9 @@ begin
   if not request.can('domain.create') then
     return ('REFUSED', access_private.refused('domain.verify', '{NOT_PERMITTED}'))::api.asked_result;
   end if;
-  -- The first check needs no wait: asked_at is when it was added, checked_at is null until then.
   update access.domains d set asked_at = clock_timestamp(), failures = case d.status when 'verified' then d.failures else 0 end
     where d.organization_id = v_organization and d.id = verify_domain.id
-      and (d.asked_at = d.created_at or d.asked_at < clock_timestamp() - make_interval(secs => platform.limit_value('domain.ask_seconds')));
+      and (d.asked_at is null or d.asked_at < clock_timestamp() - make_interval(secs => platform.limit_value('domain.ask_seconds')));
   if not found then
     return ('REFUSED', access_private.refused('domain.verify', case
       when exists (select from access.domains d where d.organization_id = v_organization and d.id = verify_domain.id)

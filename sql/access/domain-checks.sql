@@ -23,21 +23,29 @@ create or replace function access.due_domains(batch integer)
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  -- Whoever takes one has ten minutes to say what DNS answered; then it is anybody's again.
+  v_until constant timestamptz := v_now + interval '10 minutes';
 begin
   perform access_private.check_domain_task();
-  -- Whoever takes one has ten minutes to say what DNS answered; then it is anybody's again.
+  if request.task() = 'access__check_domain' then
+    return query
+      update access.domains d set next_check_at = v_until
+        where d.organization_id = request.organization_id() and d.id = request.job_value('id')
+          and access_private.living(d.organization_id)
+        returning d.organization_id, d.id, d.challenge_name;
+    return;
+  end if;
   return query
     with due as (
       select d.organization_id, d.id
         from access.domains d
-        where case request.task()
-            when 'access__check_domain' then d.id = request.job_value('id') and d.organization_id = request.organization_id()
-            else d.next_check_at <= clock_timestamp() end
-          and access_private.living(d.organization_id)
+        where d.next_check_at <= v_now and access_private.living(d.organization_id)
         order by d.next_check_at
         limit least(greatest(due_domains.batch, 1), 1000)
         for no key update skip locked)
-    update access.domains d set next_check_at = clock_timestamp() + interval '10 minutes'
+    update access.domains d set next_check_at = v_until
       from due
       where d.organization_id = due.organization_id and d.id = due.id
       returning d.organization_id, d.id, d.challenge_name;
@@ -124,7 +132,7 @@ as $$
   select case
     when answer = 'proved' then clock_timestamp() + make_interval(secs => platform.limit_value('domain.proof_seconds'))
     when domain.status <> 'verified'
-      and domain.asked_at < clock_timestamp() - make_interval(secs => platform.limit_value('domain.pending_seconds')) then null
+      and coalesce(domain.asked_at, domain.created_at) < clock_timestamp() - make_interval(secs => platform.limit_value('domain.pending_seconds')) then null
     when answer = 'unanswered' then clock_timestamp() + make_interval(secs => platform.limit_value('domain.retry_seconds'))
     when domain.status = 'verified' then clock_timestamp() + interval '1 day'
     -- Soon at first, while whoever added it waits; once a day in the end.

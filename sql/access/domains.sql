@@ -12,7 +12,7 @@ create table if not exists access.domains (
   challenge_value text generated always as ('safetypin-verification=' || challenge) stored,
   added_by uuid constraint domains_adder_exists references identity.people (id) on delete set null,
   created_at timestamptz not null default clock_timestamp(),
-  asked_at timestamptz not null default clock_timestamp(),
+  asked_at timestamptz,
   checked_at timestamptz,
   last_answer text constraint domains_last_answer_known check (last_answer in ('proved', 'absent', 'unanswered', 'taken')),
   next_check_at timestamptz default clock_timestamp(),
@@ -22,7 +22,7 @@ create table if not exists access.domains (
   constraint domains_pkey primary key (organization_id, id),
   constraint domains_domain_unique unique (organization_id, domain)
 );
-create index if not exists domains_next_check_at_idx on access.domains (next_check_at);
+create index if not exists domains_next_check_at_idx on access.domains (next_check_at) where next_check_at is not null;
 create index if not exists domains_added_by_idx on access.domains (added_by);
 alter table access.domains enable row level security, force row level security;
 comment on table access.domains is 'Domains that an organization says are its own, and how far the proof is.';
@@ -35,7 +35,7 @@ comment on column access.domains.challenge_name is 'Name of the TXT record that 
 comment on column access.domains.challenge_value is 'Value of the TXT record. Others may stand beside it.';
 comment on column access.domains.added_by is 'Who added it; null once that person is gone.';
 comment on column access.domains.created_at is 'When it was added.';
-comment on column access.domains.asked_at is 'When somebody last asked for a check.';
+comment on column access.domains.asked_at is 'When somebody last asked for a check; null if nobody has.';
 comment on column access.domains.checked_at is 'When DNS was last asked.';
 comment on column access.domains.last_answer is 'proved; absent: DNS has no such record; unanswered: DNS did not answer, which says nothing; taken: proved, but another organization''s proof stands.';
 comment on column access.domains.next_check_at is 'When DNS is asked next; null: when somebody asks for it.';

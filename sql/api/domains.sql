@@ -66,10 +66,9 @@ begin
   if not request.can('domain.create') then
     return ('REFUSED', access_private.refused('domain.verify', '{NOT_PERMITTED}'))::api.asked_result;
   end if;
-  -- The first check needs no wait: asked_at is when it was added, checked_at is null until then.
   update access.domains d set asked_at = clock_timestamp(), failures = case d.status when 'verified' then d.failures else 0 end
     where d.organization_id = v_organization and d.id = verify_domain.id
-      and (d.asked_at = d.created_at or d.asked_at < clock_timestamp() - make_interval(secs => platform.limit_value('domain.ask_seconds')));
+      and (d.asked_at is null or d.asked_at < clock_timestamp() - make_interval(secs => platform.limit_value('domain.ask_seconds')));
   if not found then
     return ('REFUSED', access_private.refused('domain.verify', case
       when exists (select from access.domains d where d.organization_id = v_organization and d.id = verify_domain.id)

@@ -89,7 +89,9 @@ describe('the worker', () => {
       ['Bücher.Example.'],
     );
     expect(added.challenge_name).toBe('_safetypin-challenge.xn--bcher-kva.example');
-    await app.call(ada.credential, 'select api.verify_domain($1)', [added.id]);
+    expect(await app.call(ada.credential, 'select outcome::text from api.verify_domain($1)', [added.id])).toEqual({
+      outcome: 'ASKED',
+    });
     await until('it is not there', async () => (await domainOf(added.id)).last_answer === 'absent');
     expect((await domainOf(added.id)).status).toBe('pending');
 

@@ -296,7 +296,9 @@ describe('what is due', () => {
     expect(await minutes()).toBe(20);
     await note(ada, mine.id, null);
     expect(await minutes()).toBe(60);
-    await admin.query("update access.domains set asked_at = asked_at - interval '15 days' where id = $1", [mine.id]);
+    await admin.query("update access.domains set created_at = created_at - interval '15 days' where id = $1", [
+      mine.id,
+    ]);
     await note(ada, mine.id, []);
     const { rows } = await admin.query('select next_check_at is null as never from access.domains where id = $1', [
       mine.id,

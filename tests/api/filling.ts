@@ -40,7 +40,7 @@ const FILL: Readonly<Record<string, readonly [columns: string, values: string]>>
     "'fill.p' || translate(i::text, '0123456789', 'abcdefghij'), 'data', 'info', ''",
   ],
   'identity.people': ['locale', "'en'"],
-  'access.organizations': ['name, created_by', "'o' || i, p.id"],
+  'access.organizations': ['name, slug, created_by', "'o' || i, access_private.slug('o' || i), p.id"],
   'access.roles': ['organization_id, name', "$1, 'role ' || i"],
   'access.role_permissions': ['organization_id, role_id, permission', "$1, p.id, 'audit.read'"],
   'access.memberships': ['organization_id, person_id', '$1, p.id'],
@@ -48,6 +48,7 @@ const FILL: Readonly<Record<string, readonly [columns: string, values: string]>>
     'organization_id, membership_id, role_id',
     "$1, p.id, (select id from access.roles where organization_id = $1 and name = 'role ' || i)",
   ],
+  'access.domains': ['organization_id, domain, added_by', "$1, 'd' || i || '.example', p.id"],
   'sessions.sessions': [
     'person_id, organization_id, created_at, ends_at',
     "case when i % 10 = 0 then $2 else p.id end, $1, now() - make_interval(mins => i), now() + interval '1 day'",
@@ -68,6 +69,7 @@ const PARTNERS: Readonly<Record<string, string>> = {
   'access.organizations': PEOPLE,
   'access.role_permissions': "select id from access.roles where organization_id = $1 and name like 'role %'",
   'access.memberships': PEOPLE,
+  'access.domains': PEOPLE,
   'sessions.sessions': PEOPLE,
   'access.membership_roles': 'select id from access.memberships where organization_id = $1 order by id limit 20000',
 };

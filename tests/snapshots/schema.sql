@@ -146,21 +146,29 @@ CREATE OR REPLACE FUNCTION access.due_domains(batch integer)
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  -- Whoever takes one has ten minutes to say what DNS answered; then it is anybody's again.
+  v_until constant timestamptz := v_now + interval '10 minutes';
 begin
   perform access_private.check_domain_task();
-  -- Whoever takes one has ten minutes to say what DNS answered; then it is anybody's again.
+  if request.task() = 'access__check_domain' then
+    return query
+      update access.domains d set next_check_at = v_until
+        where d.organization_id = request.organization_id() and d.id = request.job_value('id')
+          and access_private.living(d.organization_id)
+        returning d.organization_id, d.id, d.challenge_name;
+    return;
+  end if;
   return query
     with due as (
       select d.organization_id, d.id
         from access.domains d
-        where case request.task()
-            when 'access__check_domain' then d.id = request.job_value('id') and d.organization_id = request.organization_id()
-            else d.next_check_at <= clock_timestamp() end
-          and access_private.living(d.organization_id)
+        where d.next_check_at <= v_now and access_private.living(d.organization_id)
         order by d.next_check_at
         limit least(greatest(due_domains.batch, 1), 1000)
         for no key update skip locked)
-    update access.domains d set next_check_at = clock_timestamp() + interval '10 minutes'
+    update access.domains d set next_check_at = v_until
       from due
       where d.organization_id = due.organization_id and d.id = due.id
       returning d.organization_id, d.id, d.challenge_name;
@@ -2252,7 +2260,7 @@ AS $function$
   select case
     when answer = 'proved' then clock_timestamp() + make_interval(secs => platform.limit_value('domain.proof_seconds'))
     when domain.status <> 'verified'
-      and domain.asked_at < clock_timestamp() - make_interval(secs => platform.limit_value('domain.pending_seconds')) then null
+      and coalesce(domain.asked_at, domain.created_at) < clock_timestamp() - make_interval(secs => platform.limit_value('domain.pending_seconds')) then null
     when answer = 'unanswered' then clock_timestamp() + make_interval(secs => platform.limit_value('domain.retry_seconds'))
     when domain.status = 'verified' then clock_timestamp() + interval '1 day'
     -- Soon at first, while whoever added it waits; once a day in the end.
@@ -4399,10 +4407,9 @@ begin
   if not request.can('domain.create') then
     return ('REFUSED', access_private.refused('domain.verify', '{NOT_PERMITTED}'))::api.asked_result;
   end if;
-  -- The first check needs no wait: asked_at is when it was added, checked_at is null until then.
   update access.domains d set asked_at = clock_timestamp(), failures = case d.status when 'verified' then d.failures else 0 end
     where d.organization_id = v_organization and d.id = verify_domain.id
-      and (d.asked_at = d.created_at or d.asked_at < clock_timestamp() - make_interval(secs => platform.limit_value('domain.ask_seconds')));
+      and (d.asked_at is null or d.asked_at < clock_timestamp() - make_interval(secs => platform.limit_value('domain.ask_seconds')));
   if not found then
     return ('REFUSED', access_private.refused('domain.verify', case
       when exists (select from access.domains d where d.organization_id = v_organization and d.id = verify_domain.id)
@@ -10945,7 +10952,7 @@ challenge_name text generated always as (('_safetypin-challenge.'::text || domai
 challenge_value text generated always as (('safetypin-verification='::text || challenge)) stored -- Value of the TXT record. Others may stand beside it.
 added_by uuid -- Who added it; null once that person is gone.
 created_at timestamp with time zone not null default clock_timestamp() -- When it was added.
-asked_at timestamp with time zone not null default clock_timestamp() -- When somebody last asked for a check.
+asked_at timestamp with time zone -- When somebody last asked for a check; null if nobody has.
 checked_at timestamp with time zone -- When DNS was last asked.
 last_answer text -- proved; absent: DNS has no such record; unanswered: DNS did not answer, which says nothing; taken: proved, but another organization's proof stands.
 next_check_at timestamp with time zone default clock_timestamp() -- When DNS is asked next; null: when somebody asks for it.
@@ -10960,7 +10967,7 @@ constraint domains_organization_exists FOREIGN KEY (organization_id) REFERENCES 
 constraint domains_pkey PRIMARY KEY (organization_id, id)
 constraint domains_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'verified'::text, 'lost'::text])))
 CREATE INDEX domains_added_by_idx ON access.domains USING btree (added_by)
-CREATE INDEX domains_next_check_at_idx ON access.domains USING btree (next_check_at)
+CREATE INDEX domains_next_check_at_idx ON access.domains USING btree (next_check_at) WHERE (next_check_at IS NOT NULL)
 policy delete_by_definer as permissive for delete to safetypin_definer using (true)
 policy insert_by_definer as permissive for insert to safetypin_definer with check (true)
 policy safetypin_may_select as permissive for select to safetypin_member using (( SELECT request.can('domain.read'::text) AS can))
