@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:af8d7dbbbe7c39a70b12322d8b7523b8a36f6c2a
+--! Hash: sha1:4ecf5657acb32a0d1c4dfaf3c26e2fb85ed33480
 --! Message: initial
 
 --! Included all.sql
@@ -8845,7 +8845,7 @@ create table if not exists access.domains (
   domain text collate "C" not null constraint domains_domain_form check (
     length(domain) <= 230 and domain ~ '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z][a-z0-9-]{0,61}[a-z0-9]$'),
   status text not null default 'pending' constraint domains_status_known check (status in ('pending', 'verified', 'lost')),
-  challenge text not null default encode(extensions.gen_random_bytes(20), 'hex'),
+  challenge text not null default encode(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()), 'hex'),
   challenge_name text generated always as ('_safetypin-challenge.' || domain) stored,
   challenge_value text generated always as ('safetypin-verification=' || challenge) stored,
   added_by uuid constraint domains_adder_exists references identity.people (id) on delete set null,

@@ -7,7 +7,7 @@ create table if not exists access.domains (
   domain text collate "C" not null constraint domains_domain_form check (
     length(domain) <= 230 and domain ~ '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z][a-z0-9-]{0,61}[a-z0-9]$'),
   status text not null default 'pending' constraint domains_status_known check (status in ('pending', 'verified', 'lost')),
-  challenge text not null default encode(extensions.gen_random_bytes(20), 'hex'),
+  challenge text not null default encode(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()), 'hex'),
   challenge_name text generated always as ('_safetypin-challenge.' || domain) stored,
   challenge_value text generated always as ('safetypin-verification=' || challenge) stored,
   added_by uuid constraint domains_adder_exists references identity.people (id) on delete set null,

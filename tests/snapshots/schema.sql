@@ -10947,7 +10947,7 @@ organization_id uuid not null default request.organization_id() -- Organization.
 id uuid not null default platform.uuid_v7() -- UUID version 7.
 domain text collate "C" not null -- The domain in ASCII and lower case, as DNS has it. It stands for itself: neither for what is under it nor above.
 status text not null default 'pending'::text -- pending: not proved yet. verified: proved, and again every 30 days. lost: was, and is not any more.
-challenge text not null default encode(extensions.gen_random_bytes(20), 'hex'::text) -- Random part of the TXT record, for this organization and this domain alone.
+challenge text not null default encode((uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'hex'::text) -- Random part of the TXT record, for this organization and this domain alone.
 challenge_name text generated always as (('_safetypin-challenge.'::text || domain)) stored -- Name of the TXT record that proves the domain.
 challenge_value text generated always as (('safetypin-verification='::text || challenge)) stored -- Value of the TXT record. Others may stand beside it.
 added_by uuid -- Who added it; null once that person is gone.
