@@ -56,8 +56,10 @@ create or replace function sessions_private.tg_sessions__cap() returns trigger
   set row_security = on
 as $$
 begin
-  -- An end in the past stays what it is.
-  if new.organization_id is not null and new.ends_at > clock_timestamp() then
+  -- An end in the past stays what it is, and an earlier one than before is never too late.
+  if new.organization_id is not null and new.ends_at > clock_timestamp()
+    and (tg_op = 'INSERT' or new.organization_id is distinct from old.organization_id or new.ends_at > old.ends_at)
+  then
     new.ends_at := least(new.ends_at, sessions_private.latest_end(new.organization_id, new.created_at));
   end if;
   return new;
@@ -72,11 +74,12 @@ create or replace function sessions_private.tg_settings__cap_sessions() returns 
 as $$
 declare
   v_setting access.settings := case when tg_op = 'DELETE' then old else new end;
+  v_most interval;
 begin
   if v_setting.name = 'session.absolute_seconds' then
-    update sessions.sessions s set ends_at = sessions_private.latest_end(s.organization_id, s.created_at)
-      where s.organization_id = v_setting.organization_id and s.ends_at > clock_timestamp()
-        and s.ends_at > sessions_private.latest_end(s.organization_id, s.created_at);
+    v_most := make_interval(secs => access_private.setting_number(v_setting.organization_id, v_setting.name));
+    update sessions.sessions s set ends_at = s.created_at + v_most
+      where s.organization_id = v_setting.organization_id and s.ends_at > clock_timestamp() and s.ends_at > s.created_at + v_most;
   end if;
   return null;
 end $$;

@@ -1,4 +1,4 @@
-// Renaming, closing, suspending and handing over an organization (AZ-02, AZ-07, AZ-08).
+// Renaming, closing, suspending and handing over an organization (AZ-02, AZ-04).
 import type pg from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { changeOrganization, listOrganizations } from '../../src/access/command.ts';

@@ -209,6 +209,13 @@ describe('session.absolute_seconds', () => {
     expect(await seconds(before.session)).toBe(300);
     expect(await seconds((await entered(ada, ada.organization)).session)).toBe(300);
     expect(await refusal(app.rows(old.credential, 'select 1'))).toBe('AUTHN');
+    await admin.query("update sessions.sessions set ends_at = ends_at + interval '1 day' where id = $1", [
+      before.session,
+    ]);
+    expect(await seconds(before.session)).toBe(300);
+    await withoutGuard(db, 'sessions_private.tg_sessions__cap()', /new\.ends_at := least[^;]*;/, '', async () =>
+      expect(await seconds((await entered(ada, ada.organization)).session)).toBe(2_592_000),
+    );
     expect(await reset(ada, SESSION)).toEqual(changed(2_592_000));
     expect(await seconds(before.session)).toBe(300);
     expect(await seconds((await entered(ada, ada.organization)).session)).toBe(2_592_000);
