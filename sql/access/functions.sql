@@ -93,6 +93,9 @@ begin
       where (p.organization_column, p.owner_column, p.roles, p.audited, p.hidden)
         is distinct from (excluded.organization_column, excluded.owner_column, excluded.roles, excluded.audited, excluded.hidden);
   if found then
+    -- Tables that were dropped have none any more.
+    delete from access.rules r where not exists (select from pg_class c where c.oid = r.relation);
+    delete from access.protections p where not exists (select from pg_class c where c.oid = p.relation);
     perform audit_private.append('table.protect', relation => access_private.table_name(keep_protection.relation),
       details => jsonb_build_object('organization', keep_protection.organization_column, 'owner', keep_protection.owner_column,
         'roles', keep_protection.roles, 'audited', keep_protection.audited, 'hidden', keep_protection.hidden));

@@ -444,4 +444,11 @@ it('unprotect closes the table, forgets its rules and says so; another time ther
   expect([rows.length, rows.at(-1)]).toEqual([6, { action: 'table.unprotect' }]);
   await lines("protect('clinic.shut', owner => 'by')");
   expect((await app.rows(ada.credential, 'select from clinic.shut')).length).toBe(1);
+  // A table that was dropped is forgotten when the next one is protected.
+  await owner.query('drop table clinic.shut; create table clinic.next (organization_id uuid primary key)');
+  await lines("protect('clinic.next')");
+  const { rows: gone } = await admin.query(
+    'select from access.rules r where r.relation not in (select oid from pg_class)',
+  );
+  expect(gone).toEqual([]);
 });
