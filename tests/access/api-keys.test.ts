@@ -760,4 +760,34 @@ describe('rows of a table under rules', () => {
       expect(await seen(writer.credential)).toBe(2);
     });
   });
+
+  it('opens a sensitive column with its permission, and the trail says by which key', async () => {
+    const dba = await db.connect('owner');
+    await dba.query(`create schema ward;
+      create table ward.people (
+        organization_id uuid not null, id uuid not null default platform.uuid_v7(), number text, primary key (organization_id, id));
+      select access.protect('ward.people');
+      select access.define_permission('number.read', 'Read numbers.', '{owner,admin}');
+      select keyring.seal_column('ward.people', 'number', subject => 'id', class => 'sensitive', permission => 'number.read')`);
+    const all = ['row.read', 'row.create', 'number.read'];
+    const robot = await account(owner.credential, all);
+    const keys = [await make(owner.credential, all), await make(owner.credential, all, { account: robot.id })];
+    const blind = await make(owner.credential, ['row.read', 'row.create']);
+    const read = (by: Buffer) =>
+      app.rows<{ number: string }>(by, 'select ward.people_number(p) as number from ward.people p');
+    for (const { id, credential } of keys) {
+      await app.rows(credential, "insert into ward.people (number) values ('078-05-1120')");
+      expect((await read(credential)).map(({ number }) => number)).toContain('078-05-1120');
+      const { rows } = await admin.query(
+        "select action, actor_id, session_id from audit.events where details ->> 'apiKey' = $1 and action = 'value.open'",
+        [id],
+      );
+      expect(rows[0]).toEqual({
+        action: 'value.open',
+        actor_id: id === keys[0]?.id ? owner.id : null,
+        session_id: null,
+      });
+    }
+    expect(await read(blind.credential)).toEqual([{ number: null }, { number: null }]);
+  });
 });
