@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => dns.close());
 
-const PROOF = `safetypin-verification=${'ab'.repeat(20)}`;
+const PROOF = `safetypin-verification=${'ab'.repeat(32)}`;
 const signal = new AbortController().signal;
 const ask = (name: string, servers = [dns.address]) => txtLookup({ dnsServers: servers })(name, signal);
 
@@ -40,7 +40,7 @@ describe('a lookup', () => {
   });
 
   test('what does not fit into a packet is asked for over TCP, and of five hundred records no more than a hundred go on', async () => {
-    const many = Array.from({ length: 500 }, (_, n) => `safetypin-verification=${n.toString(16).padStart(40, '0')}`);
+    const many = Array.from({ length: 500 }, (_, n) => `safetypin-verification=${n.toString(16).padStart(64, '0')}`);
     dns.answers.set('many.example', { txt: ['x'.repeat(255), ...many] });
     expect((await ask('many.example')).records).toHaveLength(100);
     expect(dns.asked).toContain('tcp many.example');
@@ -81,7 +81,7 @@ describe('over HTTP, with the worker', () => {
       outcome: 'CREATED',
       reasons: [],
       challengeName: '_safetypin-challenge.xn--bcher-kva.example',
-      challengeValue: expect.stringMatching(/^safetypin-verification=[0-9a-f]{40}$/),
+      challengeValue: expect.stringMatching(/^safetypin-verification=[0-9a-f]{64}$/),
     });
     const { id } = addDomain;
     const verify = () => ask('verifyDomain(input: $i) { outcome reasons }', { id });
