@@ -110,12 +110,12 @@ begin
     update access_private.domain_owners o
       set proved_until = least(o.proved_until, clock_timestamp()),
           holds_until = least(o.holds_until, clock_timestamp() + make_interval(secs => platform.limit_value('domain.grace_seconds')))
-      where o.domain_id = fail_domain.domain.id;
+      where o.domain = fail_domain.domain.domain and o.domain_id = fail_domain.domain.id;
   end if;
   -- A server that does not answer says nothing; but nobody holds a domain for ever because of that.
-  delete from access_private.domain_owners o where o.domain_id = fail_domain.domain.id and o.holds_until <= clock_timestamp();
+  delete from access_private.domain_owners o where o.domain = fail_domain.domain.domain and o.domain_id = fail_domain.domain.id and o.holds_until <= clock_timestamp();
   if fail_domain.domain.status = 'verified'
-    and not exists (select from access_private.domain_owners o where o.domain_id = fail_domain.domain.id) then
+    and not exists (select from access_private.domain_owners o where o.domain = fail_domain.domain.domain and o.domain_id = fail_domain.domain.id) then
     perform access_private.lose_domain(fail_domain.domain.organization_id, fail_domain.domain.id,
       case when answered then 'not proved again' else 'no answer' end);
     return true;
