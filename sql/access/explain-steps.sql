@@ -266,6 +266,18 @@ end $$;
 comment on function access_private.explain_command(oid, text, uuid, uuid, access.api_keys, text, uuid, text, uuid, boolean, integer) is
   'Whether the rules and grants of one table let a member do one command, the first reason, all that is missing, and the rows that decided. Verdict is null where the owner of the row decides and may not be seen.';
 
+create or replace function access_private.explain_policies(relation regclass, command text) returns jsonb
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object('kind', 'policy', 'name', p.polname) order by p.polname), '[]')
+    from pg_policy p
+    where p.polrelid = explain_policies.relation and not p.polpermissive and p.polname !~ '^safetypin_'
+      and p.polcmd in ('*', case explain_policies.command when 'select' then 'r' when 'insert' then 'a' when 'update' then 'w' else 'd' end)
+$$;
+comment on function access_private.explain_policies(regclass, text) is
+  'Restrictive policies that the table''s owner made beside the rules: they narrow what the rules allow, by conditions that nobody here can answer for.';
+
 reset role;
 reset row_security;
 revoke create on schema access, access_private from safetypin_definer;

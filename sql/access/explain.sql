@@ -131,7 +131,7 @@ begin
     v_needs := v_step.needs;
     v_waits := v_step.waits;
     v_wait := v_step.wait;
-    deciding := deciding || v_step.deciding;
+    deciding := deciding || v_step.deciding || access_private.explain_policies(v_table.relation, v_command);
     if verdict = 'ALLOWED' and row_seen = 'NONE' and v_command <> 'insert' then
       -- Of others' rows nothing is told that the asker does not see.
       verdict := case when self then 'DENIED' end;
@@ -143,7 +143,8 @@ begin
     verdict := 'REFUSED';
     deciding := '[]';
   end if;
-  sentence := access_private.explain_sentence(verdict, reason, v_what, v_permission, v_at, v_needs, explain.assurance);
+  sentence := access_private.explain_sentence(verdict, reason, v_what, v_permission, v_at, v_needs, explain.assurance)
+    || case when verdict = 'ALLOWED' and deciding @> '[{"kind": "policy"}]' then ' Policies of the table''s own may narrow it.' else '' end;
   change := case
     when verdict <> 'DENIED' then null
     when reason in ('CLOSED', 'NOT_GRANTED', 'NOT_PROTECTED', 'OTHER_ROLES') then case

@@ -78,11 +78,12 @@ begin
     return query select format('%s has sealed columns, which are read with the whole row: no column of it can be hidden', v_table), null::text;
   end if;
 
-  -- Policies add up, and what a rule does is done in the name of the table's owner, past all policies.
+  -- Permissive policies add up (a restrictive one of the host's narrows, and may stay), and what a rule does is done in the name of the table's owner, past all policies.
   return query
     select format('%s has policies of its own for these roles: %I', v_table, p.polname), format('drop policy %I on %s;', p.polname, v_table)
       from pg_policy p
       where p.polrelid = obstacles.relation and p.polname !~ '^safetypin_(may|tenant)_(select|insert|update|delete)$'
+        and p.polpermissive
         and p.polroles && (select array_agg(r.oid) || 0::oid from pg_roles r where r.rolname = any (roles || access_private.run_time_roles()))
         and not (p.polname in ('safetypin_work', 'safetypin_work_update') and p.polroles = array['safetypin_jobs'::regrole::oid]
           and pg_get_expr(p.polqual, p.polrelid) = format('( SELECT keyring.at_work((%L::regclass)::oid) AS at_work)', p.polrelid::regclass)

@@ -346,3 +346,26 @@ it('a DBA asks about anybody, and is told of tables and organizations too', asyn
   await admin.query("update access.organizations set status = 'suspended' where id = $1", [bob.organization]);
   expect(await ask(bob.id, 'row.read')).toMatchObject({ verdict: 'DENIED', reason: 'ORGANIZATION_INACTIVE' });
 });
+
+it('says where policies of the table itself narrow what the rules allow, which they may and stay no gap', async () => {
+  const ask = async () =>
+    (
+      await app.rows<Explanation>(
+        ada.credential,
+        "select * from api.explain_access(null, null, 'update', 'clinic.visits', null, null, null, null, null)",
+      )
+    )[0];
+  const before = await ask();
+  await owner.query(
+    `create policy mine on clinic.visits as restrictive for update to safetypin_member using (note <> 'signed')`,
+  );
+  const { rows: gaps } = await owner.query("select * from access.gaps('{}') where object = 'clinic.visits'");
+  const { rows: ran } = await owner.query("select access.renew('clinic.visits')");
+  expect([gaps, ran]).toEqual([[], []]);
+  const after = await ask();
+  await owner.query('drop policy mine on clinic.visits');
+  expect(before?.sentence).not.toMatch(/narrow/);
+  expect(after?.verdict).toBe('ALLOWED');
+  expect(after?.sentence).toMatch(/ Policies of the table's own may narrow it\.$/);
+  expect(after?.deciding).toContainEqual({ kind: 'policy', name: 'mine' });
+});
