@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:63fcb063e3aecf6dc35168021e65c1e144a084a2
+--! Hash: sha1:69bb5026bfe07dfbbe5b8faa406d4c3014da608b
 --! Message: initial
 
 --! Included all.sql
@@ -6677,11 +6677,12 @@ begin
     return query select format('%s has sealed columns, which are read with the whole row: no column of it can be hidden', v_table), null::text;
   end if;
 
-  -- Policies add up, and what a rule does is done in the name of the table's owner, past all policies.
+  -- Permissive policies add up (a restrictive one of the host's narrows, and may stay), and what a rule does is done in the name of the table's owner, past all policies.
   return query
     select format('%s has policies of its own for these roles: %I', v_table, p.polname), format('drop policy %I on %s;', p.polname, v_table)
       from pg_policy p
       where p.polrelid = obstacles.relation and p.polname !~ '^safetypin_(may|tenant)_(select|insert|update|delete)$'
+        and p.polpermissive
         and p.polroles && (select array_agg(r.oid) || 0::oid from pg_roles r where r.rolname = any (roles || access_private.run_time_roles()))
         and not (p.polname in ('safetypin_work', 'safetypin_work_update') and p.polroles = array['safetypin_jobs'::regrole::oid]
           and pg_get_expr(p.polqual, p.polrelid) = format('( SELECT keyring.at_work((%L::regclass)::oid) AS at_work)', p.polrelid::regclass)
@@ -8565,6 +8566,18 @@ end $$;
 comment on function access_private.explain_command(oid, text, uuid, uuid, access.api_keys, text, uuid, text, uuid, boolean, integer) is
   'Whether the rules and grants of one table let a member do one command, the first reason, all that is missing, and the rows that decided. Verdict is null where the owner of the row decides and may not be seen.';
 
+create or replace function access_private.explain_policies(relation regclass, command text) returns jsonb
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object('kind', 'policy', 'name', p.polname) order by p.polname), '[]')
+    from pg_policy p
+    where p.polrelid = explain_policies.relation and not p.polpermissive and p.polname !~ '^safetypin_'
+      and p.polcmd in ('*', case explain_policies.command when 'select' then 'r' when 'insert' then 'a' when 'update' then 'w' else 'd' end)
+$$;
+comment on function access_private.explain_policies(regclass, text) is
+  'Restrictive policies that the table''s owner made beside the rules: they narrow what the rules allow, by conditions that nobody here can answer for.';
+
 reset role;
 reset row_security;
 revoke create on schema access, access_private from safetypin_definer;
@@ -8703,7 +8716,7 @@ begin
     v_needs := v_step.needs;
     v_waits := v_step.waits;
     v_wait := v_step.wait;
-    deciding := deciding || v_step.deciding;
+    deciding := deciding || v_step.deciding || access_private.explain_policies(v_table.relation, v_command);
     if verdict = 'ALLOWED' and row_seen = 'NONE' and v_command <> 'insert' then
       -- Of others' rows nothing is told that the asker does not see.
       verdict := case when self then 'DENIED' end;
@@ -8715,7 +8728,8 @@ begin
     verdict := 'REFUSED';
     deciding := '[]';
   end if;
-  sentence := access_private.explain_sentence(verdict, reason, v_what, v_permission, v_at, v_needs, explain.assurance);
+  sentence := access_private.explain_sentence(verdict, reason, v_what, v_permission, v_at, v_needs, explain.assurance)
+    || case when verdict = 'ALLOWED' and deciding @> '[{"kind": "policy"}]' then ' Policies of the table''s own may narrow it.' else '' end;
   change := case
     when verdict <> 'DENIED' then null
     when reason in ('CLOSED', 'NOT_GRANTED', 'NOT_PROTECTED', 'OTHER_ROLES') then case
@@ -10779,8 +10793,7 @@ declare
   v_closes_at timestamptz;
 begin
   -- Sessions that begin wait for it: each ends with the organization.
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.close'), false) then
+  if not access_private.take_turn_to('organization.close') then
     return ('REFUSED', access_private.refused('organization.close', '{NOT_PERMITTED}'), null)::api.closing_result;
   end if;
   update access.organizations o
@@ -10805,8 +10818,7 @@ as $$
 declare
   v_organization uuid := access_private.acting_in();
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.close'), false) then
+  if not access_private.take_turn_to('organization.close') then
     return ('REFUSED', access_private.refused('organization.reopen', '{NOT_PERMITTED}'), null)::api.closing_result;
   end if;
   update access.organizations o
@@ -10831,11 +10843,11 @@ declare
   v_own uuid;
   v_owner uuid;
   v_to uuid;
+  v_given uuid[];
   v_status text;
   v_reason text;
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.transfer'), false) then
+  if not access_private.take_turn_to('organization.transfer') then
     return ('REFUSED', access_private.refused('organization.transfer', '{NOT_PERMITTED}'))::api.transfer_result;
   end if;
   select r.id into v_owner from access.roles r
@@ -10855,20 +10867,30 @@ begin
     return ('REFUSED', access_private.refused('organization.transfer', array[v_reason]))::api.transfer_result;
   end if;
   -- Given first: there is an owner at each moment.
-  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
-    select v_organization, transfer_ownership.membership_id, v_owner, v_person
-    where not exists (
-      select from access.membership_roles mr
-        where mr.organization_id = v_organization and mr.membership_id = transfer_ownership.membership_id
-          and mr.role_id = v_owner and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity');
+  with given as (
+    insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+      select v_organization, transfer_ownership.membership_id, v_owner, v_person
+      where not exists (
+        select from access.membership_roles mr
+          where mr.organization_id = v_organization and mr.membership_id = transfer_ownership.membership_id
+            and mr.role_id = v_owner and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity')
+      returning id)
+    select coalesce(array_agg(g.id), '{}') into v_given from given g;
   -- Whoever had nothing but this stays as an admin, rather than as somebody who may not even look.
-  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
-    select v_organization, v_own, r.id, v_person
-    from access.roles r
-    where r.organization_id = v_organization and r.built_in and r.name = 'admin' and not exists (
-      select from access.membership_roles mr
-        where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id <> v_owner
-          and mr.valid_from <= clock_timestamp() and mr.valid_until > clock_timestamp());
+  with given as (
+    insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+      select v_organization, v_own, r.id, v_person
+      from access.roles r
+      where r.organization_id = v_organization and r.built_in and r.name = 'admin' and not exists (
+        select from access.membership_roles mr
+          where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id <> v_owner
+            and mr.valid_from <= clock_timestamp() and mr.valid_until > clock_timestamp())
+      returning id)
+    select v_given || coalesce(array_agg(g.id), '{}') into v_given from given g;
+  perform access_private.record_grants('role.grant', v_organization, v_given);
+  perform access_private.record_grants('role.revoke', v_organization, array(
+    select mr.id from access.membership_roles mr
+      where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id = v_owner));
   delete from access.membership_roles mr
     where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id = v_owner;
   perform audit_private.append('organization.transfer', details => jsonb_build_object('to', v_to));
@@ -11246,8 +11268,7 @@ declare
   v_person uuid;
   v_reason text;
 begin
-  perform access_private.take_turn(v_organization);
-  if not request.can('member.remove') then
+  if not access_private.take_turn_to('member.remove') then
     return ('REFUSED', access_private.refused('member.remove', '{NOT_PERMITTED}'))::api.removed_result;
   end if;
   select m.person_id into v_person from access.memberships m
@@ -11314,8 +11335,7 @@ declare
   v_id uuid := platform.uuid_v7();
   v_reasons text[];
 begin
-  perform access_private.take_turn(v_organization);
-  if not request.can('member.invite') then
+  if not access_private.take_turn_to('member.invite') then
     return ('REFUSED', access_private.refused('member.invite', '{NOT_PERMITTED}'), null)::api.created_result;
   end if;
   select r.id into v_role from access.roles r where r.organization_id = v_organization and r.name = invite_member.role;
@@ -11374,8 +11394,7 @@ declare
   v_invitation access.invitations;
   v_reason text;
 begin
-  perform access_private.take_turn(v_organization);
-  if not request.can('member.invite') then
+  if not access_private.take_turn_to('member.invite') then
     return ('REFUSED', access_private.refused('invitation.resend', '{NOT_PERMITTED}'))::api.resent_result;
   end if;
   select i.* into v_invitation from access.invitations i
@@ -11415,8 +11434,7 @@ as $$
 declare
   v_organization uuid := access_private.acting_in();
 begin
-  perform access_private.take_turn(v_organization);
-  if not request.can('member.invite') then
+  if not access_private.take_turn_to('member.invite') then
     return ('REFUSED', access_private.refused('invitation.revoke', '{NOT_PERMITTED}'))::api.removed_result;
   end if;
   if access_private.revoke_invitations(v_organization, array[revoke_invitation.invitation_id]) = 0 then
@@ -11747,8 +11765,7 @@ begin
     return ('REFUSED', '{NOT_FOUND}', null, null)::api.setting_result;
   end if;
   -- First, since what may be handed on with a role is decided by what stands now; and sessions that begin wait for it.
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can(v_definition.write_permission), false) then
+  if not access_private.take_turn_to(v_definition.write_permission) then
     return ('REFUSED', access_private.refused('setting.change', '{NOT_PERMITTED}'), null, null)::api.setting_result;
   end if;
   if not reset and v_definition.type = 'role' and v_value <> 'null' then
@@ -12725,7 +12742,7 @@ select platform_private.admit('safetypin_owner', 'audit.events_default', 'select
 
 drop policy if exists select_all on audit.actions;
 create policy select_all on audit.actions for select to safetypin_member, safetypin_auditor
-  using ((select request.user_id()) is not null);
+  using ((select request.kind()) in ('session', 'key'));
 
 -- Numbers that rules compare with are changed by operators: that is recorded too.
 create or replace trigger _800_audit after insert or update or delete on platform.limits
@@ -12892,7 +12909,7 @@ select platform_private.admit('safetypin_definer', 'access.api_key_use', 'select
 
 drop policy if exists select_signed_in on access.permissions;
 create policy select_signed_in on access.permissions for select to safetypin_member
-  using ((select request.user_id()) is not null);
+  using ((select request.kind()) in ('session', 'key'));
 
 select platform_private.admit('safetypin_definer', 'access.domains', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access_private.domain_owners', 'select', 'insert', 'update', 'delete');

@@ -37,7 +37,7 @@ select platform_private.admit('safetypin_definer', 'access.api_key_use', 'select
 
 drop policy if exists select_signed_in on access.permissions;
 create policy select_signed_in on access.permissions for select to safetypin_member
-  using ((select request.user_id()) is not null);
+  using ((select request.kind()) in ('session', 'key'));
 
 select platform_private.admit('safetypin_definer', 'access.domains', 'select', 'insert', 'update', 'delete');
 select platform_private.admit('safetypin_definer', 'access_private.domain_owners', 'select', 'insert', 'update', 'delete');

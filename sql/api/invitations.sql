@@ -19,8 +19,7 @@ declare
   v_id uuid := platform.uuid_v7();
   v_reasons text[];
 begin
-  perform access_private.take_turn(v_organization);
-  if not request.can('member.invite') then
+  if not access_private.take_turn_to('member.invite') then
     return ('REFUSED', access_private.refused('member.invite', '{NOT_PERMITTED}'), null)::api.created_result;
   end if;
   select r.id into v_role from access.roles r where r.organization_id = v_organization and r.name = invite_member.role;
@@ -79,8 +78,7 @@ declare
   v_invitation access.invitations;
   v_reason text;
 begin
-  perform access_private.take_turn(v_organization);
-  if not request.can('member.invite') then
+  if not access_private.take_turn_to('member.invite') then
     return ('REFUSED', access_private.refused('invitation.resend', '{NOT_PERMITTED}'))::api.resent_result;
   end if;
   select i.* into v_invitation from access.invitations i
@@ -120,8 +118,7 @@ as $$
 declare
   v_organization uuid := access_private.acting_in();
 begin
-  perform access_private.take_turn(v_organization);
-  if not request.can('member.invite') then
+  if not access_private.take_turn_to('member.invite') then
     return ('REFUSED', access_private.refused('invitation.revoke', '{NOT_PERMITTED}'))::api.removed_result;
   end if;
   if access_private.revoke_invitations(v_organization, array[revoke_invitation.invitation_id]) = 0 then

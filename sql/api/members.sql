@@ -75,8 +75,7 @@ declare
   v_person uuid;
   v_reason text;
 begin
-  perform access_private.take_turn(v_organization);
-  if not request.can('member.remove') then
+  if not access_private.take_turn_to('member.remove') then
     return ('REFUSED', access_private.refused('member.remove', '{NOT_PERMITTED}'))::api.removed_result;
   end if;
   select m.person_id into v_person from access.memberships m

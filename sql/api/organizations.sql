@@ -114,8 +114,7 @@ declare
   v_closes_at timestamptz;
 begin
   -- Sessions that begin wait for it: each ends with the organization.
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.close'), false) then
+  if not access_private.take_turn_to('organization.close') then
     return ('REFUSED', access_private.refused('organization.close', '{NOT_PERMITTED}'), null)::api.closing_result;
   end if;
   update access.organizations o
@@ -140,8 +139,7 @@ as $$
 declare
   v_organization uuid := access_private.acting_in();
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.close'), false) then
+  if not access_private.take_turn_to('organization.close') then
     return ('REFUSED', access_private.refused('organization.reopen', '{NOT_PERMITTED}'), null)::api.closing_result;
   end if;
   update access.organizations o
@@ -166,11 +164,11 @@ declare
   v_own uuid;
   v_owner uuid;
   v_to uuid;
+  v_given uuid[];
   v_status text;
   v_reason text;
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.transfer'), false) then
+  if not access_private.take_turn_to('organization.transfer') then
     return ('REFUSED', access_private.refused('organization.transfer', '{NOT_PERMITTED}'))::api.transfer_result;
   end if;
   select r.id into v_owner from access.roles r
@@ -190,20 +188,30 @@ begin
     return ('REFUSED', access_private.refused('organization.transfer', array[v_reason]))::api.transfer_result;
   end if;
   -- Given first: there is an owner at each moment.
-  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
-    select v_organization, transfer_ownership.membership_id, v_owner, v_person
-    where not exists (
-      select from access.membership_roles mr
-        where mr.organization_id = v_organization and mr.membership_id = transfer_ownership.membership_id
-          and mr.role_id = v_owner and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity');
+  with given as (
+    insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+      select v_organization, transfer_ownership.membership_id, v_owner, v_person
+      where not exists (
+        select from access.membership_roles mr
+          where mr.organization_id = v_organization and mr.membership_id = transfer_ownership.membership_id
+            and mr.role_id = v_owner and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity')
+      returning id)
+    select coalesce(array_agg(g.id), '{}') into v_given from given g;
   -- Whoever had nothing but this stays as an admin, rather than as somebody who may not even look.
-  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
-    select v_organization, v_own, r.id, v_person
-    from access.roles r
-    where r.organization_id = v_organization and r.built_in and r.name = 'admin' and not exists (
-      select from access.membership_roles mr
-        where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id <> v_owner
-          and mr.valid_from <= clock_timestamp() and mr.valid_until > clock_timestamp());
+  with given as (
+    insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+      select v_organization, v_own, r.id, v_person
+      from access.roles r
+      where r.organization_id = v_organization and r.built_in and r.name = 'admin' and not exists (
+        select from access.membership_roles mr
+          where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id <> v_owner
+            and mr.valid_from <= clock_timestamp() and mr.valid_until > clock_timestamp())
+      returning id)
+    select v_given || coalesce(array_agg(g.id), '{}') into v_given from given g;
+  perform access_private.record_grants('role.grant', v_organization, v_given);
+  perform access_private.record_grants('role.revoke', v_organization, array(
+    select mr.id from access.membership_roles mr
+      where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id = v_owner));
   delete from access.membership_roles mr
     where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id = v_owner;
   perform audit_private.append('organization.transfer', details => jsonb_build_object('to', v_to));

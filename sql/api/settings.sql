@@ -69,8 +69,7 @@ begin
     return ('REFUSED', '{NOT_FOUND}', null, null)::api.setting_result;
   end if;
   -- First, since what may be handed on with a role is decided by what stands now; and sessions that begin wait for it.
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can(v_definition.write_permission), false) then
+  if not access_private.take_turn_to(v_definition.write_permission) then
     return ('REFUSED', access_private.refused('setting.change', '{NOT_PERMITTED}'), null, null)::api.setting_result;
   end if;
   if not reset and v_definition.type = 'role' and v_value <> 'null' then

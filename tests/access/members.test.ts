@@ -196,8 +196,8 @@ describe('two owners at once', () => {
 
   it('would leave none if they did not take turns', async () => {
     await admin.query('alter table access.membership_roles disable trigger _600_keep_owner_gone');
-    const turn = 'perform access_private.take_turn(v_organization);';
-    await withoutGuard(db, 'api.remove_member(uuid)', turn, '', async () => {
+    const turn = "access_private.take_turn_to('member.remove')";
+    await withoutGuard(db, 'api.remove_member(uuid)', turn, "request.can('member.remove')", async () => {
       await withoutGuard(
         db,
         'api.remove_member(uuid)',

@@ -131,7 +131,7 @@ describe('a setting', () => {
     await withoutGuard(
       db,
       'api_steps.set_setting(text, jsonb, boolean)',
-      'not coalesce(request.can(v_definition.write_permission), false)',
+      'not access_private.take_turn_to(v_definition.write_permission)',
       'false',
       async () => expect(await change(vera, 'visit.reminders', true)).toEqual(changed(true)),
     );

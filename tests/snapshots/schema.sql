@@ -1418,7 +1418,7 @@ begin
     v_needs := v_step.needs;
     v_waits := v_step.waits;
     v_wait := v_step.wait;
-    deciding := deciding || v_step.deciding;
+    deciding := deciding || v_step.deciding || access_private.explain_policies(v_table.relation, v_command);
     if verdict = 'ALLOWED' and row_seen = 'NONE' and v_command <> 'insert' then
       -- Of others' rows nothing is told that the asker does not see.
       verdict := case when self then 'DENIED' end;
@@ -1430,7 +1430,8 @@ begin
     verdict := 'REFUSED';
     deciding := '[]';
   end if;
-  sentence := access_private.explain_sentence(verdict, reason, v_what, v_permission, v_at, v_needs, explain.assurance);
+  sentence := access_private.explain_sentence(verdict, reason, v_what, v_permission, v_at, v_needs, explain.assurance)
+    || case when verdict = 'ALLOWED' and deciding @> '[{"kind": "policy"}]' then ' Policies of the table''s own may narrow it.' else '' end;
   change := case
     when verdict <> 'DENIED' then null
     when reason in ('CLOSED', 'NOT_GRANTED', 'NOT_PROTECTED', 'OTHER_ROLES') then case
@@ -1601,6 +1602,21 @@ begin
       where m.organization_id = explain_held.organization_id and m.person_id = explain_held.person_id);
 end $function$
 comment 'Whether a member, or an API key, holds a permission now: HELD (at: until when), SCOPE (the key was not made for it), NOT_YET (at: from when), ENDED (at: since when) or NOT_HELD; and the grants that say so.'
+
+-- function access_private.explain_policies(relation regclass, command text)
+owner safetypin_definer
+CREATE OR REPLACE FUNCTION access_private.explain_policies(relation regclass, command text)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(jsonb_agg(jsonb_build_object('kind', 'policy', 'name', p.polname) order by p.polname), '[]')
+    from pg_policy p
+    where p.polrelid = explain_policies.relation and not p.polpermissive and p.polname !~ '^safetypin_'
+      and p.polcmd in ('*', case explain_policies.command when 'select' then 'r' when 'insert' then 'a' when 'update' then 'w' else 'd' end)
+$function$
+comment 'Restrictive policies that the table''s owner made beside the rules: they narrow what the rules allow, by conditions that nobody here can answer for.'
 
 -- function access_private.explain_rule(rule access.rules, organization_id uuid, person_id uuid, api_key access.api_keys, self boolean, assurance integer, own boolean, OUT passes boolean, OUT reason text, OUT at timestamp with time zone, OUT missing text, OUT deciding jsonb)
 owner safetypin_definer
@@ -2369,11 +2385,12 @@ begin
     return query select format('%s has sealed columns, which are read with the whole row: no column of it can be hidden', v_table), null::text;
   end if;
 
-  -- Policies add up, and what a rule does is done in the name of the table's owner, past all policies.
+  -- Permissive policies add up (a restrictive one of the host's narrows, and may stay), and what a rule does is done in the name of the table's owner, past all policies.
   return query
     select format('%s has policies of its own for these roles: %I', v_table, p.polname), format('drop policy %I on %s;', p.polname, v_table)
       from pg_policy p
       where p.polrelid = obstacles.relation and p.polname !~ '^safetypin_(may|tenant)_(select|insert|update|delete)$'
+        and p.polpermissive
         and p.polroles && (select array_agg(r.oid) || 0::oid from pg_roles r where r.rolname = any (roles || access_private.run_time_roles()))
         and not (p.polname in ('safetypin_work', 'safetypin_work_update') and p.polroles = array['safetypin_jobs'::regrole::oid]
           and pg_get_expr(p.polqual, p.polrelid) = format('( SELECT keyring.at_work((%L::regclass)::oid) AS at_work)', p.polrelid::regclass)
@@ -3375,8 +3392,7 @@ declare
   v_closes_at timestamptz;
 begin
   -- Sessions that begin wait for it: each ends with the organization.
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.close'), false) then
+  if not access_private.take_turn_to('organization.close') then
     return ('REFUSED', access_private.refused('organization.close', '{NOT_PERMITTED}'), null)::api.closing_result;
   end if;
   update access.organizations o
@@ -3684,8 +3700,7 @@ declare
   v_id uuid := platform.uuid_v7();
   v_reasons text[];
 begin
-  perform access_private.take_turn(v_organization);
-  if not request.can('member.invite') then
+  if not access_private.take_turn_to('member.invite') then
     return ('REFUSED', access_private.refused('member.invite', '{NOT_PERMITTED}'), null)::api.created_result;
   end if;
   select r.id into v_role from access.roles r where r.organization_id = v_organization and r.name = invite_member.role;
@@ -3951,8 +3966,7 @@ declare
   v_person uuid;
   v_reason text;
 begin
-  perform access_private.take_turn(v_organization);
-  if not request.can('member.remove') then
+  if not access_private.take_turn_to('member.remove') then
     return ('REFUSED', access_private.refused('member.remove', '{NOT_PERMITTED}'))::api.removed_result;
   end if;
   select m.person_id into v_person from access.memberships m
@@ -4038,8 +4052,7 @@ AS $function$
 declare
   v_organization uuid := access_private.acting_in();
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.close'), false) then
+  if not access_private.take_turn_to('organization.close') then
     return ('REFUSED', access_private.refused('organization.reopen', '{NOT_PERMITTED}'), null)::api.closing_result;
   end if;
   update access.organizations o
@@ -4081,8 +4094,7 @@ declare
   v_invitation access.invitations;
   v_reason text;
 begin
-  perform access_private.take_turn(v_organization);
-  if not request.can('member.invite') then
+  if not access_private.take_turn_to('member.invite') then
     return ('REFUSED', access_private.refused('invitation.resend', '{NOT_PERMITTED}'))::api.resent_result;
   end if;
   select i.* into v_invitation from access.invitations i
@@ -4204,8 +4216,7 @@ AS $function$
 declare
   v_organization uuid := access_private.acting_in();
 begin
-  perform access_private.take_turn(v_organization);
-  if not request.can('member.invite') then
+  if not access_private.take_turn_to('member.invite') then
     return ('REFUSED', access_private.refused('invitation.revoke', '{NOT_PERMITTED}'))::api.removed_result;
   end if;
   if access_private.revoke_invitations(v_organization, array[revoke_invitation.invitation_id]) = 0 then
@@ -4300,11 +4311,11 @@ declare
   v_own uuid;
   v_owner uuid;
   v_to uuid;
+  v_given uuid[];
   v_status text;
   v_reason text;
 begin
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can('organization.transfer'), false) then
+  if not access_private.take_turn_to('organization.transfer') then
     return ('REFUSED', access_private.refused('organization.transfer', '{NOT_PERMITTED}'))::api.transfer_result;
   end if;
   select r.id into v_owner from access.roles r
@@ -4324,20 +4335,30 @@ begin
     return ('REFUSED', access_private.refused('organization.transfer', array[v_reason]))::api.transfer_result;
   end if;
   -- Given first: there is an owner at each moment.
-  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
-    select v_organization, transfer_ownership.membership_id, v_owner, v_person
-    where not exists (
-      select from access.membership_roles mr
-        where mr.organization_id = v_organization and mr.membership_id = transfer_ownership.membership_id
-          and mr.role_id = v_owner and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity');
+  with given as (
+    insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+      select v_organization, transfer_ownership.membership_id, v_owner, v_person
+      where not exists (
+        select from access.membership_roles mr
+          where mr.organization_id = v_organization and mr.membership_id = transfer_ownership.membership_id
+            and mr.role_id = v_owner and mr.valid_from <= clock_timestamp() and mr.valid_until = 'infinity')
+      returning id)
+    select coalesce(array_agg(g.id), '{}') into v_given from given g;
   -- Whoever had nothing but this stays as an admin, rather than as somebody who may not even look.
-  insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
-    select v_organization, v_own, r.id, v_person
-    from access.roles r
-    where r.organization_id = v_organization and r.built_in and r.name = 'admin' and not exists (
-      select from access.membership_roles mr
-        where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id <> v_owner
-          and mr.valid_from <= clock_timestamp() and mr.valid_until > clock_timestamp());
+  with given as (
+    insert into access.membership_roles (organization_id, membership_id, role_id, granted_by)
+      select v_organization, v_own, r.id, v_person
+      from access.roles r
+      where r.organization_id = v_organization and r.built_in and r.name = 'admin' and not exists (
+        select from access.membership_roles mr
+          where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id <> v_owner
+            and mr.valid_from <= clock_timestamp() and mr.valid_until > clock_timestamp())
+      returning id)
+    select v_given || coalesce(array_agg(g.id), '{}') into v_given from given g;
+  perform access_private.record_grants('role.grant', v_organization, v_given);
+  perform access_private.record_grants('role.revoke', v_organization, array(
+    select mr.id from access.membership_roles mr
+      where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id = v_owner));
   delete from access.membership_roles mr
     where mr.organization_id = v_organization and mr.membership_id = v_own and mr.role_id = v_owner;
   perform audit_private.append('organization.transfer', details => jsonb_build_object('to', v_to));
@@ -5244,8 +5265,7 @@ begin
     return ('REFUSED', '{NOT_FOUND}', null, null)::api.setting_result;
   end if;
   -- First, since what may be handed on with a role is decided by what stands now; and sessions that begin wait for it.
-  perform access_private.take_turn(v_organization);
-  if not coalesce(request.can(v_definition.write_permission), false) then
+  if not access_private.take_turn_to(v_definition.write_permission) then
     return ('REFUSED', access_private.refused('setting.change', '{NOT_PERMITTED}'), null, null)::api.setting_result;
   end if;
   if not reset and v_definition.type = 'role' and v_value <> 'null' then
@@ -11132,7 +11152,7 @@ policy insert_by_definer as permissive for insert to safetypin_definer with chec
 policy insert_by_owner as permissive for insert to safetypin_owner with check (true)
 policy select_by_definer as permissive for select to safetypin_definer using (true)
 policy select_by_owner as permissive for select to safetypin_owner using (true)
-policy select_signed_in as permissive for select to safetypin_member using ((( SELECT request.user_id() AS user_id) IS NOT NULL))
+policy select_signed_in as permissive for select to safetypin_member using ((( SELECT request.kind() AS kind) = ANY (ARRAY['session'::text, 'key'::text])))
 policy update_by_definer as permissive for update to safetypin_definer using (true) with check (true)
 policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
 comment 'What can be permitted, noun.verb. A host application adds its own with access.define_permission().'
@@ -11450,7 +11470,7 @@ constraint actions_name_form CHECK ((name ~ '^[a-z_]+\.[a-z_]+$'::text))
 constraint actions_pkey PRIMARY KEY (name)
 constraint actions_severity_known CHECK ((severity = ANY (ARRAY['info'::text, 'notice'::text, 'warning'::text, 'alert'::text])))
 policy insert_by_owner as permissive for insert to safetypin_owner with check (true)
-policy select_all as permissive for select to safetypin_member, safetypin_auditor using ((( SELECT request.user_id() AS user_id) IS NOT NULL))
+policy select_all as permissive for select to safetypin_member, safetypin_auditor using ((( SELECT request.kind() AS kind) = ANY (ARRAY['session'::text, 'key'::text])))
 policy select_by_keeper as permissive for select to safetypin_keeper using (true)
 policy select_by_owner as permissive for select to safetypin_owner using (true)
 policy update_by_owner as permissive for update to safetypin_owner using (true) with check (true)
