@@ -45,8 +45,17 @@ const FILL: Readonly<Record<string, readonly [columns: string, values: string]>>
   'access.role_permissions': ['organization_id, role_id, permission', "$1, p.id, 'audit.read'"],
   'access.memberships': ['organization_id, person_id', '$1, p.id'],
   'access.membership_roles': [
-    'organization_id, membership_id, role_id',
-    "$1, p.id, (select id from access.roles where organization_id = $1 and name = 'role ' || i)",
+    'organization_id, membership_id, role_id, granted_by',
+    "$1, p.id, (select id from access.roles where organization_id = $1 and name = 'role ' || i), platform.uuid_v7()",
+  ],
+  'access.invitations': [
+    'organization_id, role_id, invited_by, accepted_by, expires_at',
+    "$1, (select id from access.roles where organization_id = $1 and name = 'role ' || i), p.id, p.id, now() + make_interval(mins => i)",
+  ],
+  'access.service_accounts': ['organization_id, name, permissions, created_by', "$1, 's' || i, '{row.read}', p.id"],
+  'access.api_keys': [
+    'organization_id, name, service_account_id, person_id, created_by, permissions, prefix, expires_at',
+    "$1, 'k' || i, case when i % 2 = 0 then p.id end, case when i % 2 = 1 then p.id end, p.id, '{row.read}', 'sp_A' || lpad(i::text, 8, '0'), now() + make_interval(days => i)",
   ],
   'access.domains': ['organization_id, domain, added_by', "$1, 'd' || i || '.example', p.id"],
   'sessions.sessions': [
@@ -70,6 +79,9 @@ const PARTNERS: Readonly<Record<string, string>> = {
   'access.role_permissions': "select id from access.roles where organization_id = $1 and name like 'role %'",
   'access.memberships': PEOPLE,
   'access.domains': PEOPLE,
+  'access.invitations': PEOPLE,
+  'access.service_accounts': PEOPLE,
+  'access.api_keys': 'select id from access.service_accounts where organization_id = $1 order by id limit 20000',
   'sessions.sessions': PEOPLE,
   'access.membership_roles': 'select id from access.memberships where organization_id = $1 order by id limit 20000',
 };

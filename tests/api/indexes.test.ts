@@ -54,6 +54,7 @@ async function rareValue(table: string, column: string, from: 'asc' | 'desc'): P
   const { rows } = await admin.query(`select ${column}::text as value from ${table} where ${column} is not null
     order by ${column} ${from} offset 10 limit 1`);
   await admin.end();
+  if (rows.length === 0) throw new Error(`fill() leaves ${table}.${column} empty`);
   return rows[0]?.value;
 }
 

@@ -18,10 +18,15 @@ own: all rows of the actor's organization; mine: the actor's own rows; shared: r
 another; nothing: no error and no row. "other" in a command: tried on a row of another organization. gone: whoever lost
 access while the transaction was open. bare: a role that opened no request. Accept a change with -u after reading it.`;
 
+/** Up to 15 it needs the right to read all columns, from 16 on any right that allows a stronger lock: tested below. */
+const WEAKEST_LOCK = 'lock share';
+
 const declared = (found: readonly Outcome[]): string =>
   declaration(
     HEAD,
-    found.map(({ relation, command, actor, outcome }) => ({ thing: nameOf(relation), way: command, actor, outcome })),
+    found
+      .filter(({ command }) => command !== WEAKEST_LOCK)
+      .map(({ relation, command, actor, outcome }) => ({ thing: nameOf(relation), way: command, actor, outcome })),
   );
 
 async function runAll(those: readonly Relation[], actors = ACTORS, before: readonly string[] = []): Promise<Outcome[]> {
@@ -87,6 +92,17 @@ describe('every cell', () => {
 
   test('keeps organizations apart, whatever is declared (AZ-01, PG-15, PG-16)', () => {
     expect(forbidden(outcomes)).toEqual([]);
+  });
+
+  test('that locks lightly is for who may do more', () => {
+    const more = new Set(
+      outcomes
+        .filter(({ command, outcome }) => command !== WEAKEST_LOCK && outcome !== 'denied')
+        .map(({ relation, actor }) => `${relation} ${actor}`),
+    );
+    const locks = outcomes.filter(({ command, outcome }) => command === WEAKEST_LOCK && outcome !== 'denied');
+    expect(locks.length).toBeGreaterThan(0);
+    expect(locks.filter(({ relation, actor }) => !more.has(`${relation} ${actor}`)).map(lineOf)).toEqual([]);
   });
 
   test('of somebody who lost access in the open transaction is that of nobody (AZ-04)', () => {
