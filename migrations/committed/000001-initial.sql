@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:69bb5026bfe07dfbbe5b8faa406d4c3014da608b
+--! Hash: sha1:64c59aeca410b8cd1d3c4d8f79a42370152b7438
 --! Message: initial
 
 --! Included all.sql
@@ -5657,14 +5657,14 @@ as $$
 begin
   -- One line for each thing that a plan can limit, in the order of their names.
   case what
+    when 'api_keys' then
+      return (select count(*) from access.api_keys k
+        where k.organization_id = used.organization_id and k.revoked_at is null and k.expires_at > clock_timestamp());
     when 'domains' then
       return (select count(*) from access.domains d where d.organization_id = used.organization_id);
     when 'invitations' then
       return (select count(*) from access.invitations i
         where i.organization_id = used.organization_id and i.status = 'open' and i.expires_at > clock_timestamp());
-    when 'api_keys' then
-      return (select count(*) from access.api_keys k
-        where k.organization_id = used.organization_id and k.revoked_at is null and k.expires_at > clock_timestamp());
     when 'members' then
       return (select count(*) from access.memberships m where m.organization_id = used.organization_id);
     when 'roles' then
@@ -12995,6 +12995,7 @@ insert into access.plans (name, description) values ('default', 'What every orga
 on conflict (name) do nothing;
 insert into access.plan_limits (plan, what, most) values
   ('default', 'api_keys', 1000),
+  ('default', 'domains', 100),
   ('default', 'invitations', 1000),
   ('default', 'members', 10000),
   ('default', 'roles', 200),

@@ -48,6 +48,7 @@ insert into access.plans (name, description) values ('default', 'What every orga
 on conflict (name) do nothing;
 insert into access.plan_limits (plan, what, most) values
   ('default', 'api_keys', 1000),
+  ('default', 'domains', 100),
   ('default', 'invitations', 1000),
   ('default', 'members', 10000),
   ('default', 'roles', 200),

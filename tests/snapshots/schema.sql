@@ -3157,14 +3157,14 @@ AS $function$
 begin
   -- One line for each thing that a plan can limit, in the order of their names.
   case what
+    when 'api_keys' then
+      return (select count(*) from access.api_keys k
+        where k.organization_id = used.organization_id and k.revoked_at is null and k.expires_at > clock_timestamp());
     when 'domains' then
       return (select count(*) from access.domains d where d.organization_id = used.organization_id);
     when 'invitations' then
       return (select count(*) from access.invitations i
         where i.organization_id = used.organization_id and i.status = 'open' and i.expires_at > clock_timestamp());
-    when 'api_keys' then
-      return (select count(*) from access.api_keys k
-        where k.organization_id = used.organization_id and k.revoked_at is null and k.expires_at > clock_timestamp());
     when 'members' then
       return (select count(*) from access.memberships m where m.organization_id = used.organization_id);
     when 'roles' then
