@@ -5,25 +5,17 @@ import { loadConfig } from '../../src/config.ts';
 import { newApiKey } from '../../src/sessions/api-key.ts';
 import { Application, type Person, withoutGuard } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
+import { random, SEED } from '../support/random.ts';
 
 /** Beside one question for each member, table and command. */
 const EXTRA = Math.round(600 * loadConfig().testScale);
-/** One that failed is told by its seed: put it here to see it again. */
-const SEED = crypto.getRandomValues(new Uint32Array(1))[0] as number;
 const PERMISSIONS = ['row.read', 'row.create', 'row.update', 'row.delete', 'row.assign', 'wing.enter'];
 const COMMANDS = ['select', 'insert', 'update', 'delete'];
 const MEMBERS = 5;
 const ROLES = 6;
 const TABLES = 6;
 
-/** mulberry32: the same numbers from the same seed. */
-let state = SEED;
-function below(limit: number): number {
-  state = (state + 0x6d2b79f5) | 0;
-  let t = Math.imul(state ^ (state >>> 15), 1 | state);
-  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-  return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * limit);
-}
+const below = random(SEED);
 const pick = <T>(from: readonly T[]): T => from[below(from.length)] as T;
 const chance = (percent: number) => below(100) < percent;
 

@@ -6,10 +6,9 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
 import { Application, type Person } from '../support/actors.ts';
 import { cloneDatabase, type TestDatabase } from '../support/database.ts';
+import { random, SEED } from '../support/random.ts';
 
 const STATEMENTS = Math.round(3000 * loadConfig().testScale);
-/** One that failed is told by its seed: put it here to see it again. */
-const SEED = crypto.getRandomValues(new Uint32Array(1))[0] as number;
 /** In every value that is written, so that it can be looked for. */
 const CANARY = '7351946280';
 
@@ -43,20 +42,11 @@ beforeAll(async () => {
     sealed.t_day(t) as day, sealed.t_required(t) as required from sealed.t`);
 }, 60_000);
 
-/** mulberry32: the same numbers from the same seed. */
-function random(seed: number) {
-  let state = seed;
-  const next = (below: number): number => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 4294967296) * below);
-  };
-  return { next, one: <T>(of: readonly T[]): T => of[next(of.length)] as T };
-}
+type Below = ReturnType<typeof random>;
 
 /** A statement, with X where the schema stands. */
-function statement({ next, one }: ReturnType<typeof random>): string {
+function statement(next: Below): string {
+  const one = <T>(of: readonly T[]): T => of[next(of.length)] as T;
   const id = () => next(12);
   const where = () => one([`id = ${id()}`, `id between ${id()} and ${id()}`, `n = ${next(3)}`, 'true', 'false']);
   const word = () => one(['null', `'${CANARY} ${next(1000)}'`, `'${CANARY}' || id`, "''"]);
