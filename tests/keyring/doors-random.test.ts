@@ -158,7 +158,7 @@ describe('random statements', () => {
       expect(rows.length).toBeGreaterThan(6);
       return rows.filter(({ path }) => spawnSync('grep', ['-q', '-a', CANARY, path]).status === 0).length;
     };
-    expect(await holding('plain')).toBeGreaterThan(1);
+    expect(await holding('plain')).toBeGreaterThan(0);
     expect(await holding('sealed')).toBe(0);
   });
 });

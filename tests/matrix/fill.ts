@@ -55,7 +55,9 @@ function madeUp({ name, type, checks }: Column, person: string | undefined): str
     json: "'{}'",
     jsonb: "'{}'",
   };
-  return values[type] ?? (type.endsWith('[]') ? "'{}'" : checks === '' ? '1 + floor(random() * 30000)' : '1');
+  // Ids of jobs among them: wide enough that no two are the same.
+  const most = type === 'bigint' ? '1e12' : '30000';
+  return values[type] ?? (type.endsWith('[]') ? "'{}'" : checks === '' ? `1 + floor(random() * ${most})` : '1');
 }
 
 function expressionOf(column: Column, organization: string | undefined, person: string | undefined): string {
